@@ -1,0 +1,270 @@
+//! Agents: registering, answering, going away, and two claiming to be one.
+
+use api::mesos::Event;
+use api::{AgentId, FrameworkId, NodeName, TaskId};
+
+use super::{Contest, Leader, Session, Timer, Turn};
+use crate::allocator::Activity;
+use crate::command::Command;
+use crate::io::{AgentMessage, Output, Registration, SessionId, ToAgent};
+use crate::state::Task;
+
+impl Leader {
+    pub(super) fn agent_registers(&mut self, turn: &mut Turn<'_>, session: SessionId, registration: Box<Registration>) {
+        let node = &registration.node;
+        let agent = self.agent_id_of(turn, node);
+        let Some(old) = self.sessions_by_agent.get(&agent).copied() else {
+            self.admit(turn, session, agent, registration);
+            return;
+        };
+        // Does the one we know still answer? A node that lost power leaves its connection open.
+        if let Some(contest) = self.contests.remove(node) {
+            let reason = format!("another connection registers as node {node} as well");
+            refuse(turn, contest.challenger, ToAgent::Refused { reason, retry: true });
+        }
+        let (node, nonce) = (node.clone(), self.random.next());
+        tracing::info!(%node, %agent, "a second connection registers: asking the first whether it still answers");
+        turn.tell_agent(old, ToAgent::Ping { nonce });
+        self.timers.set(Timer::Contest(node.clone()), turn.now.monotonic + self.config.contest_timeout);
+        self.contests.insert(node, Contest { challenger: session, registration, nonce });
+    }
+
+    fn agent_id_of(&mut self, turn: &Turn<'_>, node: &NodeName) -> AgentId {
+        if let Some(agent) = turn.state.nodes.get(node) {
+            return agent.clone();
+        }
+        if let Some((agent, _)) = self.admitting.get(node) {
+            return agent.clone();
+        }
+        let agent = AgentId(format!("{}-S{}", self.prefix(turn.state), self.next_agent));
+        self.next_agent += 1;
+        self.admitting.insert(node.clone(), (agent.clone(), 0));
+        agent
+    }
+
+    fn admit(&mut self, turn: &mut Turn<'_>, id: SessionId, agent: AgentId, registration: Box<Registration>) {
+        let node = registration.node.clone();
+        self.admitting.entry(node.clone()).or_insert_with(|| (agent.clone(), 0)).1 += 1;
+        let heard_at = turn.now.monotonic;
+        self.sessions.insert(id, Session { node, agent: agent.clone(), registered: false, heard_at });
+        self.sessions_by_agent.insert(agent.clone(), id);
+        turn.propose(Command::RegisterAgent { agent, registration, at: turn.now.unix_ms });
+    }
+
+    /// A registration is committed.
+    pub(super) fn agent_registered(&mut self, turn: &mut Turn<'_>, id: &AgentId, node: &NodeName) {
+        let Some(agent) = turn.state.agents.get(id) else { return };
+        if self.allocator.has_agent(id) {
+            self.allocator.update_agent(id, agent.resources.clone());
+        } else {
+            self.allocator.add_agent(id, agent.resources.clone(), Activity::Inactive);
+            for task in turn.state.tasks_on(id).filter(|task| task.holds_resources()) {
+                self.allocator.charge(&task.framework, &task.role, id, &task.resources);
+            }
+        }
+        let latest = match self.admitting.get_mut(node) {
+            Some((_, waiting)) => {
+                *waiting = waiting.saturating_sub(1);
+                *waiting == 0
+            }
+            None => true,
+        };
+        if latest {
+            self.admitting.remove(node);
+        }
+        let session = self.sessions_by_agent.get(id).copied().filter(|_| latest);
+        let Some(session) = session else {
+            self.timers.set(Timer::Unreachable(id.clone()), turn.now.monotonic + self.config.agent_timeout);
+            return;
+        };
+        if let Some(session) = self.sessions.get_mut(&session) {
+            session.registered = true;
+        }
+        self.timers.clear(&Timer::Unreachable(id.clone()));
+        self.allocator.activate_agent(id);
+        if agent.reregistered_at.is_some() {
+            turn.counters.agents_reregistered += 1;
+        } else {
+            turn.counters.agents_registered += 1;
+        }
+        tracing::info!(agent = %id, %node, address = %agent.address, resources = %agent.resources, "agent registered");
+        turn.tell_agent(session, ToAgent::Registered { agent: id.clone() });
+    }
+
+    /// What the agent missed.
+    pub(super) fn catch_up(
+        &mut self,
+        turn: &mut Turn<'_>,
+        agent: &AgentId,
+        run: Vec<(FrameworkId, TaskId)>,
+        kill: Vec<(FrameworkId, TaskId)>,
+        shutdown: Vec<FrameworkId>,
+    ) {
+        let Some(session) = self.session_of(agent) else { return };
+        for (framework, task) in run {
+            if let Some(task) = turn.state.task(&framework, &task) {
+                self.run_task(turn, task);
+            }
+        }
+        for (framework, task) in kill {
+            let wanted = turn.state.task(&framework, &task).and_then(|task| task.kill);
+            let grace_ms = wanted.and_then(|kill| kill.grace_ms);
+            turn.tell_agent(session, ToAgent::KillTask { framework, task, grace_ms });
+        }
+        for framework in shutdown {
+            turn.tell_agent(session, ToAgent::ShutdownFramework { framework });
+        }
+    }
+
+    /// If the agent is not there it is sent when it registers.
+    pub(super) fn run_task(&self, turn: &mut Turn<'_>, task: &Task) {
+        let Some(session) = self.session_of(&task.agent) else { return };
+        let Some(framework) = turn.state.framework(&task.framework) else { return };
+        turn.tell_agent(
+            session,
+            ToAgent::RunTask {
+                framework: task.framework.clone(),
+                container: task.container.clone(),
+                task: Box::new((*task.info).clone()),
+                framework_info: framework.info.clone(),
+            },
+        );
+    }
+
+    /// If the agent is not there it is sent when it registers.
+    pub(super) fn send_kill(&self, turn: &mut Turn<'_>, task: &Task) {
+        let (Some(session), Some(kill)) = (self.session_of(&task.agent), task.kill) else { return };
+        let (framework, id) = (task.framework.clone(), task.id().clone());
+        turn.tell_agent(session, ToAgent::KillTask { framework, task: id, grace_ms: kill.grace_ms });
+    }
+
+    pub(super) fn heard(&mut self, turn: &mut Turn<'_>, id: SessionId, message: AgentMessage) {
+        let Some(session) = self.sessions.get_mut(&id) else {
+            if !self.contests.values().any(|contest| contest.challenger == id) {
+                turn.outputs.push(Output::CloseSession(id));
+            }
+            return;
+        };
+        session.heard_at = turn.now.monotonic;
+        let (node, agent, registered) = (session.node.clone(), session.agent.clone(), session.registered);
+        match message {
+            AgentMessage::Pong { nonce } => {
+                if self.contests.get(&node).is_some_and(|contest| contest.nonce == nonce) {
+                    self.contest_lost(turn, &node);
+                }
+            }
+            // Before its registration is committed an agent has nothing to say; it repeats what it said.
+            AgentMessage::Update { .. } | AgentMessage::Capacity { .. } if !registered => {}
+            AgentMessage::Update { framework, status, latest } => {
+                turn.propose(Command::UpdateTask { framework, agent, status, latest, at: turn.now.unix_ms });
+            }
+            AgentMessage::Capacity { resources, attributes } => {
+                turn.propose(Command::UpdateCapacity { agent, resources, attributes });
+            }
+        }
+    }
+
+    pub(super) fn capacity_changed(&mut self, turn: &mut Turn<'_>, id: &AgentId) {
+        let Some(agent) = turn.state.agents.get(id) else { return };
+        self.rescind_agent(turn, id); // they show what is no longer so
+        self.allocator.update_agent(id, agent.resources.clone());
+    }
+
+    pub(super) fn ping_all(&mut self, turn: &mut Turn<'_>) {
+        self.timers.set(Timer::Ping, turn.now.monotonic + self.config.ping_interval);
+        let mut silent = Vec::new();
+        for (id, session) in &self.sessions {
+            if turn.now.monotonic.saturating_sub(session.heard_at) >= self.config.agent_timeout {
+                silent.push((*id, session.agent.clone()));
+            } else {
+                turn.tell_agent(*id, ToAgent::Ping { nonce: self.random.next() });
+            }
+        }
+        for (session, agent) in silent {
+            tracing::warn!(%agent, "agent does not answer");
+            turn.outputs.push(Output::CloseSession(session));
+            self.session_ended(turn, session);
+            self.timers.clear(&Timer::Unreachable(agent.clone()));
+            turn.propose(Command::MarkAgentUnreachable { agent, at: turn.now.unix_ms });
+        }
+    }
+
+    pub(super) fn agent_disconnected(&mut self, turn: &mut Turn<'_>, id: SessionId) {
+        let contest = self.contests.iter().find(|(_, contest)| contest.challenger == id).map(|(node, _)| node.clone());
+        if let Some(node) = contest {
+            self.contests.remove(&node);
+            self.timers.clear(&Timer::Contest(node));
+            return;
+        }
+        let node = self.sessions.get(&id).map(|session| session.node.clone());
+        self.session_ended(turn, id);
+        if let Some(node) = node.filter(|node| self.contests.contains_key(node)) {
+            self.contest_won(turn, &node);
+        }
+    }
+
+    /// The connection is no more. The agent's tasks are kept; its offers are not.
+    fn session_ended(&mut self, turn: &mut Turn<'_>, id: SessionId) {
+        let Some(session) = self.sessions.remove(&id) else { return };
+        if self.sessions_by_agent.get(&session.agent) != Some(&id) {
+            return;
+        }
+        self.sessions_by_agent.remove(&session.agent);
+        self.allocator.deactivate_agent(&session.agent);
+        self.rescind_agent(turn, &session.agent);
+        if session.registered {
+            tracing::info!(agent = %session.agent, node = %session.node, "agent disconnected");
+            let at = turn.now.monotonic + self.config.agent_timeout;
+            self.timers.set(Timer::Unreachable(session.agent), at);
+        }
+    }
+
+    /// The first connection does not answer: the second is the node.
+    pub(super) fn contest_won(&mut self, turn: &mut Turn<'_>, node: &NodeName) {
+        let Some(contest) = self.contests.remove(node) else { return };
+        self.timers.clear(&Timer::Contest(node.clone()));
+        let agent = self.agent_id_of(turn, node);
+        if let Some(old) = self.sessions_by_agent.get(&agent).copied() {
+            turn.outputs.push(Output::CloseSession(old));
+            self.session_ended(turn, old);
+        }
+        self.admit(turn, contest.challenger, agent, contest.registration);
+    }
+
+    /// The first connection answers: there are two machines of one name.
+    fn contest_lost(&mut self, turn: &mut Turn<'_>, node: &NodeName) {
+        let Some(contest) = self.contests.remove(node) else { return };
+        self.timers.clear(&Timer::Contest(node.clone()));
+        let first = turn.state.nodes.get(node).and_then(|agent| turn.state.agents.get(agent));
+        let first = first.map_or_else(String::new, |agent| format!(" at {} as {}", agent.address, agent.id));
+        let second = &contest.registration.address;
+        tracing::warn!(%node, address = %second, "refused a second agent with the same identity");
+        let reason = format!(
+            "node {node} is registered already{first} and still answers: \
+             the machine at {second} must not use the same name and certificate"
+        );
+        refuse(turn, contest.challenger, ToAgent::Refused { reason, retry: false });
+    }
+
+    pub(super) fn agent_unreachable(&mut self, turn: &mut Turn<'_>, agent: &AgentId) {
+        turn.counters.agents_unreachable += 1;
+        self.rescind_agent(turn, agent);
+        self.allocator.remove_agent(agent);
+        self.timers.clear(&Timer::Unreachable(agent.clone()));
+        // It may have come back between the decision and the commit: it registers anew.
+        if let Some(session) = self.sessions_by_agent.get(agent).copied() {
+            turn.outputs.push(Output::CloseSession(session));
+            self.sessions.remove(&session);
+            self.sessions_by_agent.remove(agent);
+        }
+        let frameworks: Vec<FrameworkId> = self.subscribers.keys().cloned().collect();
+        for framework in frameworks {
+            self.tell(turn, &framework, Event::Failure { agent_id: agent.clone(), executor: None });
+        }
+    }
+}
+
+fn refuse(turn: &mut Turn<'_>, session: SessionId, refusal: ToAgent) {
+    turn.tell_agent(session, refusal);
+    turn.outputs.push(Output::CloseSession(session));
+}

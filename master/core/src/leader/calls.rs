@@ -1,0 +1,132 @@
+//! Scheduler calls: Mesos's checks in Mesos's order, then each call's own doing.
+
+use std::sync::Arc;
+
+use api::mesos::{Acknowledge, Call, Decline, Filters, Kill};
+use api::{FrameworkId, TaskState};
+use base64::Engine;
+
+use super::frameworks::Wish;
+use super::{Leader, Turn};
+use crate::command::Command;
+use crate::io::{RequestId, Response, StreamId, ToAgent};
+use crate::validate;
+
+impl Leader {
+    pub(super) fn call(&mut self, turn: &mut Turn<'_>, request: RequestId, stream: Option<StreamId>, call: Call) {
+        if let Err(text) = validate::call(&call) {
+            turn.refuse(request, 400, text);
+            return;
+        }
+        let kind = call.kind.as_deref().unwrap_or_default();
+        if kind == "SUBSCRIBE" {
+            match (stream, call.subscribe) {
+                (Some(stream), Some(subscribe)) => self.subscribe(turn, request, stream, subscribe),
+                _ => {
+                    turn.refuse(request, 400, "Failed to validate scheduler::Call: Expecting 'subscribe' to be present")
+                }
+            }
+            return;
+        }
+        let id = call.framework_id.as_ref().map(|id| id.value.clone()).unwrap_or_default();
+        if let Err((status, text)) = self.check_stream(turn, &id, stream) {
+            turn.refuse(request, status, text);
+            return;
+        }
+        let Some(framework) = turn.state.frameworks.get(&id).map(Arc::clone) else { return };
+        if kind == "UPDATE_FRAMEWORK" {
+            if let Some(body) = call.update_framework {
+                self.update_framework(turn, request, &framework, body);
+            }
+            return;
+        }
+        if kind == "UNKNOWN" {
+            turn.refuse(request, 501, "");
+            return;
+        }
+        // From here on nothing is an HTTP error: what goes wrong is told by events.
+        turn.respond(request, Response::Accepted);
+        match kind {
+            "TEARDOWN" => turn.propose(Command::RemoveFramework { framework: id, at: turn.now.unix_ms }),
+            "ACCEPT" => self.accept(turn, &framework, call.accept.unwrap_or_default()),
+            "DECLINE" => self.decline(turn, &id, call.decline.unwrap_or_default()),
+            "REVIVE" => self.set_suppressed(turn, &framework, call.revive.unwrap_or_default().roles, Wish::Revive),
+            "SUPPRESS" => {
+                self.set_suppressed(turn, &framework, call.suppress.unwrap_or_default().roles, Wish::Suppress)
+            }
+            "KILL" => kill(turn, id, call.kill.unwrap_or_default()),
+            "ACKNOWLEDGE" => self.acknowledge(turn, &id, call.acknowledge.unwrap_or_default()),
+            "RECONCILE" => self.reconcile(turn, &framework, call.reconcile.unwrap_or_default()),
+            // There are no custom executors to speak to, and the allocator hears no wishes.
+            _ => tracing::debug!(framework = %id, call = kind, "accepted a call that does nothing"),
+        }
+    }
+
+    /// Is the call on the stream the framework has now?
+    fn check_stream(&self, turn: &Turn<'_>, id: &FrameworkId, stream: Option<StreamId>) -> Result<(), (u16, String)> {
+        if turn.state.framework(id).is_none() {
+            return Err((400, "Framework cannot be found".to_owned()));
+        }
+        let Some(subscriber) = self.subscribers.get(id) else {
+            return Err((403, "Framework is not subscribed".to_owned()));
+        };
+        match stream {
+            None => Err((400, "All non-subscribe calls should include the 'Mesos-Stream-Id' header".to_owned())),
+            Some(stream) if stream != subscriber.stream => Err((
+                400,
+                format!(
+                    "The stream ID '{}' included in this request didn't match the stream ID currently \
+                     associated with framework ID {id}",
+                    stream.0
+                ),
+            )),
+            Some(_) => Ok(()),
+        }
+    }
+
+    fn decline(&mut self, turn: &mut Turn<'_>, framework: &FrameworkId, decline: Decline) {
+        let seconds = refuse_seconds(decline.filters);
+        for id in &decline.offer_ids {
+            // One that was rescinded meanwhile is ignored, and installs no filter.
+            if let Some(offer) = self.offers.take_of(&id.value, framework) {
+                turn.counters.offers_declined += 1;
+                self.give_back_refused(turn, &offer, seconds);
+            }
+        }
+    }
+
+    fn acknowledge(&self, turn: &mut Turn<'_>, framework: &FrameworkId, acknowledge: Acknowledge) {
+        turn.counters.acknowledgements += 1;
+        let Acknowledge { agent_id: Some(agent), task_id: Some(task), uuid: Some(uuid) } = acknowledge else { return };
+        let bytes = base64::engine::general_purpose::STANDARD.decode(uuid).unwrap_or_default();
+        let Ok(uuid) = <[u8; 16]>::try_from(bytes) else { return };
+        let known = turn.state.task(framework, &task.value);
+        if known.is_some_and(|known| known.state.is_terminal()) {
+            // May end the task: decided in the log. The agent is told when it is committed.
+            turn.propose(Command::AcknowledgeTask { framework: framework.clone(), task: task.value, uuid });
+        } else if let Some(session) = self.session_of(&agent.value) {
+            let (framework, task) = (framework.clone(), task.value);
+            turn.tell_agent(session, ToAgent::Acknowledge { framework, task, uuid });
+        }
+    }
+
+    pub(super) fn state_of(&self, turn: &Turn<'_>, framework: &FrameworkId, task: &api::TaskId) -> Option<TaskState> {
+        if self.launching.contains(&(framework.clone(), task.clone())) {
+            return Some(TaskState::Staging);
+        }
+        turn.state.task(framework, task).map(|task| task.state)
+    }
+}
+
+/// Decided in the log, after the launch that may be on its way.
+fn kill(turn: &mut Turn<'_>, framework: FrameworkId, kill: Kill) {
+    let Some(task) = kill.task_id else { return };
+    let grace_ms = kill.kill_policy.and_then(|policy| policy.grace_period).and_then(api::mesos::DurationInfo::millis);
+    let agent = kill.agent_id.map(|agent| agent.value);
+    turn.propose(Command::KillTask { framework, task: task.value, agent, grace_ms });
+}
+
+/// Five seconds also where no filters are given.
+pub(super) fn refuse_seconds(filters: Option<Filters>) -> f64 {
+    filters.unwrap_or_default().effective_refuse_seconds()
+}

@@ -1,0 +1,121 @@
+//! From committed events to messages: only what is in the log is told.
+
+use api::TaskState;
+use api::mesos::{Reason, Source, TaskStatus};
+
+use super::{Leader, Turn};
+use crate::allocator::Consider;
+use crate::command::LaunchTask;
+use crate::event::{Event, LaunchDropped};
+use crate::io::ToAgent;
+use crate::state::seconds;
+
+impl Leader {
+    pub(crate) fn react(&mut self, turn: &mut Turn<'_>, event: Event) {
+        match event {
+            Event::FrameworkSubscribed { framework, stream } => self.subscribed(turn, &framework, stream),
+            Event::SubscribeRefused { stream } => self.subscribe_refused(turn, stream, "Framework has been removed"),
+            Event::FrameworkUpdated { framework } => self.framework_updated(turn, &framework),
+            Event::FrameworkDisconnected { framework, remove_at } => {
+                self.framework_disconnected(turn, &framework, remove_at);
+            }
+            Event::FrameworkRemoved { framework, agents } => self.framework_removed(turn, &framework, &agents),
+            Event::TaskLaunched { framework, task } => {
+                let charged = self.launching.remove(&(framework.clone(), task.clone()));
+                turn.counters.tasks_launched += 1;
+                let Some(task) = turn.state.task(&framework, &task) else { return };
+                if !charged {
+                    self.allocator.charge(&framework, &task.role, &task.agent, &task.resources); // a former leader's
+                }
+                self.run_task(turn, task);
+            }
+            Event::LaunchDropped { launch, why } => self.launch_dropped(turn, &launch, why),
+            Event::KillRequested { framework, task } => {
+                let Some(task) = turn.state.task(&framework, &task) else { return };
+                self.send_kill(turn, task);
+            }
+            Event::KillUnknown { framework, task, agent } => {
+                self.reconcile_one(turn, &framework, &task, agent.as_ref())
+            }
+            Event::TaskUpdated { framework, status } => {
+                count(turn, &status);
+                self.tell_status(turn, &framework, *status);
+            }
+            Event::UpdateObsolete { framework, agent, task, uuid } => {
+                if let (Some(session), Some(uuid)) = (self.session_of(&agent), uuid) {
+                    turn.tell_agent(session, ToAgent::Acknowledge { framework, task, uuid });
+                }
+            }
+            Event::Acknowledged { framework, agent, task, uuid } => {
+                if let Some(session) = self.session_of(&agent) {
+                    turn.tell_agent(session, ToAgent::Acknowledge { framework, task, uuid });
+                }
+            }
+            Event::ResourcesFreed { framework, role, agent, resources, .. } => {
+                self.allocator.recover(&framework, &role, &agent, &resources, Consider::Now);
+            }
+            Event::AgentRegistered { agent, node, run, kill, shutdown } => {
+                self.agent_registered(turn, &agent, &node);
+                self.catch_up(turn, &agent, run, kill, shutdown);
+            }
+            Event::CapacityChanged { agent } => self.capacity_changed(turn, &agent),
+            Event::AgentUnreachable { agent, frameworks } => {
+                tracing::warn!(%agent, frameworks = frameworks.len(), "agent is unreachable");
+                self.agent_unreachable(turn, &agent);
+            }
+        }
+    }
+
+    fn launch_dropped(&mut self, turn: &mut Turn<'_>, launch: &LaunchTask, why: LaunchDropped) {
+        let task = &launch.info.task_id.value;
+        let LaunchTask { framework, role, agent, resources, .. } = launch;
+        let charged = match why {
+            // The entry belongs to the task that has the id.
+            LaunchDropped::Duplicate => true,
+            LaunchDropped::FrameworkRemoved | LaunchDropped::AgentRemoved => {
+                self.launching.remove(&(framework.clone(), task.clone()))
+            }
+        };
+        if charged {
+            self.allocator.recover(framework, role, agent, resources, Consider::Now);
+        }
+        let mut status = TaskStatus::new(task.clone(), TaskState::Lost);
+        status.source = Some(Source::Master);
+        status.agent_id = Some(agent.clone().into());
+        status.timestamp = Some(seconds(turn.now.unix_ms));
+        match why {
+            LaunchDropped::FrameworkRemoved => return,
+            LaunchDropped::Duplicate => {
+                status.state = TaskState::Error;
+                status.reason = Some(Reason::TaskInvalid);
+                status.message = Some(format!("Task has duplicate ID: {task}"));
+            }
+            LaunchDropped::AgentRemoved => {
+                let framework = turn.state.framework(framework);
+                status.state = framework.map_or(TaskState::Lost, |framework| framework.lost_or(TaskState::Dropped));
+                status.reason = Some(Reason::AgentRemoved);
+                status.message = Some("Agent removed".to_owned());
+            }
+        }
+        self.tell_status(turn, framework, status);
+    }
+}
+
+fn count(turn: &mut Turn<'_>, status: &TaskStatus) {
+    let counter = match status.state {
+        TaskState::Finished => &mut turn.counters.tasks_finished,
+        TaskState::Failed => &mut turn.counters.tasks_failed,
+        TaskState::Killed => &mut turn.counters.tasks_killed,
+        TaskState::Error => &mut turn.counters.tasks_error,
+        TaskState::Lost | TaskState::Dropped | TaskState::Gone | TaskState::GoneByOperator => {
+            &mut turn.counters.tasks_lost
+        }
+        TaskState::Staging
+        | TaskState::Starting
+        | TaskState::Running
+        | TaskState::Killing
+        | TaskState::Unreachable
+        | TaskState::Unknown => return,
+    };
+    *counter += 1;
+}

@@ -1,0 +1,77 @@
+//! RECONCILE: the latest of each task asked for, or of all.
+
+use api::mesos::{Reason, Reconcile, Source, TaskStatus};
+use api::{AgentId, FrameworkId, TaskId, TaskState};
+
+use super::{Leader, Turn};
+use crate::state::{Framework, Reachability, Task, seconds};
+
+impl Leader {
+    pub(super) fn reconcile(&self, turn: &mut Turn<'_>, framework: &Framework, reconcile: Reconcile) {
+        if reconcile.tasks.is_empty() {
+            for task in framework.tasks.values() {
+                let status = latest(turn, framework, task);
+                self.tell_status(turn, &framework.id, status);
+            }
+            return;
+        }
+        for task in reconcile.tasks {
+            let agent = task.agent_id.map(|agent| agent.value).filter(|agent| !agent.as_str().is_empty());
+            self.reconcile_one(turn, &framework.id, &task.task_id.value, agent.as_ref());
+        }
+    }
+
+    /// Also the answer to a KILL of a task that is not there.
+    pub(super) fn reconcile_one(
+        &self,
+        turn: &mut Turn<'_>,
+        framework_id: &FrameworkId,
+        task: &TaskId,
+        agent: Option<&AgentId>,
+    ) {
+        let Some(framework) = turn.state.framework(framework_id) else { return };
+        if let Some(task) = turn.state.task(framework_id, task) {
+            let status = latest(turn, framework, task);
+            self.tell_status(turn, framework_id, status);
+            return;
+        }
+        let known = agent.and_then(|agent| turn.state.agents.get(agent));
+        let mut unreachable_since = None;
+        let (state, message) = if self.launching.contains(&(framework_id.clone(), task.clone())) {
+            (TaskState::Staging, "Reconciliation: Latest task state")
+        } else {
+            match known.map(|agent| agent.reachability) {
+                Some(Reachability::Reachable) => {
+                    (framework.lost_or(TaskState::Gone), "Reconciliation: Task is unknown to the agent")
+                }
+                Some(Reachability::Unreachable { since }) => {
+                    unreachable_since = Some(since);
+                    (framework.lost_or(TaskState::Unreachable), "Reconciliation: Task is unreachable")
+                }
+                None => (framework.lost_or(TaskState::Unknown), "Reconciliation: Task is unknown"),
+            }
+        };
+        let mut status = TaskStatus::new(task.clone(), state);
+        status.source = Some(Source::Master);
+        status.reason = Some(Reason::Reconciliation);
+        status.message = Some(message.to_owned());
+        status.agent_id = agent.map(|agent| agent.clone().into());
+        status.timestamp = Some(seconds(turn.now.unix_ms));
+        status.unreachable_time =
+            unreachable_since.map(|since: u64| serde_json::json!({"nanoseconds": since.saturating_mul(1_000_000)}));
+        self.tell_status(turn, framework_id, status);
+    }
+}
+
+/// What the framework was told last, told again.
+fn latest(turn: &Turn<'_>, framework: &Framework, task: &Task) -> TaskStatus {
+    let told = task.last_status().map_or(TaskState::Staging, |status| status.state);
+    let state = if told == TaskState::Unreachable { framework.lost_or(told) } else { told };
+    let message = "Reconciliation: Latest task state";
+    let mut status = task.master_status(state, Reason::Reconciliation, message, turn.now.unix_ms);
+    if let Some(last) = task.last_status() {
+        status.check_status.clone_from(&last.check_status);
+        status.unreachable_time.clone_from(&last.unreachable_time);
+    }
+    status
+}

@@ -1,0 +1,226 @@
+//! Agents: admitted, back again, rebooted, unreachable.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use api::mesos::Reason;
+use api::{AgentId, Attribute, FrameworkId, NodeName, Resources, TaskId, TaskState};
+use serde::{Deserialize, Serialize};
+
+use super::{State, Task};
+use crate::event::Event;
+use crate::io::{Registration, ReportedTask};
+
+/// A node of the pool.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Agent {
+    /// `<master>-S<n>`; kept over reboots.
+    pub id: AgentId,
+    /// What an operator calls the machine.
+    pub node: NodeName,
+    /// Of the boot that registered last.
+    pub boot_id: String,
+    /// What frameworks reach the node by.
+    pub hostname: String,
+    /// IP address.
+    pub address: String,
+    /// Of the agent.
+    pub version: String,
+    /// Kernel release.
+    pub kernel: String,
+    /// All it offers.
+    pub resources: Arc<Resources>,
+    /// What constraints match on.
+    pub attributes: Arc<Vec<Attribute>>,
+    /// `hwdetect::Inventory` as JSON.
+    pub inventory_json: Arc<str>,
+    /// Milliseconds since 1970: when the node first joined.
+    pub registered_at: u64,
+    /// When it last came back.
+    pub reregistered_at: Option<u64>,
+    /// Does the cluster count on it?
+    pub reachability: Reachability,
+}
+
+/// Whether an agent is counted on. A connection that broke a moment ago does not show here.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, Serialize, Deserialize)]
+pub enum Reachability {
+    /// Connected, or away for less than the timeout.
+    Reachable,
+    /// Away for too long; may come back.
+    Unreachable {
+        /// Milliseconds since 1970.
+        since: u64,
+    },
+}
+
+impl State {
+    pub(super) fn register_agent(
+        &mut self,
+        proposed: AgentId,
+        registration: Registration,
+        at: u64,
+        events: &mut Vec<Event>,
+    ) {
+        let id = self.nodes.entry(registration.node.clone()).or_insert(proposed).clone();
+        if let Some(number) = id.as_str().rsplit_once("-S").and_then(|(_, number)| number.parse::<u64>().ok()) {
+            self.next_agent = self.next_agent.max(number.saturating_add(1));
+        }
+        let old = self.agents.get(&id).cloned();
+        let agent = Agent {
+            id: id.clone(),
+            node: registration.node.clone(),
+            boot_id: registration.boot_id,
+            hostname: registration.hostname,
+            address: registration.address,
+            version: registration.version,
+            kernel: registration.kernel,
+            resources: Arc::new(registration.resources),
+            attributes: Arc::new(registration.attributes),
+            inventory_json: registration.inventory_json.into(),
+            registered_at: old.as_ref().map_or(at, |old| old.registered_at),
+            reregistered_at: old.as_ref().map(|_| at),
+            reachability: Reachability::Reachable,
+        };
+        let mut registered = Registered::default();
+        if let Some(old) = old {
+            let mine: Vec<Arc<Task>> = self.tasks_on(&id).cloned().collect();
+            if old.boot_id == agent.boot_id {
+                self.compare_tasks(&mine, &registration.tasks, at, &mut registered);
+            } else {
+                self.end_tasks_of_reboot(&mine, &registration.node, at, &mut registered.events);
+            }
+        }
+        self.agents.insert(id.clone(), Arc::new(agent));
+        for reported in &registration.tasks {
+            if !self.frameworks.contains_key(&reported.framework) {
+                registered.shutdown.insert(reported.framework.clone());
+            } else if self.task(&reported.framework, &reported.task).is_none() && !reported.state.is_terminal() {
+                registered.kill.push((reported.framework.clone(), reported.task.clone()));
+            }
+        }
+        events.push(Event::AgentRegistered {
+            agent: id,
+            node: registration.node,
+            run: registered.run,
+            kill: registered.kill,
+            shutdown: registered.shutdown.into_iter().collect(),
+        });
+        events.append(&mut registered.events);
+    }
+
+    /// The node rebooted: whatever ran there is gone, once.
+    fn end_tasks_of_reboot(&mut self, mine: &[Arc<Task>], node: &NodeName, at: u64, events: &mut Vec<Event>) {
+        for task in mine {
+            let gone = self.lost_or(&task.framework, TaskState::Gone);
+            let state = if task.state.is_terminal() { task.state } else { gone };
+            let status = task.master_status(state, Reason::AgentRestarted, format!("Node {node} rebooted"), at);
+            self.end_task(&task.framework, task.id(), status, at, events);
+        }
+    }
+
+    /// The same boot is back: what it knows and what the log knows are brought together.
+    fn compare_tasks(&mut self, mine: &[Arc<Task>], reported: &[ReportedTask], at: u64, registered: &mut Registered) {
+        let reported: BTreeMap<_, _> = reported.iter().map(|task| ((&task.framework, &task.task), task)).collect();
+        for task in mine {
+            let key = (task.framework.clone(), task.id().clone());
+            let known = reported.get(&(&key.0, &key.1)).filter(|reported| reported.container == task.container);
+            match known {
+                Some(reported) => {
+                    if task.state == TaskState::Unreachable {
+                        self.task_is_back(task, reported.state, at, &mut registered.events);
+                    }
+                    if task.kill.is_some() && !task.state.is_terminal() {
+                        registered.kill.push(key);
+                    }
+                }
+                // The message that was to start it never arrived.
+                None if task.state == TaskState::Staging && task.statuses.is_empty() => {
+                    if task.kill.is_some() {
+                        registered.kill.push(key.clone());
+                    }
+                    registered.run.push(key);
+                }
+                None if task.state.is_terminal() && task.last_status().is_some_and(|last| last.state.is_terminal()) => {
+                    self.complete_task(&key.0, &key.1);
+                }
+                None => {
+                    let gone = self.lost_or(&task.framework, TaskState::Gone);
+                    let state = if task.state.is_terminal() { task.state } else { gone };
+                    let message = "Reconciliation: task unknown to the agent";
+                    let status = task.master_status(state, Reason::Reconciliation, message, at);
+                    self.end_task(&key.0, &key.1, status, at, &mut registered.events);
+                }
+            }
+        }
+    }
+
+    fn task_is_back(&mut self, task: &Task, state: TaskState, at: u64, events: &mut Vec<Event>) {
+        // An end is told by the agent's own update, which it repeats until acknowledged.
+        let shown = if state.is_terminal() { TaskState::Running } else { state };
+        let status = task.master_status(shown, Reason::AgentReregistered, "Agent reregistered", at);
+        if let Some(task) = self.task_mut(&task.framework, task.id()) {
+            task.state = shown;
+            task.record(status.clone());
+        }
+        events.push(Event::TaskUpdated { framework: task.framework.clone(), status: Box::new(status) });
+    }
+
+    fn lost_or(&self, framework: &FrameworkId, aware: TaskState) -> TaskState {
+        self.framework(framework).map_or(TaskState::Lost, |framework| framework.lost_or(aware))
+    }
+
+    pub(super) fn update_capacity(
+        &mut self,
+        id: &AgentId,
+        resources: Resources,
+        attributes: Vec<Attribute>,
+        events: &mut Vec<Event>,
+    ) {
+        let Some(agent) = self.agents.get_mut(id) else { return };
+        if *agent.resources == resources && *agent.attributes == attributes {
+            return;
+        }
+        let agent = Arc::make_mut(agent);
+        agent.resources = Arc::new(resources);
+        agent.attributes = Arc::new(attributes);
+        events.push(Event::CapacityChanged { agent: id.clone() });
+    }
+
+    pub(super) fn mark_agent_unreachable(&mut self, id: &AgentId, at: u64, events: &mut Vec<Event>) {
+        let Some(agent) = self.agents.get_mut(id) else { return };
+        if agent.reachability != Reachability::Reachable {
+            return;
+        }
+        let agent = Arc::make_mut(agent);
+        agent.reachability = Reachability::Unreachable { since: at };
+        let message = format!("Agent {} is unreachable", agent.hostname);
+        let mine: Vec<Arc<Task>> = self.tasks_on(id).cloned().collect();
+        let mut frameworks = BTreeSet::new();
+        for task in mine {
+            frameworks.insert(task.framework.clone());
+            if task.state.is_terminal() {
+                continue;
+            }
+            let state = self.lost_or(&task.framework, TaskState::Unreachable);
+            let mut status = task.master_status(state, Reason::AgentRemoved, message.clone(), at);
+            status.unreachable_time = Some(serde_json::json!({"nanoseconds": at.saturating_mul(1_000_000)}));
+            events.push(task.freed());
+            if let Some(task) = self.task_mut(&task.framework, task.id()) {
+                task.state = TaskState::Unreachable; // the agent may bring it back
+                task.record(status.clone());
+            }
+            events.push(Event::TaskUpdated { framework: task.framework.clone(), status: Box::new(status) });
+        }
+        events.push(Event::AgentUnreachable { agent: id.clone(), frameworks: frameworks.into_iter().collect() });
+    }
+}
+
+/// What a registration brings about.
+#[derive(Default)]
+struct Registered {
+    run: Vec<(FrameworkId, TaskId)>,
+    kill: Vec<(FrameworkId, TaskId)>,
+    shutdown: BTreeSet<FrameworkId>,
+    events: Vec<Event>,
+}

@@ -1,0 +1,263 @@
+//! Tasks: launched, updated, acknowledged, killed, ended.
+
+use std::sync::Arc;
+
+use api::mesos::{Reason, Source, TaskInfo, TaskStatus};
+use api::{AgentId, ContainerId, FrameworkId, Resources, TaskId, TaskState};
+use serde::{Deserialize, Serialize};
+
+use super::{Reachability, State};
+use crate::command::LaunchTask;
+use crate::event::{Event, LaunchDropped};
+
+/// Statuses kept of each task, newest last; what is older is dropped.
+const MAX_STATUSES: usize = 16;
+
+/// A task.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Task {
+    /// Whose.
+    pub framework: FrameworkId,
+    /// As the framework described it.
+    pub info: Arc<TaskInfo>,
+    /// Where it runs.
+    pub agent: AgentId,
+    /// On whose share.
+    pub role: String,
+    /// Which run.
+    pub container: ContainerId,
+    /// What it may use.
+    pub resources: Resources,
+    /// The latest known: may be ahead of what the framework was told.
+    pub state: TaskState,
+    /// What the framework was told, newest last; the last one's uuid may be unacknowledged.
+    pub statuses: Vec<TaskStatus>,
+    /// The framework wants it killed.
+    pub kill: Option<KillRequest>,
+    /// Milliseconds since 1970.
+    pub launched_at: u64,
+    /// Milliseconds since 1970: when the state became terminal.
+    pub ended_at: Option<u64>,
+}
+
+/// A kill that is wanted.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, Serialize, Deserialize)]
+pub struct KillRequest {
+    /// The call's grace, if it had one.
+    pub grace_ms: Option<u64>,
+}
+
+impl Task {
+    /// Chosen by the framework.
+    #[must_use]
+    pub fn id(&self) -> &TaskId {
+        &self.info.task_id.value
+    }
+
+    /// What the framework was told last.
+    #[must_use]
+    pub fn last_status(&self) -> Option<&TaskStatus> {
+        self.statuses.last()
+    }
+
+    /// Does it use its resources, as far as offers are concerned?
+    #[must_use]
+    pub fn holds_resources(&self) -> bool {
+        !self.state.is_terminal() && self.state != TaskState::Unreachable
+    }
+
+    /// A status the master makes of its own: without uuid, so not acknowledged.
+    #[must_use]
+    pub fn master_status(&self, state: TaskState, reason: Reason, message: impl Into<String>, at: u64) -> TaskStatus {
+        let mut status = TaskStatus::new(self.id().clone(), state);
+        status.source = Some(Source::Master);
+        status.reason = Some(reason);
+        status.message = Some(message.into());
+        status.agent_id = Some(self.agent.clone().into());
+        status.timestamp = Some(seconds(at));
+        if let Some(last) = self.last_status() {
+            status.executor_id.clone_from(&last.executor_id);
+            status.container_status.clone_from(&last.container_status);
+            status.healthy = last.healthy;
+        }
+        status
+    }
+
+    pub(super) fn record(&mut self, mut status: TaskStatus) {
+        status.data = None; // as Mesos: only the update itself carries it
+        if self.statuses.len() == MAX_STATUSES {
+            self.statuses.remove(0);
+        }
+        self.statuses.push(status);
+    }
+
+    pub(super) fn freed(&self) -> Event {
+        Event::ResourcesFreed {
+            framework: self.framework.clone(),
+            task: self.id().clone(),
+            role: self.role.clone(),
+            agent: self.agent.clone(),
+            resources: self.resources.clone(),
+        }
+    }
+}
+
+/// Mesos writes times as seconds since 1970.
+#[allow(clippy::cast_precision_loss)] // milliseconds since 1970 fit in 53 bits for 285,000 years
+pub(crate) fn seconds(unix_ms: u64) -> f64 {
+    unix_ms as f64 / 1000.0
+}
+
+impl State {
+    pub(super) fn launch_task(&mut self, launch: LaunchTask, events: &mut Vec<Event>) {
+        let task_id = launch.info.task_id.value.clone();
+        let reachable =
+            self.agents.get(&launch.agent).is_some_and(|agent| agent.reachability == Reachability::Reachable);
+        let why = match self.frameworks.get(&launch.framework) {
+            None => Some(LaunchDropped::FrameworkRemoved),
+            Some(framework) if framework.tasks.contains_key(&task_id) => Some(LaunchDropped::Duplicate),
+            Some(_) => (!reachable).then_some(LaunchDropped::AgentRemoved),
+        };
+        if let Some(why) = why {
+            events.push(Event::LaunchDropped { launch: Box::new(launch), why });
+            return;
+        }
+        let framework_id = launch.framework.clone();
+        let task = Task {
+            framework: launch.framework,
+            info: Arc::new(launch.info),
+            agent: launch.agent,
+            role: launch.role,
+            container: launch.container,
+            resources: launch.resources,
+            state: TaskState::Staging,
+            statuses: Vec::new(),
+            kill: None,
+            launched_at: launch.at,
+            ended_at: None,
+        };
+        if let Some(framework) = self.frameworks.get_mut(&framework_id) {
+            Arc::make_mut(framework).tasks.insert(task_id.clone(), Arc::new(task));
+        }
+        events.push(Event::TaskLaunched { framework: framework_id, task: task_id });
+    }
+
+    pub(super) fn task_mut(&mut self, framework: &FrameworkId, task: &TaskId) -> Option<&mut Task> {
+        let framework = self.frameworks.get_mut(framework).filter(|framework| framework.tasks.contains_key(task))?;
+        Arc::make_mut(framework).tasks.get_mut(task).map(Arc::make_mut)
+    }
+
+    pub(super) fn kill_task(
+        &mut self,
+        framework: &FrameworkId,
+        task_id: &TaskId,
+        agent: Option<&AgentId>,
+        request: KillRequest,
+        events: &mut Vec<Event>,
+    ) {
+        let Some(task) = self.task(framework, task_id) else {
+            if self.frameworks.contains_key(framework) {
+                let (framework, task, agent) = (framework.clone(), task_id.clone(), agent.cloned());
+                events.push(Event::KillUnknown { framework, task, agent });
+            }
+            return;
+        };
+        if task.state.is_terminal() || agent.is_some_and(|agent| *agent != task.agent) {
+            return; // as Mesos: a mismatch is dropped
+        }
+        if let Some(task) = self.task_mut(framework, task_id) {
+            task.kill = Some(request);
+            events.push(Event::KillRequested { framework: framework.clone(), task: task_id.clone() });
+        }
+    }
+
+    pub(super) fn update_task(
+        &mut self,
+        framework_id: &FrameworkId,
+        agent: &AgentId,
+        mut status: TaskStatus,
+        latest: TaskState,
+        at: u64,
+        events: &mut Vec<Event>,
+    ) {
+        let task_id = status.task_id.value.clone();
+        let known = self.task(framework_id, &task_id).filter(|task| task.agent == *agent);
+        let Some(known) = known else {
+            let (framework, agent, uuid) = (framework_id.clone(), agent.clone(), status.uuid_bytes());
+            events.push(Event::UpdateObsolete { framework, agent, task: task_id, uuid });
+            return;
+        };
+        status.agent_id.get_or_insert_with(|| agent.clone().into());
+        status.timestamp.get_or_insert(seconds(at));
+        let repeated = status.uuid.is_some() && known.last_status().is_some_and(|last| last.uuid == status.uuid);
+        if !repeated && let Some(task) = self.task_mut(framework_id, &task_id) {
+            let newest = if latest.is_terminal() { latest } else { status.state };
+            if task.state == TaskState::Unreachable && !newest.is_terminal() {
+                return; // its agent was given up meanwhile; it repeats the update when it is back
+            }
+            if !task.state.is_terminal() {
+                let held = task.holds_resources();
+                task.state = newest;
+                if newest.is_terminal() {
+                    task.ended_at = Some(at);
+                    task.kill = None;
+                    events.extend(held.then(|| task.freed()));
+                }
+            }
+            task.record(status.clone());
+        }
+        let finished = status.state.is_terminal() && status.uuid.is_none();
+        events.push(Event::TaskUpdated { framework: framework_id.clone(), status: Box::new(status) });
+        if finished {
+            self.complete_task(framework_id, &task_id);
+        }
+    }
+
+    pub(super) fn acknowledge_task(
+        &mut self,
+        framework: &FrameworkId,
+        task_id: &TaskId,
+        uuid: [u8; 16],
+        events: &mut Vec<Event>,
+    ) {
+        let Some(task) = self.task(framework, task_id) else { return };
+        let last = task.last_status();
+        let ends = task.state.is_terminal()
+            && last.is_some_and(|last| last.state.is_terminal() && last.uuid_bytes() == Some(uuid));
+        let (agent, framework_id, task) = (task.agent.clone(), framework.clone(), task_id.clone());
+        events.push(Event::Acknowledged { framework: framework_id, agent, task, uuid });
+        if ends {
+            self.complete_task(framework, task_id);
+        }
+    }
+
+    /// Ends a task on the master's word and says so to the framework.
+    pub(super) fn end_task(
+        &mut self,
+        framework: &FrameworkId,
+        task_id: &TaskId,
+        status: TaskStatus,
+        at: u64,
+        events: &mut Vec<Event>,
+    ) {
+        if let Some(task) = self.task_mut(framework, task_id) {
+            if task.holds_resources() {
+                events.push(task.freed());
+            }
+            if !task.state.is_terminal() {
+                task.state = status.state;
+                task.ended_at = Some(at);
+            }
+            task.record(status.clone());
+            events.push(Event::TaskUpdated { framework: framework.clone(), status: Box::new(status) });
+        }
+        self.complete_task(framework, task_id);
+    }
+
+    /// Moves an ended task among the completed ones.
+    pub(super) fn complete_task(&mut self, framework: &FrameworkId, task: &TaskId) {
+        if let Some(framework) = self.frameworks.get_mut(framework) {
+            Arc::make_mut(framework).complete(task);
+        }
+    }
+}

@@ -1,0 +1,316 @@
+//! What a bare machine asks for over the network: its script, kernel, initramfs, token and the time.
+//!
+//! Plain HTTP, because firmware and iPXE have no certificates of ours. Therefore nothing here is
+//! secret but the token, which is good once, for one machine, for minutes; and the script pins the
+//! cluster's authority, so that a node can tell its master from an impostor.
+
+use std::fs::{File, OpenOptions};
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::task::{Context, Poll};
+
+use axum::Router;
+use axum::body::Body;
+use axum::extract::{Extension, Query, Request, State};
+use axum::middleware::{Next, from_fn_with_state};
+use axum::response::Response;
+use axum::routing::get;
+use bytes::Bytes;
+use futures_util::stream;
+use hyper::StatusCode;
+use hyper::body::{Body as HttpBody, Frame, SizeHint};
+use hyper::header::{CONTENT_LENGTH, CONTENT_TYPE, HeaderValue};
+use serde::Deserialize;
+use tokio::io::AsyncReadExt;
+
+use crate::clock::unix_ms;
+use crate::http::server::Connection;
+use crate::http::text;
+use crate::join::SharedTokens;
+use crate::machines::{Machines, normalize_mac, normalize_uuid};
+use crate::tokens::Binding;
+
+/// A log line per request: when it has grown beyond this it is renamed, and the one before goes.
+const LOG_LIMIT: u64 = 16 << 20;
+const PIECE: usize = 64 << 10;
+
+/// What the endpoints share.
+#[derive(Clone)]
+pub struct Boot {
+    /// Where vmlinuz and initramfs.img are.
+    pub directory: PathBuf,
+    /// The operator's machines.
+    pub machines: Arc<Machines>,
+    /// For one token a script.
+    pub tokens: SharedTokens,
+    /// What machines reach us by.
+    pub advertise: String,
+    /// The port of these endpoints.
+    pub boot_port: u16,
+    /// The agents' port.
+    pub link_port: u16,
+    /// SHA-256 of the authority's certificate.
+    pub ca_sha256: String,
+    /// `boot.log`.
+    pub log: Arc<BootLog>,
+}
+
+/// The endpoints.
+pub fn router(boot: Boot) -> Router {
+    Router::new()
+        .route("/boot/ipxe", get(ipxe))
+        .route("/boot/vmlinuz", get(vmlinuz))
+        .route("/boot/initramfs.img", get(initramfs))
+        .route("/boot/token", get(token))
+        .route("/boot/time", get(time))
+        .layer(from_fn_with_state(boot.clone(), logged))
+        .with_state(boot)
+}
+
+#[derive(Debug, Deserialize)]
+struct Asker {
+    #[serde(default)]
+    mac: String,
+    #[serde(default)]
+    uuid: String,
+}
+
+impl Asker {
+    fn machine(&self) -> Result<(String, String), &'static str> {
+        let mac = normalize_mac(&self.mac).ok_or("mac= must be a MAC address, such as 52:54:00:77:00:01\n")?;
+        let uuid = normalize_uuid(&self.uuid).ok_or("uuid= must be a UUID or empty\n")?;
+        Ok((mac, uuid))
+    }
+}
+
+async fn ipxe(State(boot): State<Boot>, Query(asker): Query<Asker>) -> Response {
+    let (mac, uuid) = match asker.machine() {
+        Ok(machine) => machine,
+        Err(mistake) => return text(StatusCode::BAD_REQUEST, mistake),
+    };
+    boot.tokens.lock().unwrap_or_else(PoisonError::into_inner).script_requested(&mac, &uuid, unix_ms());
+    text(StatusCode::OK, script(&boot, &mac, &uuid))
+}
+
+/// The token is not on the kernel's command line, which dmesg shows to everybody: iPXE wraps it into
+/// a second initramfs, as a file only root can read.
+fn script(boot: &Boot, mac: &str, uuid: &str) -> String {
+    let host = if boot.advertise.contains(':') { format!("[{}]", boot.advertise) } else { boot.advertise.clone() };
+    let base = format!("http://{host}:{}", boot.boot_port);
+    let machine = boot.machines.get(mac);
+    let attributes = machine.and_then(|machine| machine.attributes.as_ref());
+    let attributes = attributes.map(|attributes| format!(" mesolith.attributes={attributes}")).unwrap_or_default();
+    let more = machine.and_then(|machine| machine.cmdline.as_ref());
+    let more = more.map(|more| format!(" {more}")).unwrap_or_default();
+    format!(
+        "#!ipxe\n\
+         kernel {base}/boot/vmlinuz?mac={mac} initrd=initramfs.img console=tty0 console=ttyS0,115200 \
+         mesolith.master={host}:{link} mesolith.boot={base} mesolith.ca=sha256:{ca} mesolith.name={name}{attributes}{more}\n\
+         initrd --name initramfs.img {base}/boot/initramfs.img?mac={mac}\n\
+         initrd --name token {base}/boot/token?mac={mac}&uuid={uuid} /etc/mesolith/token mode=600\n\
+         boot\n",
+        link = boot.link_port,
+        ca = boot.ca_sha256,
+        name = boot.machines.name(mac),
+    )
+}
+
+async fn token(State(boot): State<Boot>, Query(asker): Query<Asker>, request: Request) -> Response {
+    let (mac, uuid) = match asker.machine() {
+        Ok(machine) => machine,
+        Err(mistake) => return text(StatusCode::BAD_REQUEST, mistake),
+    };
+    if request.method() != hyper::Method::GET {
+        return text(StatusCode::METHOD_NOT_ALLOWED, "A token is fetched once, by GET\n");
+    }
+    let node = boot.machines.name(&mac);
+    let made = tokio::task::spawn_blocking(move || {
+        let mut tokens = boot.tokens.lock().unwrap_or_else(PoisonError::into_inner);
+        let now = unix_ms();
+        tokens.take_script(&mac, &uuid, now).then(|| tokens.make(Binding::Machine { mac, uuid }, &node, now))
+    })
+    .await;
+    match made {
+        Ok(Some(Ok(token))) => text(StatusCode::OK, token),
+        Ok(Some(Err(error))) => {
+            tracing::error!(%error, "cannot write the table of join tokens");
+            text(StatusCode::SERVICE_UNAVAILABLE, "the master cannot write its table of join tokens\n")
+        }
+        Ok(None) => text(StatusCode::FORBIDDEN, "there is one token for each boot script, and it was fetched: boot again\n"),
+        Err(_) => text(StatusCode::INTERNAL_SERVER_ERROR, "making the token failed\n"),
+    }
+}
+
+async fn time() -> Response {
+    let now = unix_ms();
+    text(StatusCode::OK, format!("{}.{:03}\n", now / 1000, now % 1000))
+}
+
+async fn vmlinuz(State(boot): State<Boot>) -> Response {
+    file(&boot.directory.join("vmlinuz")).await
+}
+
+async fn initramfs(State(boot): State<Boot>) -> Response {
+    file(&boot.directory.join("initramfs.img")).await
+}
+
+/// Streams a file: it may be larger than we want to hold, times the machines of a rack.
+async fn file(path: &Path) -> Response {
+    let opened = async {
+        let file = tokio::fs::File::open(path).await?;
+        let length = file.metadata().await?.len();
+        io::Result::Ok((file, length))
+    };
+    let (file, length) = match opened.await {
+        Ok(opened) => opened,
+        Err(error) => {
+            tracing::error!(file = %path.display(), %error, "cannot read a boot file");
+            return text(StatusCode::NOT_FOUND, format!("cannot read {}: {error}\n", path.display()));
+        }
+    };
+    // Never more than announced, even if the file is being replaced.
+    let pieces = stream::try_unfold(file.take(length), |mut file| async move {
+        let mut piece = vec![0; PIECE];
+        let count = file.read(&mut piece).await?;
+        piece.truncate(count);
+        io::Result::Ok((count > 0).then(|| (Bytes::from(piece), file)))
+    });
+    let mut response = Response::new(Body::from_stream(pieces));
+    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/octet-stream"));
+    response.headers_mut().insert(CONTENT_LENGTH, HeaderValue::from(length));
+    response
+}
+
+/// One line a request: `unix_ms remote method path mac status bytes`. Without the query, so that a
+/// line is always of one shape.
+async fn logged(
+    State(boot): State<Boot>,
+    Extension(connection): Extension<Connection>,
+    request: Request,
+    next: Next,
+) -> Response {
+    let mac = Query::<Asker>::try_from_uri(request.uri()).ok().and_then(|Query(asker)| normalize_mac(&asker.mac));
+    let line = Line {
+        log: boot.log.clone(),
+        remote: connection.remote.to_string(),
+        request: format!("{} {}", request.method(), request.uri().path()),
+        mac: mac.unwrap_or_else(|| "-".to_owned()),
+        status: 0,
+        bytes: 0,
+    };
+    let (head, body) = next.run(request).await.into_parts();
+    let line = Line { status: head.status.as_u16(), ..line };
+    Response::from_parts(head, Body::new(Counted { body, line: Some(line) }))
+}
+
+/// Written when the answer has gone, with the bytes that really went.
+struct Line {
+    log: Arc<BootLog>,
+    remote: String,
+    request: String,
+    mac: String,
+    status: u16,
+    bytes: u64,
+}
+
+/// Passes a body on and counts.
+struct Counted {
+    body: Body,
+    line: Option<Line>,
+}
+
+impl HttpBody for Counted {
+    type Data = Bytes;
+    type Error = axum::Error;
+
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
+        let frame = std::task::ready!(Pin::new(&mut self.body).poll_frame(cx));
+        if let (Some(Ok(frame)), Some(line)) = (&frame, &mut self.line) {
+            line.bytes += frame.data_ref().map_or(0, |data| data.len() as u64);
+        }
+        Poll::Ready(frame)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        if let Some(line) = self.line.take() {
+            let Line { log, remote, request, mac, status, bytes } = line;
+            tracing::info!(%remote, %request, %mac, status, bytes, "boot request");
+            log.append(&format!("{} {remote} {request} {mac} {status} {bytes}\n", unix_ms()));
+        }
+    }
+}
+
+/// `boot.log`: what proves a network boot.
+#[derive(Debug)]
+pub struct BootLog {
+    path: PathBuf,
+    file: Mutex<File>,
+}
+
+impl BootLog {
+    /// Opens the file to append to it.
+    ///
+    /// # Errors
+    /// The file system refuses.
+    pub fn open(path: PathBuf) -> io::Result<Self> {
+        let file = Mutex::new(OpenOptions::new().create(true).append(true).open(&path)?);
+        Ok(Self { path, file })
+    }
+
+    fn append(&self, line: &str) {
+        let mut file = self.file.lock().unwrap_or_else(PoisonError::into_inner);
+        let written = file.write_all(line.as_bytes()).and_then(|()| {
+            if file.metadata()?.len() > LOG_LIMIT {
+                std::fs::rename(&self.path, self.path.with_extension("log.1"))?;
+                *file = OpenOptions::new().create(true).append(true).open(&self.path)?;
+            }
+            Ok(())
+        });
+        if let Err(error) = written {
+            tracing::warn!(%error, file = %self.path.display(), "cannot write the boot log");
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::tokens::Tokens;
+
+    #[test]
+    fn the_script_names_the_machine_and_holds_no_secret() {
+        let dir = tempfile::tempdir().unwrap();
+        let list = dir.path().join("machines.json");
+        std::fs::write(&list, r#"[{"mac":"52:54:00:77:00:01","name":"node-1","attributes":"rack:r1-a","cmdline":"quiet"}]"#).unwrap();
+        let boot = Boot {
+            directory: dir.path().to_owned(),
+            machines: Arc::new(Machines::read(&list).unwrap()),
+            tokens: Arc::new(Mutex::new(Tokens::open(dir.path().join("tokens.json")).unwrap())),
+            advertise: "10.0.2.2".to_owned(),
+            boot_port: 5080,
+            link_port: 5052,
+            ca_sha256: "ab".repeat(32),
+            log: Arc::new(BootLog::open(dir.path().join("boot.log")).unwrap()),
+        };
+        let text = script(&boot, "52:54:00:77:00:01", "");
+        let lines: Vec<&str> = text.lines().collect();
+        assert_eq!(lines.len(), 5);
+        assert_eq!(lines[0], "#!ipxe");
+        assert!(lines[1].ends_with("mesolith.name=node-1 mesolith.attributes=rack:r1-a quiet"), "{}", lines[1]);
+        assert!(lines[1].contains(" mesolith.master=10.0.2.2:5052 mesolith.boot=http://10.0.2.2:5080 mesolith.ca=sha256:abab"));
+        assert!(lines[3].ends_with("/boot/token?mac=52:54:00:77:00:01&uuid= /etc/mesolith/token mode=600"));
+        assert!(script(&boot, "52:54:00:77:00:02", "").contains("mesolith.name=node-770002\n"));
+    }
+}

@@ -1,0 +1,297 @@
+//! The command line, read once; every mistake reported together.
+
+use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+use crate::machines::Machines;
+
+/// The master of a Mesolith cluster: a pool of machines behind the Mesos v1 HTTP API.
+#[derive(Debug, Parser)]
+#[command(name = "mesolith-master", version, args_conflicts_with_subcommands = true)]
+pub struct CommandLine {
+    /// Something else than serving.
+    #[command(subcommand)]
+    pub command: Option<Subcommands>,
+    /// How to serve.
+    #[command(flatten)]
+    pub serve: ServeArgs,
+}
+
+/// What the program can do besides serving.
+#[derive(Debug, Subcommand)]
+pub enum Subcommands {
+    /// Makes a join token for a hosted agent, by asking the master that runs on this data directory
+    Token(TokenArgs),
+}
+
+/// `mesolith-master token`.
+#[derive(Debug, Args)]
+pub struct TokenArgs {
+    /// The running master's data directory
+    #[arg(long, value_name = "DIR")]
+    pub data: PathBuf,
+    /// The name the node will have
+    #[arg(long)]
+    pub name: String,
+    /// Print JSON with the token, the CA's fingerprint and the master's address
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// `mesolith-master` alone.
+#[derive(Debug, Args)]
+pub struct ServeArgs {
+    /// Where the log, the certificate authority and the credentials are kept
+    #[arg(long, value_name = "DIR", required = true, env = "MESOLITH_DATA")]
+    pub data: Option<PathBuf>,
+    /// Mesos v1 API; `fd:0` takes the listening socket passed as standard input
+    #[arg(long, value_name = "ADDR", default_value = "0.0.0.0:5050")]
+    pub http: String,
+    /// Plain HTTP without authentication on the API port
+    #[arg(long)]
+    pub insecure_api: bool,
+    /// gRPC for agents: mutual TLS
+    #[arg(long, value_name = "ADDR", default_value = "0.0.0.0:5052")]
+    pub link: String,
+    /// Plain HTTP for machines that boot over the network; off unless given
+    #[arg(long, value_name = "ADDR", requires = "boot_dir")]
+    pub boot: Option<String>,
+    /// The directory with vmlinuz and initramfs.img
+    #[arg(long, value_name = "DIR")]
+    pub boot_dir: Option<PathBuf>,
+    /// Address or name others reach this master by [default: the first address that is not loopback]
+    #[arg(long, value_name = "HOST")]
+    pub advertise: Option<String>,
+    /// JSON list of machines: [{"mac":"52:54:00:77:00:01","name":"node-1","attributes":"rack:r1"}]
+    #[arg(long, value_name = "FILE")]
+    pub machines: Option<PathBuf>,
+    /// The cluster's name, shown in /state
+    #[arg(long, value_name = "NAME")]
+    pub name: Option<String>,
+    /// Seconds without an answer after which an agent is unreachable
+    #[arg(long, value_name = "SECS", default_value_t = 75.0)]
+    pub agent_timeout: f64,
+    /// Seconds between looks at resources that were refused
+    #[arg(long, value_name = "SECS", default_value_t = 1.0)]
+    pub allocation_interval: f64,
+    /// Log entries between snapshots
+    #[arg(long, value_name = "N", default_value_t = 4096, hide = true)]
+    pub snapshot_every: u64,
+    /// How log lines look
+    #[arg(long, value_enum, default_value_t = LogFormat::Text)]
+    pub log_format: LogFormat,
+}
+
+/// See [`ServeArgs::log_format`].
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq, ValueEnum)]
+pub enum LogFormat {
+    /// For people.
+    #[default]
+    Text,
+    /// One line without colour and with every field quoted: for machines.
+    Plain,
+}
+
+/// Where a listener comes from.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Listen {
+    /// Bind it.
+    Address(SocketAddr),
+    /// It is standard input.
+    StandardInput,
+    /// systemd passed it as descriptor 3.
+    Systemd,
+}
+
+/// Everything decided.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// The data directory.
+    pub data: PathBuf,
+    /// The API's listener.
+    pub http: Listen,
+    /// Plain and open.
+    pub insecure_api: bool,
+    /// The link's address.
+    pub link: SocketAddr,
+    /// The boot endpoints' address and directory.
+    pub boot: Option<(SocketAddr, PathBuf)>,
+    /// What others reach us by.
+    pub advertise: String,
+    /// The operator's machines.
+    pub machines: Machines,
+    /// The cluster's name.
+    pub name: Option<String>,
+    /// See [`ServeArgs::agent_timeout`].
+    pub agent_timeout: Duration,
+    /// See [`ServeArgs::allocation_interval`].
+    pub allocation_interval: Duration,
+    /// See [`ServeArgs::snapshot_every`].
+    pub snapshot_every: u64,
+}
+
+/// All that is wrong with a command line.
+#[derive(Debug, thiserror::Error)]
+#[error("{}", .0.join("\n"))]
+pub struct ConfigErrors(pub Vec<String>);
+
+/// Decides. `lookup` reads the environment.
+///
+/// # Errors
+/// Every mistake, each naming its flag.
+pub fn read(args: ServeArgs, lookup: impl Fn(&str) -> Option<String>) -> Result<Config, ConfigErrors> {
+    let mut mistakes = Vec::new();
+    let mut address = |flag: &str, text: &str| {
+        text.parse::<SocketAddr>()
+            .map_err(|_| mistakes.push(format!("--{flag} {text}: not an address with a port, such as 0.0.0.0:5050")))
+            .ok()
+    };
+    let systemd = lookup("LISTEN_FDS").is_some_and(|count| count != "0")
+        && lookup("LISTEN_PID").is_none_or(|pid| pid == std::process::id().to_string());
+    let http = match (systemd, args.http.as_str()) {
+        (true, _) => Some(Listen::Systemd),
+        (false, "fd:0") => Some(Listen::StandardInput),
+        (false, text) => address("http", text).map(Listen::Address),
+    };
+    let link = address("link", &args.link);
+    let boot_address = args.boot.as_deref().map(|text| address("boot", text));
+    let boot = match (boot_address, args.boot_dir) {
+        (Some(Some(address)), Some(directory)) => {
+            for file in ["vmlinuz", "initramfs.img"] {
+                if !directory.join(file).is_file() {
+                    mistakes.push(format!("--boot-dir {}: {file} is missing", directory.display()));
+                }
+            }
+            Some((address, directory))
+        }
+        (Some(_), None) => {
+            mistakes.push("--boot needs --boot-dir".to_owned());
+            None
+        }
+        (None | Some(None), _) => None,
+    };
+    let machines = match &args.machines {
+        Some(path) => Machines::read(path).unwrap_or_else(|found| {
+            mistakes.extend(found.iter().map(|mistake| format!("--machines {}: {mistake}", path.display())));
+            Machines::default()
+        }),
+        None => Machines::default(),
+    };
+    let advertise = match args.advertise {
+        Some(host) if is_host(&host) => host,
+        Some(host) => {
+            mistakes.push(format!("--advertise {host}: not a host name or IP address"));
+            host
+        }
+        None => first_address().map_or_else(|| "127.0.0.1".to_owned(), |address| address.to_string()),
+    };
+    let mut seconds = |flag: &str, value: f64, least: f64| {
+        if value.is_finite() && (least..=86_400.0 * 365.0).contains(&value) {
+            return Duration::from_secs_f64(value);
+        }
+        mistakes.push(format!("--{flag} {value}: seconds, at least {least}"));
+        Duration::ZERO
+    };
+    let agent_timeout = seconds("agent-timeout", args.agent_timeout, 1.0);
+    let allocation_interval = seconds("allocation-interval", args.allocation_interval, 0.01);
+    if args.snapshot_every == 0 {
+        mistakes.push("--snapshot-every 0: at least 1".to_owned());
+    }
+    match (args.data, http, link) {
+        (Some(data), Some(http), Some(link)) if mistakes.is_empty() => Ok(Config {
+            data,
+            http,
+            insecure_api: args.insecure_api,
+            link,
+            boot,
+            advertise,
+            machines,
+            name: args.name,
+            agent_timeout,
+            allocation_interval,
+            snapshot_every: args.snapshot_every,
+        }),
+        (data, _, _) => {
+            if data.is_none() {
+                mistakes.push("--data DIR is needed".to_owned());
+            }
+            Err(ConfigErrors(mistakes))
+        }
+    }
+}
+
+fn is_host(text: &str) -> bool {
+    text.parse::<IpAddr>().is_ok()
+        || (!text.is_empty()
+            && text.len() <= 253
+            && text.split('.').all(|label| {
+                !label.is_empty()
+                    && label.len() <= 63
+                    && !label.starts_with('-')
+                    && !label.ends_with('-')
+                    && label.chars().all(|c| c.is_ascii_alphanumeric() || c == '-' || c == '_')
+            }))
+}
+
+/// The first address of an interface that is up and not loopback; IPv4 before IPv6.
+fn first_address() -> Option<IpAddr> {
+    use nix::net::if_::InterfaceFlags;
+    let addresses: Vec<IpAddr> = nix::ifaddrs::getifaddrs()
+        .ok()?
+        .filter(|interface| {
+            interface.flags.contains(InterfaceFlags::IFF_UP) && !interface.flags.contains(InterfaceFlags::IFF_LOOPBACK)
+        })
+        .filter_map(|interface| {
+            let address = interface.address?;
+            let v4 = address.as_sockaddr_in().map(|v4| IpAddr::from(v4.ip()));
+            // A link-local address is no use without its interface.
+            let v6 = || address.as_sockaddr_in6().map(|v6| v6.ip()).filter(|ip| ip.segments()[0] & 0xffc0 != 0xfe80);
+            v4.or_else(|| v6().map(IpAddr::from))
+        })
+        .collect();
+    addresses.iter().find(|address| address.is_ipv4()).or(addresses.first()).copied()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(args: &[&str]) -> ServeArgs {
+        CommandLine::try_parse_from([&["mesolith-master", "--data", "/d"], args].concat()).unwrap().serve
+    }
+
+    #[test]
+    fn every_mistake_is_reported_at_once() {
+        let args = parse(&[
+            "--http", "5050", "--link", "here", "--boot", "x", "--boot-dir", "/nowhere", "--agent-timeout", "0",
+            "--advertise", "a b", "--machines", "/nowhere/machines.json",
+        ]);
+        let errors = read(args, |_| None).unwrap_err().0;
+        for flag in ["--http", "--link", "--boot", "--agent-timeout", "--advertise", "--machines"] {
+            assert!(errors.iter().any(|error| error.starts_with(flag)), "{flag}: {errors:#?}");
+        }
+    }
+
+    #[test]
+    fn the_listener_is_an_address_standard_input_or_systemds() {
+        let http = |args: &[&str], listen: Option<&str>| {
+            let lookup = |name: &str| (name == "LISTEN_FDS").then(|| listen.map(str::to_owned)).flatten();
+            read(parse(args), lookup).unwrap().http
+        };
+        assert_eq!(http(&[], None), Listen::Address("0.0.0.0:5050".parse().unwrap()));
+        assert_eq!(http(&["--http", "fd:0"], None), Listen::StandardInput);
+        assert_eq!(http(&[], Some("1")), Listen::Systemd);
+    }
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        use clap::CommandFactory;
+        CommandLine::command().debug_assert();
+        let token = CommandLine::try_parse_from(["mesolith-master", "token", "--data", "/d", "--name", "n"]).unwrap();
+        assert!(matches!(token.command, Some(Subcommands::Token(_))));
+        assert!(CommandLine::try_parse_from(["mesolith-master"]).is_err());
+    }
+}

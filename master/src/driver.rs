@@ -1,0 +1,422 @@
+//! The only owner of [`Master`]: takes what happens, hands it in, and performs what comes out.
+//!
+//! It never waits for a socket or the disk. What the master proposes while a log write is in flight
+//! gathers, and goes into the next entry as one batch: one sync of the disk for all of it.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use api::mesos::Call;
+use api::{AgentId, FrameworkId, NodeName, recordio};
+use bytes::Bytes;
+use master_core::{
+    AgentMessage, Command, Input, Master, Output, Registration, RequestId, Response, SessionId, StreamId, ToAgent, View,
+};
+use tokio::sync::{mpsc, oneshot, watch};
+
+use crate::agents::{SessionCommand, SessionHandle};
+use crate::clock::Clock;
+use crate::raft::{FromLog, Replica, WriteError};
+use crate::subscribers::EventSink;
+
+/// What waits for the driver. Full: HTTP callers wait up to their deadline and are then told to come
+/// back (503), agents' streams wait, which slows the agents down.
+const INBOX_CAPACITY: usize = 4096;
+/// Handled between two looks at the log and the clock.
+const BURST: usize = 256;
+/// Commands in one log entry, so that an entry stays of a size that replicates well.
+const BATCH_COMMANDS: usize = 1024;
+
+/// What the other tasks tell the driver.
+#[derive(Debug)]
+pub enum Message {
+    /// A scheduler call other than SUBSCRIBE.
+    Call {
+        /// Its `Mesos-Stream-Id`.
+        stream: Option<StreamId>,
+        /// What was asked.
+        call: Box<Call>,
+        /// For the answer.
+        reply: oneshot::Sender<Response>,
+    },
+    /// SUBSCRIBE, with the new stream.
+    Subscribe {
+        /// The new stream's id.
+        stream: StreamId,
+        /// Its driver's end.
+        sink: EventSink,
+        /// What was asked.
+        call: Box<Call>,
+        /// For the answer.
+        reply: oneshot::Sender<Response>,
+    },
+    /// A stream's connection is gone.
+    StreamClosed(StreamId),
+    /// An operator removes a framework.
+    Teardown {
+        /// Which.
+        framework: FrameworkId,
+        /// For the answer.
+        reply: oneshot::Sender<Response>,
+    },
+    /// A picture of everything, for readers.
+    View(oneshot::Sender<Arc<View>>),
+    /// An agent registers.
+    SessionOpened {
+        /// How to talk to it.
+        session: SessionHandle,
+        /// What it says of itself.
+        registration: Box<Registration>,
+    },
+    /// An agent says something.
+    FromAgent {
+        /// Which connection.
+        session: SessionId,
+        /// What.
+        message: AgentMessage,
+    },
+    /// An agent's connection is gone.
+    SessionClosed(SessionId),
+    /// How to talk to an agent.
+    FindAgent {
+        /// Which.
+        agent: AgentName,
+        /// `None` when it is not connected.
+        reply: oneshot::Sender<Option<SessionHandle>>,
+    },
+}
+
+/// The two ways to name an agent.
+#[derive(Clone, Debug)]
+pub enum AgentName {
+    /// The id frameworks see.
+    Id(AgentId),
+    /// The name of its node.
+    Node(NodeName),
+}
+
+/// The way to the driver.
+#[derive(Clone, Debug)]
+pub struct Handle(mpsc::Sender<Message>);
+
+/// The driver has more to do than it can: come back.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
+#[error("the master is overloaded or stopping: try again")]
+pub struct Overloaded;
+
+impl Handle {
+    /// A way to a new driver, and the driver's inbox.
+    #[must_use]
+    pub fn channel() -> (Self, mpsc::Receiver<Message>) {
+        let (sender, inbox) = mpsc::channel(INBOX_CAPACITY);
+        (Self(sender), inbox)
+    }
+
+    /// Tells, waiting while the inbox is full.
+    ///
+    /// # Errors
+    /// The driver has stopped.
+    pub async fn send(&self, message: Message) -> Result<(), Overloaded> {
+        self.0.send(message).await.map_err(|_| Overloaded)
+    }
+
+    /// Tells from where one cannot wait. Never lost while the driver runs.
+    pub fn tell(&self, message: Message) {
+        if let Err(mpsc::error::TrySendError::Full(message)) = self.0.try_send(message) {
+            let sender = self.0.clone();
+            // The runtime is there whenever connections are.
+            tokio::spawn(async move { drop(sender.send(message).await) });
+        }
+    }
+
+    /// Asks, and waits for the answer up to a deadline.
+    ///
+    /// # Errors
+    /// No answer in time.
+    pub async fn ask<T>(&self, message: impl FnOnce(oneshot::Sender<T>) -> Message) -> Result<T, Overloaded> {
+        let (reply, answer) = oneshot::channel();
+        let asked = async {
+            self.send(message(reply)).await?;
+            answer.await.map_err(|_| Overloaded)
+        };
+        tokio::time::timeout(ANSWER_DEADLINE, asked).await.map_err(|_| Overloaded)?
+    }
+}
+
+/// Longer than a disk's worst sync; a caller that waited so long should rather hear that we are overloaded.
+const ANSWER_DEADLINE: Duration = Duration::from_secs(30);
+
+/// Why the driver ended.
+#[derive(Debug, thiserror::Error)]
+pub enum DriverError {
+    /// The log.
+    #[error("the replicated log failed, and without it nothing can be promised: {0}")]
+    Log(String),
+}
+
+/// See the module's documentation.
+pub struct Driver {
+    master: Master,
+    clock: Clock,
+    replica: Replica,
+    inbox: mpsc::Receiver<Message>,
+    log: mpsc::Receiver<FromLog>,
+    written: (mpsc::Sender<Written>, mpsc::Receiver<Written>),
+    /// Proposed, not yet on the way.
+    gathered: Vec<Command>,
+    writing: bool,
+    leading: bool,
+    next_request: u64,
+    waiting: BTreeMap<RequestId, oneshot::Sender<Response>>,
+    streams: BTreeMap<StreamId, EventSink>,
+    sessions: BTreeMap<SessionId, Session>,
+}
+
+struct Session {
+    handle: SessionHandle,
+    agent: Option<AgentId>,
+}
+
+/// A batch that came back from the log.
+type Written = (Vec<Command>, Result<(), WriteError>);
+
+impl Driver {
+    /// Puts the parts together.
+    #[must_use]
+    pub(crate) fn new(
+        master: Master,
+        clock: Clock,
+        replica: Replica,
+        inbox: mpsc::Receiver<Message>,
+        log: mpsc::Receiver<FromLog>,
+    ) -> Self {
+        Self {
+            master,
+            clock,
+            replica,
+            inbox,
+            log,
+            written: mpsc::channel(1),
+            gathered: Vec::new(),
+            writing: false,
+            leading: false,
+            next_request: 0,
+            waiting: BTreeMap::new(),
+            streams: BTreeMap::new(),
+            sessions: BTreeMap::new(),
+        }
+    }
+
+    /// Runs until `stop` becomes true or the log fails. `leading` is told whether we lead.
+    ///
+    /// # Errors
+    /// The log failed.
+    pub async fn run(mut self, mut stop: watch::Receiver<bool>, leading: watch::Sender<bool>) -> Result<(), DriverError> {
+        loop {
+            let deadline = self.master.next_deadline().map(|at| self.clock.instant(at).into());
+            let tick = async {
+                match deadline {
+                    Some(deadline) => tokio::time::sleep_until(deadline).await,
+                    None => std::future::pending().await,
+                }
+            };
+            tokio::select! {
+                biased;
+                Some(message) = self.log.recv() => self.logged(message, &leading)?,
+                Some((commands, result)) = self.written.1.recv() => self.batch_written(commands, result)?,
+                () = tick => self.handle(Input::Tick),
+                message = self.inbox.recv() => {
+                    let Some(message) = message else { return Ok(()) };
+                    self.message(message);
+                    for _ in 0..BURST {
+                        let Ok(message) = self.inbox.try_recv() else { break };
+                        self.message(message);
+                    }
+                }
+                stopped = stop.wait_for(|stop| *stop) => {
+                    drop(stopped);
+                    self.end_streams();
+                    return Ok(());
+                }
+            }
+            self.write_gathered();
+        }
+    }
+
+    fn logged(&mut self, message: FromLog, leading: &watch::Sender<bool>) -> Result<(), DriverError> {
+        match message {
+            FromLog::Committed { commands, done } => {
+                self.handle(Input::Committed(commands));
+                // If nobody waits the replica is stopping.
+                let _stopping = done.send(());
+            }
+            FromLog::Snapshot(reply) => drop(reply.send(self.master.view().state.clone())),
+            FromLog::Install { state, done } => {
+                self.master.install(*state);
+                let _stopping = done.send(());
+            }
+            FromLog::Leading(leads) => {
+                tracing::info!(leading = leads, "leadership");
+                self.leading = leads;
+                if !leads {
+                    self.gathered.clear();
+                }
+                self.handle(Input::Leading(leads));
+                leading.send_replace(leads);
+            }
+            FromLog::Failed(reason) => return Err(DriverError::Log(reason)),
+        }
+        Ok(())
+    }
+
+    fn batch_written(&mut self, mut commands: Vec<Command>, result: Result<(), WriteError>) -> Result<(), DriverError> {
+        self.writing = false;
+        match result {
+            Ok(()) => Ok(()),
+            // Not written. While we believe to lead it is for a moment only, and order must be kept.
+            Err(WriteError::NotLeading) if self.leading => {
+                commands.append(&mut self.gathered);
+                self.gathered = commands;
+                Ok(())
+            }
+            Err(WriteError::NotLeading) => Ok(()),
+            Err(WriteError::Stopped(reason)) => Err(DriverError::Log(reason)),
+        }
+    }
+
+    fn write_gathered(&mut self) {
+        if self.writing || self.gathered.is_empty() {
+            return;
+        }
+        let rest = self.gathered.split_off(self.gathered.len().min(BATCH_COMMANDS));
+        let commands = std::mem::replace(&mut self.gathered, rest);
+        self.writing = true;
+        let (replica, written) = (self.replica.clone(), self.written.0.clone());
+        tokio::spawn(async move {
+            let result = replica.write(&commands).await;
+            if matches!(result, Err(WriteError::NotLeading)) {
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+            // If the driver is gone, so is whoever waited for these commands.
+            drop(written.send((commands, result)).await);
+        });
+    }
+
+    fn message(&mut self, message: Message) {
+        match message {
+            Message::Call { stream, call, reply } => {
+                let request = self.expect_response(reply);
+                self.handle(Input::Call { request, stream, call });
+            }
+            Message::Subscribe { stream, sink, call, reply } => {
+                let request = self.expect_response(reply);
+                self.streams.insert(stream.clone(), sink);
+                self.handle(Input::Call { request, stream: Some(stream), call });
+            }
+            Message::StreamClosed(stream) => {
+                self.streams.remove(&stream);
+                self.handle(Input::StreamClosed(stream));
+            }
+            Message::Teardown { framework, reply } => {
+                let request = self.expect_response(reply);
+                self.handle(Input::Teardown { request, framework });
+            }
+            // Whoever does not wait for the answer any more does not need it.
+            Message::View(reply) => drop(reply.send(self.master.view())),
+            Message::SessionOpened { session, registration } => {
+                let id = session.id;
+                self.sessions.insert(id, Session { handle: session, agent: None });
+                self.handle(Input::AgentRegisters { session: id, registration });
+            }
+            Message::FromAgent { session, message } => {
+                if self.sessions.contains_key(&session) {
+                    self.handle(Input::FromAgent { session, message });
+                }
+            }
+            Message::SessionClosed(session) => {
+                if self.sessions.remove(&session).is_some() {
+                    self.handle(Input::AgentDisconnected(session));
+                }
+            }
+            Message::FindAgent { agent, reply } => drop(reply.send(self.find_agent(&agent))),
+        }
+    }
+
+    fn expect_response(&mut self, reply: oneshot::Sender<Response>) -> RequestId {
+        self.next_request += 1;
+        let request = RequestId(self.next_request);
+        self.waiting.insert(request, reply);
+        request
+    }
+
+    fn find_agent(&self, name: &AgentName) -> Option<SessionHandle> {
+        self.sessions
+            .values()
+            .find(|session| match name {
+                AgentName::Id(id) => session.agent.as_ref() == Some(id),
+                AgentName::Node(node) => session.agent.is_some() && session.handle.node == *node,
+            })
+            .map(|session| session.handle.clone())
+    }
+
+    fn handle(&mut self, input: Input) {
+        // What performing an output causes (a stream that overflows) is handed in after it, not within it.
+        let mut inputs = vec![input];
+        while let Some(input) = inputs.pop() {
+            for output in self.master.handle(input, self.clock.now()) {
+                self.perform(output, &mut inputs);
+            }
+        }
+    }
+
+    fn perform(&mut self, output: Output, caused: &mut Vec<Input>) {
+        match output {
+            Output::Propose(mut commands) => self.gathered.append(&mut commands),
+            Output::Respond { request, response } => {
+                if let Some(reply) = self.waiting.remove(&request) {
+                    // The caller may have gone away.
+                    drop(reply.send(response));
+                }
+            }
+            Output::Event { stream, event } => {
+                let Some(sink) = self.streams.get(&stream) else { return };
+                let json = serde_json::to_vec(event.as_ref()).expect("events hold nothing JSON cannot spell");
+                if sink.push(Bytes::from(recordio::encode(&json))).is_err() {
+                    tracing::warn!(stream = %stream.0, "scheduler does not read its events; its stream is closed");
+                    self.streams.remove(&stream);
+                    caused.push(Input::StreamClosed(stream));
+                }
+            }
+            Output::CloseStream(stream) => drop(self.streams.remove(&stream)),
+            Output::ToAgent { session, message } => self.send_to_agent(session, message, caused),
+            Output::CloseSession(session) => {
+                if let Some(session) = self.sessions.remove(&session) {
+                    // A full queue: dropping the last handle ends the session too.
+                    drop(session.handle.commands.try_send(SessionCommand::Close));
+                }
+            }
+        }
+    }
+
+    fn send_to_agent(&mut self, id: SessionId, message: ToAgent, caused: &mut Vec<Input>) {
+        let master = self.master.state().cluster.clone().unwrap_or_default();
+        let Some(session) = self.sessions.get_mut(&id) else { return };
+        if let ToAgent::Registered { agent } = &message {
+            session.agent = Some(agent.clone());
+        }
+        let command = SessionCommand::Send { message: Box::new(message), master };
+        if session.handle.commands.try_send(command).is_err() {
+            tracing::warn!(node = %session.handle.node, "agent does not read; its connection is closed");
+            self.sessions.remove(&id);
+            caused.push(Input::AgentDisconnected(id));
+        }
+    }
+
+    fn end_streams(&mut self) {
+        self.streams.clear();
+        for session in std::mem::take(&mut self.sessions).into_values() {
+            drop(session.handle.commands.try_send(SessionCommand::Close));
+        }
+    }
+}

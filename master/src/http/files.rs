@@ -1,0 +1,215 @@
+//! Sandboxes and node logs, read through the agents' link and streamed on.
+//!
+//! A reader slower than the agent costs a bounded buffer: when it is full the agent is told to stop,
+//! and once the reader has caught up the file is opened again from where it is.
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use api::link::SandboxFile;
+use api::link::read_file::Source;
+use api::{AgentId, FrameworkId, NodeName, TaskId};
+use axum::body::{Body, Bytes};
+use axum::extract::{Path, Query, State};
+use axum::response::Response;
+use futures_util::stream;
+use hyper::StatusCode;
+use hyper::header::{CONTENT_TYPE, HeaderValue};
+use master_core::View;
+use serde::Deserialize;
+use tokio::sync::mpsc;
+
+use super::router::Api;
+use super::{overloaded, text};
+use crate::agents::{CHUNKS_CAPACITY, Chunk, SessionCommand, SessionHandle, next_read};
+use crate::driver::{AgentName, Message};
+
+/// For the first piece, or the reason why there is none.
+const FIRST_CHUNK: Duration = Duration::from_secs(10);
+/// A file that is followed may be empty: then there is no first piece, and that is no error.
+const FIRST_CHUNK_FOLLOWING: Duration = Duration::from_secs(2);
+
+/// `?offset=&follow=`.
+#[derive(Debug, Default, Deserialize)]
+pub(super) struct Range {
+    #[serde(default)]
+    offset: u64,
+    #[serde(default)]
+    follow: Option<String>,
+}
+
+impl Range {
+    fn follows(&self) -> bool {
+        self.follow.as_deref().is_some_and(|follow| !matches!(follow, "0" | "false" | "no"))
+    }
+}
+
+pub(super) async fn task_file(
+    State(api): State<Api>,
+    Path((framework, task, path)): Path<(String, String, String)>,
+    Query(range): Query<Range>,
+) -> Response {
+    let (framework, task) = (FrameworkId(framework), TaskId(task));
+    let view = match api.driver.ask(Message::View).await {
+        Ok(view) => view,
+        Err(error) => return overloaded(error),
+    };
+    let Some(agent) = agent_of(&view, &framework, &task) else {
+        return text(StatusCode::NOT_FOUND, format!("No task '{task}' of framework {framework} is known\n"));
+    };
+    let source = SandboxFile { framework_id: framework.0, task_id: task.0, path };
+    read(&api, AgentName::Id(agent), Source::Sandbox(source), &range, "application/octet-stream").await
+}
+
+pub(super) async fn node_log(
+    State(api): State<Api>,
+    Path(node): Path<String>,
+    Query(range): Query<Range>,
+) -> Response {
+    let view = match api.driver.ask(Message::View).await {
+        Ok(view) => view,
+        Err(error) => return overloaded(error),
+    };
+    let Some(agent) = find_agent(&view, &node) else {
+        return text(StatusCode::NOT_FOUND, format!("No node or agent is called '{node}'\n"));
+    };
+    read(&api, AgentName::Id(agent), Source::NodeLog("console".to_owned()), &range, "text/plain; charset=utf-8").await
+}
+
+/// By node name or agent id.
+pub(super) fn find_agent(view: &View, name: &str) -> Option<AgentId> {
+    let id = AgentId::from(name);
+    if view.state.agents.contains_key(&id) {
+        return Some(id);
+    }
+    view.state.nodes.get(&NodeName::from(name)).cloned()
+}
+
+fn agent_of(view: &View, framework: &FrameworkId, task: &TaskId) -> Option<AgentId> {
+    let state = &view.state;
+    if let Some(known) = state.task(framework, task) {
+        return Some(known.agent.clone());
+    }
+    // The newest run of that name.
+    let ended = state.framework(framework).map(|framework| &framework.completed_tasks);
+    let removed = state.completed_frameworks.iter().rev().find(|completed| completed.id == *framework);
+    let ended = ended.or(removed.map(|completed| &completed.completed_tasks))?;
+    ended.iter().rev().find(|ended| ended.id() == task).map(|task| task.agent.clone())
+}
+
+async fn read(api: &Api, agent: AgentName, source: Source, range: &Range, kind: &'static str) -> Response {
+    let session = match api.driver.ask(|reply| Message::FindAgent { agent: agent.clone(), reply }).await {
+        Ok(Some(session)) => session,
+        Ok(None) => {
+            return text(StatusCode::SERVICE_UNAVAILABLE, "The node is not connected to the master now: try again\n");
+        }
+        Err(error) => return overloaded(error),
+    };
+    let mut reader = Reader { session, source, offset: range.offset, follow: range.follows(), open: None, ahead: VecDeque::new() };
+    let patience = if reader.follow { FIRST_CHUNK_FOLLOWING } else { FIRST_CHUNK };
+    match tokio::time::timeout(patience, reader.next()).await {
+        Ok(Some(Ok(data))) => reader.ahead.push_back(data),
+        Ok(None) => return typed(Body::empty(), kind),
+        Ok(Some(Err(Failure::Agent(reason)))) => return text(StatusCode::NOT_FOUND, format!("{reason}\n")),
+        Ok(Some(Err(Failure::Disconnected))) => {
+            return text(StatusCode::SERVICE_UNAVAILABLE, "The node's connection was lost: try again\n");
+        }
+        Err(_) if reader.follow => {}
+        Err(_) => {
+            let body = format!("The node did not answer within {} s\n", FIRST_CHUNK.as_secs());
+            return text(StatusCode::GATEWAY_TIMEOUT, body);
+        }
+    }
+    let chunks = stream::unfold(reader, |mut reader| async {
+        let chunk = match reader.ahead.pop_front() {
+            Some(data) => Ok(data),
+            // An error cuts the connection: the client must not take what it has for the whole.
+            None => reader.next().await?,
+        };
+        Some((chunk, reader))
+    });
+    typed(Body::from_stream(chunks), kind)
+}
+
+fn typed(body: Body, kind: &'static str) -> Response {
+    let mut response = Response::new(body);
+    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(kind));
+    response
+}
+
+/// Why a file ends early.
+#[derive(Debug, thiserror::Error)]
+enum Failure {
+    #[error("{0}")]
+    Agent(String),
+    #[error("the node's connection was lost")]
+    Disconnected,
+}
+
+/// One file being read.
+struct Reader {
+    session: SessionHandle,
+    source: Source,
+    offset: u64,
+    follow: bool,
+    open: Option<Open>,
+    ahead: VecDeque<Bytes>,
+}
+
+/// One request at the agent; dropping it cancels.
+struct Open {
+    request: u64,
+    chunks: mpsc::Receiver<Chunk>,
+    commands: mpsc::Sender<SessionCommand>,
+}
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        // A full queue: the session notices a closed channel with the next chunk.
+        drop(self.commands.try_send(SessionCommand::CancelRead(self.request)));
+    }
+}
+
+impl Reader {
+    /// The next piece; `None` at the end.
+    async fn next(&mut self) -> Option<Result<Bytes, Failure>> {
+        loop {
+            if self.open.is_none() {
+                match self.start().await {
+                    Ok(open) => self.open = Some(open),
+                    Err(failure) => return Some(Err(failure)),
+                }
+            }
+            let chunk = match &mut self.open {
+                Some(open) => open.chunks.recv().await,
+                None => None,
+            };
+            match chunk {
+                Some(Chunk::Data(data)) if data.is_empty() => {}
+                Some(Chunk::Data(data)) => {
+                    self.offset += data.len() as u64;
+                    return Some(Ok(data));
+                }
+                Some(Chunk::End) => return None,
+                Some(Chunk::Failed(reason)) => return Some(Err(Failure::Agent(reason))),
+                // We were too slow, or the connection is gone.
+                None if self.session.commands.is_closed() => return Some(Err(Failure::Disconnected)),
+                None => self.open = None,
+            }
+        }
+    }
+
+    async fn start(&self) -> Result<Open, Failure> {
+        let (sender, chunks) = mpsc::channel(CHUNKS_CAPACITY);
+        let request = next_read();
+        let command = SessionCommand::Read {
+            request,
+            source: self.source.clone(),
+            offset: self.offset,
+            follow: self.follow,
+            chunks: sender,
+        };
+        self.session.commands.send(command).await.map_err(|_| Failure::Disconnected)?;
+        Ok(Open { request, chunks, commands: self.session.commands.clone() })
+    }
+}

@@ -1,0 +1,66 @@
+//! Nodes as operators see them: names, state, hardware.
+
+use axum::extract::{Path, State};
+use axum::response::Response;
+use hyper::StatusCode;
+use hyper::header::{CONTENT_TYPE, HeaderValue};
+use master_core::View;
+use master_core::state::{Agent, Reachability};
+use serde_json::{Value, json};
+
+use super::files::find_agent;
+use super::router::Api;
+use super::{json as answer, overloaded, render, text};
+use crate::driver::Message;
+
+pub(super) async fn nodes(State(api): State<Api>) -> Response {
+    match api.driver.ask(Message::View).await {
+        Ok(view) => {
+            let nodes: Vec<Value> = view.state.agents.values().map(|agent| node(&view, agent)).collect();
+            answer(&json!({ "nodes": nodes }))
+        }
+        Err(error) => overloaded(error),
+    }
+}
+
+fn node(view: &View, agent: &Agent) -> Value {
+    let connected = view.connected_agents.contains(&agent.id);
+    let (state, since) = match agent.reachability {
+        Reachability::Reachable if connected => ("connected", None),
+        Reachability::Reachable => ("disconnected", None),
+        Reachability::Unreachable { since } => ("unreachable", Some(since)),
+    };
+    json!({
+        "name": agent.node,
+        "agent_id": agent.id,
+        "state": state,
+        "unreachable_since_ms": since,
+        "hostname": agent.hostname,
+        "address": agent.address,
+        "version": agent.version,
+        "kernel": agent.kernel,
+        "boot_id": agent.boot_id,
+        "registered_ms": agent.registered_at,
+        "reregistered_ms": agent.reregistered_at,
+        "resources": render::resources(&agent.resources),
+        "attributes": render::attributes(&agent.attributes),
+        "tasks": view.state.tasks_on(&agent.id).filter(|task| !task.state.is_terminal()).count(),
+    })
+}
+
+pub(super) async fn inventory(State(api): State<Api>, Path(name): Path<String>) -> Response {
+    let view = match api.driver.ask(Message::View).await {
+        Ok(view) => view,
+        Err(error) => return overloaded(error),
+    };
+    let found = find_agent(&view, &name).and_then(|id| view.state.agents.get(&id));
+    let Some(agent) = found else {
+        return text(StatusCode::NOT_FOUND, format!("No node or agent is called '{name}'\n"));
+    };
+    if agent.inventory_json.is_empty() {
+        return text(StatusCode::NOT_FOUND, format!("Node '{name}' reported no inventory\n"));
+    }
+    let mut response = Response::new(axum::body::Body::from(agent.inventory_json.to_string()));
+    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    response
+}

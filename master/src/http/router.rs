@@ -1,0 +1,93 @@
+//! Which path is whose. Everything of Mesos's master answers with and without the prefix `/master`.
+
+use std::sync::Arc;
+
+use axum::Router;
+use axum::middleware::from_fn_with_state;
+use axum::routing::{any, get, post};
+use tokio::sync::watch;
+
+use super::auth::{Credentials, require};
+use super::{files, legacy, metrics, nodes, scheduler, tokens};
+use crate::driver::Handle;
+use crate::join::SharedTokens;
+
+/// What the handlers share.
+#[derive(Clone)]
+pub struct Api {
+    /// The way to the driver.
+    pub driver: Handle,
+    /// Do we lead?
+    pub leading: watch::Receiver<bool>,
+    /// For tokens operators make.
+    pub tokens: SharedTokens,
+    /// What does not change.
+    pub facts: Arc<Facts>,
+}
+
+/// What does not change while the process runs.
+#[derive(Clone, Debug)]
+pub struct Facts {
+    /// Mesos's version, which clients parse.
+    pub mesos_version: &'static str,
+    /// What others reach us by.
+    pub hostname: String,
+    /// The address in `pid`.
+    pub ip: String,
+    /// The API's port.
+    pub port: u16,
+    /// The cluster's name.
+    pub cluster: Option<String>,
+    /// Milliseconds since 1970.
+    pub started_ms: u64,
+    /// The flags as given, by name.
+    pub flags: std::collections::BTreeMap<String, String>,
+    /// The certificate authority's.
+    pub ca_sha256: String,
+}
+
+impl Facts {
+    /// `master@ip:port`.
+    #[must_use]
+    pub fn pid(&self) -> String {
+        format!("master@{}:{}", self.ip, self.port)
+    }
+}
+
+/// The API. Without `credentials` it is open.
+pub fn router(api: Api, credentials: Option<Arc<Credentials>>) -> Router {
+    let ours = Router::new()
+        .route("/mesolith/v1/tasks/{framework}/{task}/files/{*path}", get(files::task_file))
+        .route("/mesolith/v1/nodes/{node}/log", get(files::node_log))
+        .route("/mesolith/v1/nodes/{node}/inventory", get(nodes::inventory))
+        .route("/mesolith/v1/nodes", get(nodes::nodes))
+        .route("/mesolith/v1/tokens", post(tokens::make));
+    let guarded = Router::new()
+        .merge(mesos())
+        .nest("/master", mesos())
+        .merge(ours)
+        .route("/metrics/snapshot", get(metrics::snapshot))
+        .route("/metrics", get(metrics::prometheus))
+        .layer(from_fn_with_state(credentials, require));
+    // Mesos asks nobody for credentials to these two, and clients send none.
+    let open = Router::new()
+        .route("/health", get(legacy::health))
+        .route("/master/health", get(legacy::health))
+        .route("/version", get(legacy::version))
+        .route("/master/version", get(legacy::version));
+    guarded.merge(open).with_state(api)
+}
+
+fn mesos() -> Router<Api> {
+    Router::new()
+        .route("/api/v1/scheduler", any(scheduler::scheduler))
+        .route("/state", get(legacy::state))
+        .route("/state-summary", get(legacy::state_summary))
+        .route("/slaves", get(legacy::slaves))
+        .route("/frameworks", get(legacy::frameworks))
+        .route("/tasks", get(legacy::tasks))
+        .route("/roles", get(legacy::roles))
+        .route("/flags", get(legacy::flags))
+        .route("/redirect", get(legacy::redirect))
+        .route("/teardown", post(legacy::teardown))
+}

@@ -1,0 +1,222 @@
+//! `POST /api/v1/scheduler`: bytes to a call, in the order in which Mesos checks them.
+
+use std::time::Duration;
+
+use api::mesos::Call;
+use axum::body::{Body, Bytes};
+use axum::extract::{Extension, Request, State};
+use axum::response::Response as HttpResponse;
+use http_body_util::{BodyExt, LengthLimitError, Limited};
+use hyper::header::{ACCEPT, ALLOW, CONTENT_TYPE, HeaderMap, HeaderValue};
+use hyper::{Method, StatusCode};
+use master_core::{Response, StreamId};
+
+use super::auth::Principal;
+use super::server::Connection;
+use super::{overloaded, router::Api, text};
+use crate::driver::Message;
+use crate::subscribers;
+
+/// An ACCEPT with a thousand tasks fits many times.
+const LONGEST_BODY: usize = 32 << 20;
+/// For the whole body; slower clients are not ours to wait for.
+const BODY_DEADLINE: Duration = Duration::from_secs(30);
+const STREAM_ID: &str = "Mesos-Stream-Id";
+
+/// Any method: refusing the wrong one is a step of the pipeline.
+pub(super) async fn scheduler(
+    State(api): State<Api>,
+    Extension(connection): Extension<Connection>,
+    Extension(principal): Extension<Principal>,
+    request: Request,
+) -> HttpResponse {
+    match pipeline(&api, connection, &principal, request).await {
+        Ok(response) | Err(response) => response,
+    }
+}
+
+// The error is the answer itself; it is built once per refused request.
+#[allow(clippy::result_large_err)]
+async fn pipeline(
+    api: &Api,
+    connection: Connection,
+    principal: &Principal,
+    request: Request,
+) -> Result<HttpResponse, HttpResponse> {
+    if !*api.leading.borrow() {
+        return Err(text(StatusCode::SERVICE_UNAVAILABLE, "Master has not finished recovery"));
+    }
+    if request.method() != Method::POST {
+        let body = format!("Expecting one of {{ 'POST' }}, but received '{}'.", request.method());
+        let mut response = text(StatusCode::METHOD_NOT_ALLOWED, body);
+        response.headers_mut().insert(ALLOW, HeaderValue::from_static("POST"));
+        return Err(response);
+    }
+    let (head, body) = request.into_parts();
+    check_content_type(&head.headers)?;
+    let body = read_body(body).await?;
+    let call = parse(&body).map_err(|reason| text(StatusCode::BAD_REQUEST, reason))?;
+    check_principal(&call, principal)?;
+    let stream = header(&head.headers, STREAM_ID).map(|id| StreamId(id.to_owned()));
+    if call.kind.as_deref() == Some("SUBSCRIBE") && call.subscribe.is_some() {
+        if !accepts_json(&head.headers) {
+            let body = "Expecting 'Accept' to allow application/json";
+            return Err(text(StatusCode::NOT_ACCEPTABLE, body));
+        }
+        if stream.is_some() {
+            let body = "Subscribe calls should not include the 'Mesos-Stream-Id' header";
+            return Err(text(StatusCode::BAD_REQUEST, body));
+        }
+        return Ok(subscribe(api, connection, call).await);
+    }
+    let answer = api.driver.ask(|reply| Message::Call { stream, call: Box::new(call), reply }).await;
+    Ok(answer.map_or_else(overloaded, plain))
+}
+
+async fn subscribe(api: &Api, connection: Connection, call: Call) -> HttpResponse {
+    let stream = StreamId(uuid::Uuid::new_v4().to_string());
+    let (sink, body) = subscribers::channel(stream.clone(), api.driver.clone(), connection.kill);
+    let asked = api.driver.ask(|reply| Message::Subscribe { stream, sink, call: Box::new(call), reply }).await;
+    match asked {
+        Ok(Response::Stream(id)) => {
+            let mut response = HttpResponse::new(Body::new(body));
+            let headers = response.headers_mut();
+            // The type of the messages, as Mesos has it, not of the framing.
+            headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+            if let Ok(id) = HeaderValue::from_str(&id.0) {
+                headers.insert(STREAM_ID, id);
+            }
+            response
+        }
+        Ok(refused) => plain(refused),
+        Err(error) => overloaded(error),
+    }
+}
+
+/// An answer that is not a stream.
+pub(super) fn plain(response: Response) -> HttpResponse {
+    let empty = |status| {
+        let mut response = HttpResponse::new(Body::empty());
+        *response.status_mut() = status;
+        response
+    };
+    match response {
+        Response::Accepted => empty(StatusCode::ACCEPTED),
+        Response::Ok => empty(StatusCode::OK),
+        Response::Stream(_) => text(StatusCode::INTERNAL_SERVER_ERROR, "a stream where none was asked for"),
+        Response::Refused { status, text: body } => {
+            text(StatusCode::from_u16(status).unwrap_or(StatusCode::BAD_REQUEST), body)
+        }
+    }
+}
+
+#[allow(clippy::result_large_err)]
+fn check_content_type(headers: &HeaderMap) -> Result<(), HttpResponse> {
+    let Some(kind) = header(headers, CONTENT_TYPE.as_str()) else {
+        return Err(text(StatusCode::BAD_REQUEST, "Expecting 'Content-Type' to be present"));
+    };
+    match kind.split(';').next().unwrap_or_default().trim().to_ascii_lowercase().as_str() {
+        "application/json" => Ok(()),
+        "application/x-protobuf" => Err(text(
+            StatusCode::UNSUPPORTED_MEDIA_TYPE,
+            "This master does not read application/x-protobuf: use application/json",
+        )),
+        _ => Err(text(
+            StatusCode::UNSUPPORTED_MEDIA_TYPE,
+            "Expecting 'Content-Type' of application/json or application/x-protobuf",
+        )),
+    }
+}
+
+/// Reads a body within its bounds of size and time.
+#[allow(clippy::result_large_err)]
+pub(super) async fn read_body(body: Body) -> Result<Bytes, HttpResponse> {
+    match tokio::time::timeout(BODY_DEADLINE, Limited::new(body, LONGEST_BODY).collect()).await {
+        Ok(Ok(collected)) => Ok(collected.to_bytes()),
+        Ok(Err(error)) if error.is::<LengthLimitError>() => {
+            Err(text(StatusCode::PAYLOAD_TOO_LARGE, format!("The body is longer than {LONGEST_BODY} bytes")))
+        }
+        Ok(Err(error)) => Err(text(StatusCode::BAD_REQUEST, format!("Failed to read the body: {error}"))),
+        Err(_) => {
+            let body = format!("The body did not arrive within {} s", BODY_DEADLINE.as_secs());
+            Err(text(StatusCode::REQUEST_TIMEOUT, body))
+        }
+    }
+}
+
+/// Mesos distinguishes what is no JSON from what is no call.
+fn parse(body: &[u8]) -> Result<Call, String> {
+    let value: serde_json::Value =
+        serde_json::from_slice(body).map_err(|error| format!("Failed to parse body into JSON: {error}"))?;
+    if !value.is_object() {
+        return Err("Failed to parse body into JSON: expecting an object".to_owned());
+    }
+    serde_json::from_value(value).map_err(|error| format!("Failed to convert JSON into Call protobuf: {error}"))
+}
+
+#[allow(clippy::result_large_err)]
+fn check_principal(call: &Call, principal: &Principal) -> Result<(), HttpResponse> {
+    let claimed = call.subscribe.as_ref().and_then(|subscribe| subscribe.framework_info.principal.as_ref());
+    match (claimed, &principal.0) {
+        (Some(claimed), Some(principal)) if claimed != principal => Err(text(
+            StatusCode::BAD_REQUEST,
+            format!(
+                "Failed to validate scheduler::Call: Authenticated principal '{principal}' does not match \
+                 principal '{claimed}' set in `FrameworkInfo`"
+            ),
+        )),
+        _ => Ok(()),
+    }
+}
+
+fn header<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
+    headers.get(name).and_then(|value| value.to_str().ok())
+}
+
+/// Absent means everything; otherwise one of the ranges must cover JSON and not be weighted 0.
+fn accepts_json(headers: &HeaderMap) -> bool {
+    let mut values = headers.get_all(ACCEPT).iter().filter_map(|value| value.to_str().ok()).peekable();
+    if values.peek().is_none() {
+        return true;
+    }
+    values.flat_map(|value| value.split(',')).any(|range| {
+        let mut parts = range.split(';').map(|part| part.trim().to_ascii_lowercase());
+        let kind = parts.next().unwrap_or_default();
+        let refused = parts.any(|parameter| {
+            parameter.strip_prefix("q=").and_then(|weight| weight.parse::<f64>().ok()).is_some_and(|weight| weight <= 0.0)
+        });
+        !refused && matches!(kind.as_str(), "application/json" | "application/*" | "*/*")
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn accept_is_read_as_mesos_reads_it() {
+        let accepts = |value: Option<&'static str>| {
+            let mut headers = HeaderMap::new();
+            if let Some(value) = value {
+                headers.insert(ACCEPT, HeaderValue::from_static(value));
+            }
+            accepts_json(&headers)
+        };
+        for good in [None, Some("application/json"), Some("*/*"), Some("text/html, Application/*;q=0.3")] {
+            assert!(accepts(good), "{good:?}");
+        }
+        for bad in [Some("text/html"), Some("application/json;q=0"), Some("application/x-protobuf"), Some("")] {
+            assert!(!accepts(bad), "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn what_is_no_json_and_what_is_no_call_are_told_apart() {
+        assert!(parse(b"{").unwrap_err().starts_with("Failed to parse body into JSON: "));
+        assert!(parse(b"[]").unwrap_err().starts_with("Failed to parse body into JSON: "));
+        let deep = [vec![b'['; 100_000], vec![b']'; 100_000]].concat();
+        assert!(parse(&deep).unwrap_err().starts_with("Failed to parse body into JSON: "));
+        let error = parse(br#"{"type":"KILL","kill":{"task_id":7}}"#).unwrap_err();
+        assert!(error.starts_with("Failed to convert JSON into Call protobuf: "));
+    }
+}

@@ -1,0 +1,56 @@
+//! `POST /mesolith/v1/tokens`: join tokens that an operator carries to a hosted agent.
+
+use std::sync::PoisonError;
+
+use axum::extract::{Request, State};
+use axum::response::Response;
+use hyper::StatusCode;
+use serde::Deserialize;
+
+use super::router::Api;
+use super::scheduler::read_body;
+use super::{json, text};
+use crate::clock::unix_ms;
+use crate::machines::{NODE_NAME_RULE, is_node_name};
+use crate::tokens::{Binding, LIFETIME_MS};
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Wanted {
+    name: String,
+}
+
+pub(super) async fn make(State(api): State<Api>, request: Request) -> Response {
+    let body = match read_body(request.into_body()).await {
+        Ok(body) => body,
+        Err(response) => return response,
+    };
+    let wanted: Wanted = match serde_json::from_slice(&body) {
+        Ok(wanted) => wanted,
+        Err(error) => return text(StatusCode::BAD_REQUEST, format!("Expecting {{\"name\": \"<node>\"}}: {error}")),
+    };
+    if !is_node_name(&wanted.name) {
+        return text(StatusCode::BAD_REQUEST, format!("'{}' is not a node name: {NODE_NAME_RULE}", wanted.name));
+    }
+    let tokens = api.tokens.clone();
+    let name = wanted.name.clone();
+    let made = tokio::task::spawn_blocking(move || {
+        tokens.lock().unwrap_or_else(PoisonError::into_inner).make(Binding::Name, &name, unix_ms())
+    })
+    .await;
+    match made {
+        Ok(Ok(token)) => {
+            tracing::info!(node = %wanted.name, "made a join token");
+            json(&serde_json::json!({
+                "token": token,
+                "ca_sha256": api.facts.ca_sha256,
+                "name": wanted.name,
+                "expires_in_seconds": LIFETIME_MS / 1000,
+            }))
+        }
+        Ok(Err(error)) => {
+            text(StatusCode::SERVICE_UNAVAILABLE, format!("cannot write the table of join tokens: {error}"))
+        }
+        Err(_) => text(StatusCode::INTERNAL_SERVER_ERROR, "making the token failed"),
+    }
+}

@@ -1,0 +1,198 @@
+//! Certificates for nodes: in exchange for a token, or for a certificate that still holds.
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use api::link::join_server::Join;
+use api::link::{JoinReply, JoinRequest};
+use tonic::{Request, Response, Status};
+
+use crate::agents::node_of;
+use crate::ca::{self, Ca, NODE_DAYS, Request as CertificateRequest, SLACK_SECS};
+use crate::clock::unix_ms;
+use crate::tokens::{Claim, Grant, Tokens};
+
+/// The token table, shared by the boot endpoints, the API and this. Locked for one operation, never
+/// across a wait.
+pub type SharedTokens = Arc<Mutex<Tokens>>;
+
+/// The `Join` service.
+pub struct JoinService {
+    ca: Arc<Ca>,
+    tokens: SharedTokens,
+}
+
+/// Longer than any token or request of ours: nothing else is worth parsing.
+const LONGEST_CSR: usize = 16 << 10;
+
+impl JoinService {
+    /// Certifies with `ca` whoever `tokens` knows.
+    #[must_use]
+    pub fn new(ca: Arc<Ca>, tokens: SharedTokens) -> Self {
+        Self { ca, tokens }
+    }
+}
+
+#[tonic::async_trait]
+impl Join for JoinService {
+    async fn join(&self, request: Request<JoinRequest>) -> Result<Response<JoinReply>, Status> {
+        let remote = request.remote_addr();
+        let holder = node_of(&request).ok();
+        let (ca, tokens) = (self.ca.clone(), self.tokens.clone());
+        let words = request.into_inner();
+        let machine = words.machine.clone().unwrap_or_default();
+        let joined = tokio::task::spawn_blocking(move || match holder {
+            Some(node) if words.token.is_empty() => renew(&ca, &words, node.as_str()),
+            _ => join(&ca, &tokens, &words),
+        })
+        .await
+        .map_err(|_| Status::internal("joining failed"))?;
+        match &joined {
+            Ok(reply) => {
+                tracing::info!(?remote, node = %reply.node_name, uuid = %machine.uuid, macs = ?machine.macs, "node joined");
+            }
+            Err(status) => tracing::warn!(
+                ?remote, uuid = %machine.uuid, macs = ?machine.macs, reason = status.message(),
+                "node refused to join"
+            ),
+        }
+        joined.map(Response::new)
+    }
+}
+
+// tonic's own type; it is built once per refused machine.
+#[allow(clippy::result_large_err)]
+fn join(ca: &Ca, tokens: &SharedTokens, words: &JoinRequest) -> Result<JoinReply, Status> {
+    let now_ms = unix_ms();
+    let request = read_request(words, now_ms)?;
+    let machine = words.machine.clone().unwrap_or_default();
+    let macs: Vec<String> = machine.macs.iter().map(|mac| mac.to_ascii_lowercase()).collect();
+    let claim = Claim { uuid: &machine.uuid, macs: &macs, key: request.key };
+    // Held over signing: two requests with one token must not both be the first.
+    let mut tokens = tokens.lock().unwrap_or_else(PoisonError::into_inner);
+    let grant = tokens
+        .check(&words.token, &claim, now_ms)
+        .map_err(|refusal| Status::permission_denied(refusal.to_string()))?;
+    let (node, certificate) = match grant {
+        Grant::Again { node, certificate } => (node, certificate),
+        Grant::New(node) => {
+            let key = request.key;
+            let certificate = sign(ca, request, &node, now_ms)?;
+            tokens.used(&words.token, &key, &certificate).map_err(|error| {
+                tracing::error!(%error, "cannot write the table of join tokens");
+                Status::unavailable("the master cannot write its table of join tokens: try again")
+            })?;
+            (node, certificate)
+        }
+    };
+    Ok(reply(ca, node, certificate, now_ms))
+}
+
+#[allow(clippy::result_large_err)]
+fn renew(ca: &Ca, words: &JoinRequest, node: &str) -> Result<JoinReply, Status> {
+    let now_ms = unix_ms();
+    let certificate = sign(ca, read_request(words, now_ms)?, node, now_ms)?;
+    Ok(reply(ca, node.to_owned(), certificate, now_ms))
+}
+
+#[allow(clippy::result_large_err)]
+fn read_request(words: &JoinRequest, now_ms: u64) -> Result<CertificateRequest, Status> {
+    if let Some(text) = clock_refusal(words.unix_ms, now_ms) {
+        return Err(Status::failed_precondition(text));
+    }
+    if words.csr_pem.len() > LONGEST_CSR {
+        return Err(Status::invalid_argument("the certificate request is too long"));
+    }
+    CertificateRequest::parse(&words.csr_pem).map_err(|error| Status::invalid_argument(error.to_string()))
+}
+
+#[allow(clippy::result_large_err)]
+fn sign(ca: &Ca, request: CertificateRequest, node: &str, now_ms: u64) -> Result<String, Status> {
+    ca.certify(request, node, seconds(now_ms)).map_err(|error: ca::CaError| {
+        tracing::error!(node, %error, "cannot certify a node");
+        Status::internal("the master cannot make the certificate")
+    })
+}
+
+fn reply(ca: &Ca, node_name: String, certificate_pem: String, now_ms: u64) -> JoinReply {
+    JoinReply { certificate_pem, ca_pem: ca.pem().to_owned(), node_name, unix_ms: now_ms }
+}
+
+/// A certificate that the node's own clock would call invalid is of no use to it: say so now, not in
+/// a TLS alert later. A node that does not tell its time (0) is believed to know it.
+fn clock_refusal(theirs_ms: u64, ours_ms: u64) -> Option<String> {
+    let off = seconds(theirs_ms) - seconds(ours_ms);
+    let (behind, ahead) = (-off > SLACK_SECS, off > NODE_DAYS * 24 * 3600);
+    (theirs_ms != 0 && (behind || ahead)).then(|| {
+        format!(
+            "the node's clock is {} s {} the master's, outside the validity of the certificate it would get: set the clock",
+            off.abs(),
+            if behind { "behind" } else { "ahead of" }
+        )
+    })
+}
+
+fn seconds(unix_ms: u64) -> i64 {
+    i64::try_from(unix_ms / 1000).unwrap_or(i64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use rcgen::{CertificateParams, KeyPair};
+
+    use super::*;
+    use crate::tokens::Binding;
+
+    const MAC: &str = "52:54:00:77:00:01";
+
+    struct Fixture {
+        _dir: tempfile::TempDir,
+        ca: Ca,
+        tokens: SharedTokens,
+    }
+
+    fn fixture() -> Fixture {
+        let dir = tempfile::tempdir().unwrap();
+        let ca = Ca::open(dir.path(), seconds(unix_ms())).unwrap();
+        let tokens = Arc::new(Mutex::new(Tokens::open(dir.path().join("tokens.json")).unwrap()));
+        Fixture { _dir: dir, ca, tokens }
+    }
+
+    fn csr(key: &KeyPair) -> String {
+        CertificateParams::default().serialize_request(key).unwrap().pem().unwrap()
+    }
+
+    #[test]
+    fn a_lost_reply_is_given_again_to_the_same_key_only() {
+        let fixture = fixture();
+        let binding = Binding::Machine { mac: MAC.to_owned(), uuid: String::new() };
+        let token = fixture.tokens.lock().unwrap().make(binding, "node-1", unix_ms()).unwrap();
+        let machine = api::link::Machine { macs: vec![MAC.to_owned()], ..Default::default() };
+        let key = KeyPair::generate().unwrap();
+        let ask = |token: &str, key: &KeyPair| {
+            let words = JoinRequest {
+                token: token.to_owned(),
+                csr_pem: csr(key),
+                machine: Some(machine.clone()),
+                unix_ms: unix_ms(),
+            };
+            join(&fixture.ca, &fixture.tokens, &words)
+        };
+        assert!(ask("wrong", &key).unwrap_err().message().contains("wrong"));
+        let first = ask(&token, &key).unwrap();
+        assert_eq!(first.node_name, "node-1");
+        assert_eq!(ask(&token, &key).unwrap().certificate_pem, first.certificate_pem);
+        let other = ask(&token, &KeyPair::generate().unwrap()).unwrap_err();
+        assert_eq!(other.code(), tonic::Code::PermissionDenied);
+        assert!(other.message().contains("used"));
+    }
+
+    #[test]
+    fn a_clock_outside_the_certificates_validity_is_named() {
+        const NOW: u64 = 1_800_000_000_000;
+        const DAY: u64 = 86_400_000;
+        assert_eq!(clock_refusal(NOW - DAY, NOW), None);
+        assert_eq!(clock_refusal(0, NOW), None);
+        assert!(clock_refusal(NOW - 2 * DAY, NOW).unwrap().contains("172800 s behind"));
+        assert!(clock_refusal(NOW + 31 * DAY, NOW).unwrap().contains("ahead"));
+    }
+}

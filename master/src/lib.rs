@@ -1,0 +1,336 @@
+//! The master's shell: sockets, disk and clock around `master-core`'s decisions.
+//!
+//! [`run`] builds the parts in order and waits. The [`driver`] owns the core; [`raft`] keeps its
+//! commands; [`http`] and [`agents`] bring it what frameworks and nodes say; [`boot`], [`join`] and
+//! [`ca`] turn bare machines into nodes.
+
+pub mod agents;
+mod atomic_file;
+pub mod boot;
+pub mod ca;
+mod clock;
+pub mod config;
+pub mod driver;
+mod hex;
+pub mod http;
+pub mod join;
+pub mod link;
+pub mod machines;
+pub mod raft;
+mod random;
+pub mod ready;
+pub mod subscribers;
+mod tcp;
+pub mod token_command;
+pub mod tokens;
+
+use std::collections::BTreeMap;
+use std::fs::{DirBuilder, OpenOptions};
+use std::net::{IpAddr, SocketAddr};
+use std::os::unix::fs::DirBuilderExt;
+use std::path::Path;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use anyhow::{Context, anyhow};
+use nix::fcntl::{Flock, FlockArg};
+use tokio::net::TcpListener;
+use tokio::sync::watch;
+
+use crate::agents::LinkService;
+use crate::boot::{Boot, BootLog};
+use crate::ca::{Ca, Identity, Role};
+use crate::clock::{Clock, unix_ms};
+use crate::config::{Config, Listen};
+use crate::driver::{Driver, Handle};
+use crate::http::auth::Credentials;
+use crate::http::server::Limits;
+use crate::http::{Api, router::Facts};
+use crate::join::{JoinService, SharedTokens};
+use crate::ready::{Ready, connectable};
+use crate::tokens::Tokens;
+
+/// What clients are told Mesos's version is: dotted integers, which some parse.
+const MESOS_VERSION: &str = "1.11.0";
+/// From SIGTERM to the end, for answers that are on their way.
+const DRAIN_DEADLINE: Duration = Duration::from_secs(5);
+/// Until a lone replica leads: its log has to be read and applied.
+const LEAD_DEADLINE: Duration = Duration::from_secs(300);
+/// Schedulers, dashboards and operators at once; each costs some tens of kilobytes.
+const API_CONNECTIONS: usize = 4096;
+/// Machines that boot at once: a hall that comes back after a power cut, in turns.
+const BOOT_CONNECTIONS: usize = 1024;
+/// How often a session is asked whether it still answers; without a ping for twice as long the agent connects anew.
+const PING_INTERVAL: Duration = Duration::from_secs(15);
+
+/// Serves until SIGTERM or SIGINT.
+///
+/// # Errors
+/// What keeps the master from starting, or what ended it.
+pub async fn run(config: Config) -> anyhow::Result<()> {
+    raise_descriptor_limit();
+    let data = &config.data;
+    DirBuilder::new().recursive(true).mode(0o700).create(data).with_context(|| format!("cannot create {}", data.display()))?;
+    let _lock = lock(data)?;
+    Ready::remove(data).with_context(|| format!("cannot write to {}", data.display()))?;
+    let clock = Clock::start();
+    let now_secs = i64::try_from(unix_ms() / 1000).unwrap_or(i64::MAX);
+    let sockets = Sockets::open(&config)?;
+    let ca = Arc::new(Ca::open(data, now_secs)?);
+    let identity = || server_identity(&ca, &config.advertise, now_secs);
+    let tokens: SharedTokens = Arc::new(Mutex::new(Tokens::open(data.join("tokens.json")).context("cannot read the table of join tokens")?));
+
+    let options = raft::Options { snapshot_every: config.snapshot_every, address: config.advertise.clone() };
+    let started = raft::start(&data.join("raft"), &options).await?;
+    let ip = sockets.public_ip(&config.advertise);
+    let master = master_core::Master::new(core_config(&config, &ip, sockets.http_address.port())?, started.state);
+    let (handle, inbox) = Handle::channel();
+    let (stop, stopped) = watch::channel(false);
+    let (lead, leading) = watch::channel(false);
+    let replica = started.replica.clone();
+    let driver = Driver::new(master, clock, started.replica, inbox, started.messages);
+    let mut driver = tokio::spawn(driver.run(stopped.clone(), lead));
+    tokio::select! {
+        led = tokio::time::timeout(LEAD_DEADLINE, wait_for(leading.clone())) => led.context("the log was not ready in time")?,
+        ended = &mut driver => return Err(driver_end(ended)),
+    }
+
+    let ready = Ready {
+        http: connectable(sockets.http_address).to_string(),
+        scheme: if config.insecure_api { "http" } else { "https" }.to_owned(),
+        link: connectable(sockets.link_address).to_string(),
+        boot: sockets.boot.as_ref().map(|(_, address)| connectable(*address).to_string()),
+        advertise: config.advertise.clone(),
+        ca_sha256: ca.fingerprint(),
+        pid: std::process::id(),
+    };
+    let facts = Arc::new(facts(&config, &ip, sockets.http_address.port(), &ready));
+    let api = Api { driver: handle.clone(), leading, tokens: tokens.clone(), facts };
+    let (credentials, tls) = if config.insecure_api {
+        (None, None)
+    } else {
+        let path = data.join("api-credentials.json");
+        let credentials = Credentials::open(&path).with_context(|| format!("cannot use {}", path.display()))?;
+        (Some(Arc::new(credentials)), Some(Arc::new(api_tls(identity()?)?)))
+    };
+    let mut serving = tokio::task::JoinSet::new();
+    let app = http::router(api, credentials);
+    serving.spawn(http::server::serve(sockets.http, tls, app, Limits::connections(API_CONNECTIONS), stopped.clone()));
+    if let (Some((listener, address)), Some((_, directory))) = (sockets.boot, &config.boot) {
+        let boot = Boot {
+            directory: directory.clone(),
+            machines: Arc::new(config.machines.clone()),
+            tokens: tokens.clone(),
+            advertise: config.advertise.clone(),
+            boot_port: address.port(),
+            link_port: sockets.link_address.port(),
+            ca_sha256: ready.ca_sha256.clone(),
+            log: Arc::new(BootLog::open(data.join("boot.log")).context("cannot open boot.log")?),
+        };
+        serving.spawn(http::server::serve(listener, None, boot::router(boot), Limits::connections(BOOT_CONNECTIONS), stopped.clone()));
+    }
+    let link_tls = link::tls(&ca, identity()?).context("cannot set up TLS for the link")?;
+    let (join, link) = (JoinService::new(ca.clone(), tokens), LinkService::new(handle, 2 * PING_INTERVAL));
+    let link_stopped = stopped.clone();
+    serving.spawn(async move {
+        if let Err(error) = link::serve(sockets.link, link_tls, join, link, link_stopped).await {
+            tracing::error!(%error, "the link ended");
+        }
+    });
+    ready.write(data).with_context(|| format!("cannot write ready.json in {}", data.display()))?;
+    greet(&config, &ready);
+
+    let ended = tokio::select! {
+        signal = terminated() => { signal?; None }
+        ended = &mut driver => Some(driver_end(ended)),
+    };
+    drop(Ready::remove(data));
+    tracing::info!("stopping");
+    stop.send_replace(true);
+    let drained = async {
+        if ended.is_none() {
+            drop(driver.await);
+        }
+        while serving.join_next().await.is_some() {}
+    };
+    if tokio::time::timeout(DRAIN_DEADLINE, drained).await.is_err() {
+        tracing::warn!(seconds = DRAIN_DEADLINE.as_secs(), "some connections did not end in time; they are cut");
+    }
+    if tokio::time::timeout(DRAIN_DEADLINE, replica.stop()).await.is_err() {
+        tracing::warn!("the replicated log did not stop in time; what was acknowledged is on the disk");
+    }
+    ended.map_or(Ok(()), Err)
+}
+
+/// Two masters on one log would ruin it.
+fn lock(data: &Path) -> anyhow::Result<Flock<std::fs::File>> {
+    let path = data.join("lock");
+    let file = OpenOptions::new().create(true).truncate(false).write(true).open(&path);
+    let file = file.with_context(|| format!("cannot open {}", path.display()))?;
+    Flock::lock(file, FlockArg::LockExclusiveNonblock)
+        .map_err(|_| anyhow!("another master runs on {}: stop it first", data.display()))
+}
+
+/// Every agent and scheduler is a descriptor; the soft limit is often 1024.
+fn raise_descriptor_limit() {
+    use nix::sys::resource::{Resource, getrlimit, setrlimit};
+    let raised = getrlimit(Resource::RLIMIT_NOFILE).and_then(|(_, hard)| setrlimit(Resource::RLIMIT_NOFILE, hard, hard));
+    if let Err(error) = raised {
+        tracing::warn!(%error, "cannot raise the limit of open files");
+    }
+}
+
+struct Sockets {
+    http: TcpListener,
+    http_address: SocketAddr,
+    link: TcpListener,
+    link_address: SocketAddr,
+    boot: Option<(TcpListener, SocketAddr)>,
+}
+
+impl Sockets {
+    /// Opens all of them; reports every one that cannot be.
+    fn open(config: &Config) -> anyhow::Result<Self> {
+        let mut mistakes = Vec::new();
+        let mut open = |flag, listen| match tcp::listen(flag, listen) {
+            Ok(listener) => Some(listener),
+            Err(mistake) => {
+                mistakes.push(mistake);
+                None
+            }
+        };
+        let http = open("http", config.http);
+        let link = open("link", Listen::Address(config.link));
+        let boot = config.boot.as_ref().map(|(address, _)| open("boot", Listen::Address(*address)));
+        match (http, link, boot) {
+            (Some(http), Some(link), boot @ (None | Some(Some(_)))) => {
+                let boot = boot.flatten();
+                Ok(Self {
+                    http_address: http.local_addr()?,
+                    http,
+                    link_address: link.local_addr()?,
+                    link,
+                    boot: boot.map(|boot| boot.local_addr().map(|address| (boot, address))).transpose()?,
+                })
+            }
+            _ => Err(anyhow!("{}", mistakes.join("\n"))),
+        }
+    }
+
+    /// The address in `pid` and `master_info`: the advertised one if it is one, or where we listen.
+    fn public_ip(&self, advertise: &str) -> String {
+        let advertised = advertise.parse::<IpAddr>().ok();
+        advertised.unwrap_or_else(|| connectable(self.http_address).ip()).to_string()
+    }
+}
+
+fn core_config(config: &Config, ip: &str, port: u16) -> anyhow::Result<master_core::Config> {
+    Ok(master_core::Config {
+        master_id: uuid::Uuid::new_v4().to_string().into(),
+        hostname: config.advertise.clone(),
+        ip: ip.to_owned(),
+        port,
+        version: MESOS_VERSION.to_owned(),
+        seed: u64::from_le_bytes(random::bytes()?),
+        ping_interval: PING_INTERVAL.min(config.agent_timeout / 2),
+        agent_timeout: config.agent_timeout,
+        allocation_interval: config.allocation_interval,
+        ..master_core::Config::default()
+    })
+}
+
+fn facts(config: &Config, ip: &str, port: u16, ready: &Ready) -> Facts {
+    let mut flags = BTreeMap::from([
+        ("work_dir".to_owned(), config.data.display().to_string()),
+        ("port".to_owned(), port.to_string()),
+        ("hostname".to_owned(), config.advertise.clone()),
+        ("allocation_interval".to_owned(), format!("{}secs", config.allocation_interval.as_secs_f64())),
+        ("authenticate_http_frameworks".to_owned(), (!config.insecure_api).to_string()),
+        ("authenticate_http_readonly".to_owned(), (!config.insecure_api).to_string()),
+        ("authenticate_http_readwrite".to_owned(), (!config.insecure_api).to_string()),
+    ]);
+    if let Some(name) = &config.name {
+        flags.insert("cluster".to_owned(), name.clone());
+    }
+    Facts {
+        mesos_version: MESOS_VERSION,
+        hostname: config.advertise.clone(),
+        ip: ip.to_owned(),
+        port,
+        cluster: config.name.clone(),
+        started_ms: unix_ms(),
+        flags,
+        ca_sha256: ready.ca_sha256.clone(),
+    }
+}
+
+/// The names and addresses this master may be reached by.
+fn server_identity(ca: &Ca, advertise: &str, now_secs: i64) -> Result<Identity, ca::CaError> {
+    let mut hosts = vec![advertise.to_owned(), "localhost".to_owned(), "127.0.0.1".to_owned(), "::1".to_owned()];
+    if let Some(name) = nix::unistd::gethostname().ok().and_then(|name| name.into_string().ok()) {
+        hosts.push(name);
+    }
+    for interface in nix::ifaddrs::getifaddrs().into_iter().flatten() {
+        let address = interface.address;
+        let v4 = address.and_then(|address| address.as_sockaddr_in().map(|v4| v4.ip().to_string()));
+        let v6 = address.and_then(|address| address.as_sockaddr_in6().map(|v6| v6.ip().to_string()));
+        hosts.extend(v4.or(v6));
+    }
+    hosts.sort();
+    hosts.dedup();
+    ca.issue(Role::Master, advertise, &hosts, now_secs)
+}
+
+fn api_tls(identity: Identity) -> anyhow::Result<rustls::ServerConfig> {
+    let mut config = rustls::ServerConfig::builder()
+        .with_no_client_auth()
+        .with_single_cert(identity.chain, identity.key)
+        .context("cannot set up TLS for the API")?;
+    config.alpn_protocols = vec![b"http/1.1".to_vec()];
+    Ok(config)
+}
+
+async fn wait_for(mut leading: watch::Receiver<bool>) {
+    // An error means that the driver ended; whoever waits for that too will see it.
+    if leading.wait_for(|leading| *leading).await.is_err() {
+        std::future::pending::<()>().await;
+    }
+}
+
+fn driver_end(ended: Result<Result<(), driver::DriverError>, tokio::task::JoinError>) -> anyhow::Error {
+    match ended {
+        Ok(Ok(())) => anyhow!("the driver ended by itself"),
+        Ok(Err(error)) => error.into(),
+        Err(panic) => anyhow!("the driver failed: {panic}"),
+    }
+}
+
+async fn terminated() -> anyhow::Result<()> {
+    use tokio::signal::unix::{SignalKind, signal};
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    tokio::select! {
+        _ = terminate.recv() => {}
+        _ = interrupt.recv() => {}
+    }
+    Ok(())
+}
+
+/// For the person who started it: where it listens, and what to do next.
+fn greet(config: &Config, ready: &Ready) {
+    let data = config.data.display();
+    eprintln!("mesolith-master {} is ready.", env!("CARGO_PKG_VERSION"));
+    eprintln!("  frameworks and tools   {}://{}", ready.scheme, ready.http);
+    eprintln!("  agents (mutual TLS)    {}", ready.link);
+    match &ready.boot {
+        Some(boot) => eprintln!("  machines that boot     http://{boot}/boot/ipxe?mac=${{mac}}&uuid=${{uuid}}"),
+        None => eprintln!("  machines that boot     off (--boot ADDR --boot-dir DIR)"),
+    }
+    if config.insecure_api {
+        eprintln!("  The API is plain HTTP and open to everybody (--insecure-api).");
+    } else {
+        eprintln!("  The API asks for the credentials in {data}/api-credentials.json; its CA is {data}/ca.pem");
+    }
+    eprintln!("  Next: curl -s {}{}://{}/state-summary", if config.insecure_api { "" } else { "--cacert <data>/ca.pem -u operator:<secret> " }, ready.scheme, ready.http);
+    eprintln!("        mesolith-master token --data {data} --name NODE     (a token for a hosted agent)");
+}

@@ -1,0 +1,50 @@
+//! `mesolith-master`: arguments, log, run, exit status.
+
+use std::io::IsTerminal;
+use std::process::ExitCode;
+
+use clap::Parser;
+use master::config::{CommandLine, LogFormat, Subcommands};
+use tracing_subscriber::EnvFilter;
+
+fn main() -> ExitCode {
+    let command_line = CommandLine::parse();
+    log_to_stderr(command_line.serve.log_format);
+    // Two TLS providers may be compiled in by accident of features; this decides.
+    if rustls::crypto::ring::default_provider().install_default().is_err() {
+        tracing::debug!("a TLS provider is installed already");
+    }
+    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            eprintln!("mesolith-master: cannot start the runtime: {error}");
+            return ExitCode::FAILURE;
+        }
+    };
+    let result = match command_line.command {
+        Some(Subcommands::Token(args)) => runtime.block_on(master::token_command::run(&args)),
+        None => match master::config::read(command_line.serve, |name| std::env::var(name).ok()) {
+            Ok(config) => runtime.block_on(master::run(config)),
+            Err(errors) => {
+                eprintln!("mesolith-master cannot start:\n{errors}");
+                return ExitCode::from(2);
+            }
+        },
+    };
+    // Blocking tasks (a large rendering) must not hold up the end.
+    runtime.shutdown_timeout(std::time::Duration::from_secs(1));
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("mesolith-master: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn log_to_stderr(format: LogFormat) {
+    let filter = EnvFilter::try_from_env("MESOLITH_LOG").unwrap_or_else(|_| EnvFilter::new("info,openraft=warn"));
+    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    let ansi = format == LogFormat::Text && std::io::stderr().is_terminal();
+    builder.with_ansi(ansi).with_target(format == LogFormat::Plain).init();
+}

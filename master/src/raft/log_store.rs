@@ -1,0 +1,152 @@
+//! Raft's log and vote on disk, as the consensus library asks for them.
+
+use std::fmt::Debug;
+use std::io;
+use std::ops::{Bound, RangeBounds};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use openraft::storage::{LogFlushed, RaftLogStorage};
+use openraft::{LogState, OptionalSend, RaftLogReader};
+
+use super::segment_log::{LogError, SegmentLog};
+use super::types::{Entry, IoError, LogId, StorageError, Types, Vote};
+use crate::atomic_file;
+
+/// Records handed out at once; whoever needs more asks again.
+const READ_LIMIT_BYTES: usize = 8 << 20;
+
+/// Clones share the log.
+#[derive(Clone, Debug)]
+pub(super) struct LogStore {
+    directory: PathBuf,
+    /// Locked only in blocking threads, one operation at a time.
+    log: Arc<Mutex<SegmentLog>>,
+    purged: Option<LogId>,
+    vote: Option<Vote>,
+}
+
+impl LogStore {
+    /// Opens or creates the log in `directory`.
+    pub(super) fn open(directory: &Path) -> Result<Self, LogError> {
+        let purged: Option<LogId> = read_json(&directory.join("purged"))?;
+        let vote = read_json(&directory.join("vote"))?;
+        let (log, torn) = SegmentLog::open(directory, purged.map(|id| id.index))?;
+        if let Some(torn) = torn {
+            tracing::warn!(
+                file = %torn.path.display(), offset = torn.offset, bytes = torn.bytes,
+                "the log ended in a record that was never acknowledged; it was cut off"
+            );
+        }
+        Ok(Self { directory: directory.to_owned(), log: Arc::new(Mutex::new(log)), purged, vote })
+    }
+
+    async fn blocking<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&mut SegmentLog) -> io::Result<T> + Send + 'static,
+    ) -> io::Result<T> {
+        let log = self.log.clone();
+        tokio::task::spawn_blocking(move || work(&mut log.lock().unwrap_or_else(PoisonError::into_inner)))
+            .await
+            .map_err(io::Error::other)?
+    }
+
+    async fn write_file(&self, name: &str, value: &impl serde::Serialize) -> io::Result<()> {
+        let (path, bytes) = (self.directory.join(name), serde_json::to_vec(value).map_err(io::Error::other)?);
+        tokio::task::spawn_blocking(move || atomic_file::write(&path, &bytes, 0o600)).await.map_err(io::Error::other)?
+    }
+
+    async fn entries(&self, range: std::ops::Range<u64>, max_bytes: usize) -> Result<Vec<Entry>, StorageError> {
+        let records =
+            self.blocking(move |log| log.read(range, max_bytes)).await.map_err(|error| IoError::read_logs(&error))?;
+        let entries: Result<Vec<Entry>, _> = records.iter().map(|record| rmp_serde::from_slice(record)).collect();
+        Ok(entries.map_err(|error| IoError::read_logs(&error))?)
+    }
+}
+
+fn read_json<T: serde::de::DeserializeOwned>(path: &Path) -> Result<Option<T>, LogError> {
+    let failed = |source| LogError::Io { action: "read", path: path.to_owned(), source };
+    let Some(bytes) = atomic_file::read(path).map_err(failed)? else { return Ok(None) };
+    serde_json::from_slice(&bytes).map(Some).map_err(|error| failed(io::Error::new(io::ErrorKind::InvalidData, error)))
+}
+
+impl RaftLogReader<Types> for LogStore {
+    async fn try_get_log_entries<RB: RangeBounds<u64> + Clone + Debug + OptionalSend>(
+        &mut self,
+        range: RB,
+    ) -> Result<Vec<Entry>, StorageError> {
+        let start = match range.start_bound() {
+            Bound::Included(start) => *start,
+            Bound::Excluded(start) => start + 1,
+            Bound::Unbounded => 0,
+        };
+        let end = match range.end_bound() {
+            Bound::Included(end) => end + 1,
+            Bound::Excluded(end) => *end,
+            Bound::Unbounded => u64::MAX,
+        };
+        self.entries(start..end, usize::MAX).await
+    }
+
+    async fn limited_get_log_entries(&mut self, start: u64, end: u64) -> Result<Vec<Entry>, StorageError> {
+        self.entries(start..end, READ_LIMIT_BYTES).await
+    }
+}
+
+impl RaftLogStorage<Types> for LogStore {
+    type LogReader = Self;
+
+    async fn get_log_state(&mut self) -> Result<LogState<Types>, StorageError> {
+        let last = self.blocking(|log| Ok(log.last())).await.map_err(|error| IoError::read_logs(&error))?;
+        let last_log_id = match last {
+            Some(index) => self.entries(index..index + 1, 0).await?.first().map(|entry| entry.log_id),
+            None => None,
+        };
+        Ok(LogState { last_purged_log_id: self.purged, last_log_id: last_log_id.or(self.purged) })
+    }
+
+    async fn get_log_reader(&mut self) -> Self {
+        self.clone()
+    }
+
+    async fn save_vote(&mut self, vote: &Vote) -> Result<(), StorageError> {
+        self.write_file("vote", vote).await.map_err(|error| IoError::write_vote(&error))?;
+        self.vote = Some(*vote);
+        Ok(())
+    }
+
+    async fn read_vote(&mut self) -> Result<Option<Vote>, StorageError> {
+        Ok(self.vote)
+    }
+
+    async fn append<I>(&mut self, entries: I, callback: LogFlushed<Types>) -> Result<(), StorageError>
+    where
+        I: IntoIterator<Item = Entry> + OptionalSend,
+        I::IntoIter: OptionalSend,
+    {
+        let records: Result<Vec<_>, _> = entries
+            .into_iter()
+            .map(|entry| rmp_serde::to_vec_named(&entry).map(|bytes| (entry.log_id.index, bytes)))
+            .collect();
+        let records = records.map_err(|error| IoError::write_logs(&error))?;
+        let written = self.blocking(move |log| log.append(&records)).await;
+        if let Err(error) = &written {
+            tracing::error!(%error, "cannot write the log");
+        }
+        callback.log_io_completed(written);
+        Ok(())
+    }
+
+    async fn truncate(&mut self, log_id: LogId) -> Result<(), StorageError> {
+        self.blocking(move |log| log.truncate_from(log_id.index)).await.map_err(|error| IoError::write_logs(&error))?;
+        Ok(())
+    }
+
+    async fn purge(&mut self, log_id: LogId) -> Result<(), StorageError> {
+        // First the promise that the records are not needed, then their end.
+        self.write_file("purged", &log_id).await.map_err(|error| IoError::write_logs(&error))?;
+        self.purged = Some(log_id);
+        self.blocking(move |log| log.purge_to(log_id.index)).await.map_err(|error| IoError::write_logs(&error))?;
+        Ok(())
+    }
+}

@@ -1,0 +1,161 @@
+//! Hands what is committed to the driver, in order, and turns its state into snapshots.
+
+use std::io::{self, Cursor};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use master_core::{Command, State};
+use openraft::storage::{RaftStateMachine, Snapshot};
+use openraft::{EntryPayload, OptionalSend, RaftSnapshotBuilder};
+use tokio::sync::{mpsc, oneshot};
+
+use super::snapshot_file::{self, SnapshotError};
+use super::types::{Entry, IoError, LogId, Membership, SnapshotMeta, StorageError, Types};
+use super::{FromLog, StartError};
+
+/// Owns no state: the driver does.
+#[derive(Debug)]
+pub(super) struct StateMachine {
+    directory: PathBuf,
+    driver: mpsc::Sender<FromLog>,
+    last_applied: Option<LogId>,
+    membership: Membership,
+}
+
+impl StateMachine {
+    /// Reads the newest snapshot: the state machine goes on from it, the driver starts with its state.
+    pub(super) fn open(directory: &Path, driver: mpsc::Sender<FromLog>) -> Result<(Self, State), StartError> {
+        let (meta, state) = match snapshot_file::read(directory)? {
+            Some((meta, bytes)) => (meta, State::from_snapshot(&bytes)?),
+            None => (SnapshotMeta::default(), State::default()),
+        };
+        let machine = Self {
+            directory: directory.to_owned(),
+            driver,
+            last_applied: meta.last_log_id,
+            membership: meta.last_membership,
+        };
+        Ok((machine, state))
+    }
+
+    async fn ask<T>(&self, message: impl FnOnce(oneshot::Sender<T>) -> FromLog) -> io::Result<T> {
+        let (reply, answer) = oneshot::channel();
+        let gone = || io::Error::other("the driver has stopped");
+        self.driver.send(message(reply)).await.map_err(|_| gone())?;
+        answer.await.map_err(|_| gone())
+    }
+}
+
+impl RaftStateMachine<Types> for StateMachine {
+    type SnapshotBuilder = SnapshotBuilder;
+
+    async fn applied_state(&mut self) -> Result<(Option<LogId>, Membership), StorageError> {
+        Ok((self.last_applied, self.membership.clone()))
+    }
+
+    async fn apply<I>(&mut self, entries: I) -> Result<Vec<()>, StorageError>
+    where
+        I: IntoIterator<Item = Entry> + OptionalSend,
+        I::IntoIter: OptionalSend,
+    {
+        let (mut commands, mut applied) = (Vec::new(), Vec::new());
+        let mut last = self.last_applied;
+        for entry in entries {
+            last = Some(entry.log_id);
+            applied.push(());
+            match entry.payload {
+                EntryPayload::Blank => {}
+                EntryPayload::Normal(batch) => commands.append(
+                    // A batch this version cannot read must stop the replica: skipping it would diverge.
+                    &mut Command::decode_batch(&batch.0).map_err(|error| IoError::apply(entry.log_id, &error))?,
+                ),
+                EntryPayload::Membership(membership) => {
+                    self.membership = Membership::new(Some(entry.log_id), membership);
+                }
+            }
+        }
+        if !commands.is_empty() {
+            self.ask(|done| FromLog::Committed { commands, done })
+                .await
+                .map_err(|error| IoError::write_state_machine(&error))?;
+        }
+        self.last_applied = last;
+        Ok(applied)
+    }
+
+    async fn get_snapshot_builder(&mut self) -> SnapshotBuilder {
+        // Asked here, not in the builder: nothing is applied until this returns.
+        let state = self.ask(FromLog::Snapshot).await.ok();
+        let id = self.last_applied.map_or_else(|| "empty".to_owned(), |id| id.to_string());
+        SnapshotBuilder {
+            directory: self.directory.clone(),
+            state,
+            meta: SnapshotMeta {
+                last_log_id: self.last_applied,
+                last_membership: self.membership.clone(),
+                snapshot_id: id,
+            },
+        }
+    }
+
+    async fn begin_receiving_snapshot(&mut self) -> Result<Box<Cursor<Vec<u8>>>, StorageError> {
+        Ok(Box::new(Cursor::new(Vec::new())))
+    }
+
+    async fn install_snapshot(
+        &mut self,
+        meta: &SnapshotMeta,
+        snapshot: Box<Cursor<Vec<u8>>>,
+    ) -> Result<(), StorageError> {
+        let failed = |error: &(dyn std::error::Error + 'static)| {
+            IoError::write_snapshot(Some(meta.signature()), &io::Error::other(error.to_string()))
+        };
+        let bytes = snapshot.into_inner();
+        let state = State::from_snapshot(&bytes).map_err(|error| failed(&error))?;
+        let (directory, owned) = (self.directory.clone(), meta.clone());
+        tokio::task::spawn_blocking(move || snapshot_file::write(&directory, &owned, &bytes))
+            .await
+            .map_err(|error| failed(&error))?
+            .map_err(|error| failed(&error))?;
+        self.ask(|done| FromLog::Install { state: Box::new(state), done }).await.map_err(|error| failed(&error))?;
+        self.last_applied = meta.last_log_id;
+        self.membership = meta.last_membership.clone();
+        Ok(())
+    }
+
+    async fn get_current_snapshot(&mut self) -> Result<Option<Snapshot<Types>>, StorageError> {
+        let directory = self.directory.clone();
+        let read = tokio::task::spawn_blocking(move || snapshot_file::read(&directory))
+            .await
+            .map_err(|error| IoError::read_snapshot(None, &error))?
+            .map_err(|error: SnapshotError| IoError::read_snapshot(None, &error))?;
+        Ok(read.map(|(meta, data)| Snapshot { meta, snapshot: Box::new(Cursor::new(data)) }))
+    }
+}
+
+/// A copy of the state at one log position, on its way to the disk.
+#[derive(Debug)]
+pub(super) struct SnapshotBuilder {
+    directory: PathBuf,
+    state: Option<Arc<State>>,
+    meta: SnapshotMeta,
+}
+
+impl RaftSnapshotBuilder<Types> for SnapshotBuilder {
+    async fn build_snapshot(&mut self) -> Result<Snapshot<Types>, StorageError> {
+        let stopped = || IoError::read_state_machine(&io::Error::other("the driver has stopped"));
+        let state = self.state.take().ok_or_else(stopped)?;
+        let (directory, meta) = (self.directory.clone(), self.meta.clone());
+        let failed = |error: &io::Error| IoError::write_snapshot(Some(self.meta.signature()), error);
+        let data = tokio::task::spawn_blocking(move || {
+            let data = state.to_snapshot();
+            drop(state);
+            snapshot_file::write(&directory, &meta, &data).map(|()| data)
+        })
+        .await
+        .map_err(|error| failed(&io::Error::other(error)))?
+        .map_err(|error| failed(&error))?;
+        tracing::info!(index = self.meta.last_log_id.map(|id| id.index), bytes = data.len(), "snapshot written");
+        Ok(Snapshot { meta: self.meta.clone(), snapshot: Box::new(Cursor::new(data)) })
+    }
+}
