@@ -1,0 +1,338 @@
+//! The agent: inputs in, effects out. The shell performs the effects in order and nothing else.
+
+mod effects;
+mod task;
+
+pub use effects::{Effect, Input, Now, Report};
+
+use std::collections::{BTreeMap, VecDeque};
+
+use api::{AgentId, ContainerId, FrameworkId, TaskId, TaskState};
+
+use crate::container::{self, Cause, Exit, Kill, Phase};
+use crate::handover;
+use crate::launch::Site;
+use crate::randomness::Randomness;
+use crate::record::{Process, Record};
+use crate::recovery::{self, Again, Found, Resume};
+use task::Task;
+
+/// Owns every task of this node.
+#[derive(Debug)]
+pub struct Agent {
+    site: Site,
+    boot_id: String,
+    randomness: Randomness,
+    registered: bool,
+    tasks: BTreeMap<ContainerId, Task>,
+    /// Runs that are over and acknowledged: a repeated `RunTask` must not start them again.
+    finished: VecDeque<ContainerId>,
+    /// Exits of processes nobody has told us of yet: a container may end before its pid arrives.
+    early: Vec<(handover::Exit, u64)>,
+}
+
+/// How many finished runs are remembered. The master repeats a `RunTask` only while it has heard nothing.
+const FINISHED: usize = 1024;
+/// How many early exits are kept; beyond it the oldest goes (init keeps them for itself a minute).
+const EARLY: usize = 1024;
+/// How long an early exit is kept.
+const EARLY_MS: u64 = 60_000;
+/// After this long without a kept status from `init`, an ended process counts as unseen.
+const UNSEEN_MS: u64 = 10_000;
+/// Between SIGTERM and SIGKILL when nobody says otherwise (Mesos's command executor).
+const GRACE_MS: u64 = 3_000;
+
+impl Agent {
+    /// Picks up every recorded run; the effects go on with each where it stopped.
+    #[must_use]
+    pub fn new(site: Site, seed: [u8; 16], records: Vec<Record>, found: &Found, now: Now) -> (Self, Vec<Effect>) {
+        let mut effects: Vec<Effect> = recovery::orphans(&records, found).into_iter().map(Effect::Delete).collect();
+        let mut agent = Self {
+            site,
+            boot_id: found.boot_id.clone(),
+            randomness: Randomness::new(seed),
+            registered: false,
+            tasks: BTreeMap::new(),
+            finished: VecDeque::new(),
+            early: Vec::new(),
+        };
+        for mut record in records {
+            let resume = recovery::resume(&mut record, found);
+            let container = record.container.clone();
+            if let Some(process) = record.process.filter(|_| !record.phase.is_over()) {
+                effects.push(Effect::Claim { pid: process.pid });
+            }
+            agent.tasks.insert(container.clone(), Task::new(record));
+            match resume {
+                Resume::Wait => effects.extend(agent.forget_if_told(&container)),
+                Resume::Again(again) => effects.extend(agent.again(&container, again, now)),
+                Resume::Input(input) => effects.extend(agent.step(&container, input, now)),
+                Resume::ExpectExit => agent.with(&container, |task| task.unseen_at_ms = Some(now.uptime_ms + UNSEEN_MS)),
+            }
+        }
+        (agent, effects)
+    }
+
+    /// The site tasks are planned for; the agent id and address become known when registering.
+    pub const fn site_mut(&mut self) -> &mut Site {
+        &mut self.site
+    }
+
+    /// Every run the master should know of.
+    #[must_use]
+    pub fn reports(&self) -> Vec<Report> {
+        self.tasks.values().map(Task::report).collect()
+    }
+
+    /// How many runs are not over.
+    #[must_use]
+    pub fn running(&self) -> usize {
+        self.tasks.values().filter(|task| !task.record.phase.is_over()).count()
+    }
+
+    /// The sandbox of the newest run of a task.
+    #[must_use]
+    pub fn sandbox(&self, framework: &FrameworkId, task: &TaskId) -> Option<(String, bool)> {
+        let run = self.tasks.values().rfind(|run| run.record.framework == *framework && run.record.task == *task)?;
+        let record = &run.record;
+        let path = crate::launch::sandbox(&self.site.work_dir, &record.agent, framework, task.as_str(), &record.container);
+        Some((path, !record.phase.is_over()))
+    }
+
+    /// When [`Input::Tick`] has something to do.
+    #[must_use]
+    pub fn next_deadline_ms(&self) -> Option<u64> {
+        self.tasks.values().filter_map(|task| task.deadline_ms(self.registered)).min()
+    }
+
+    /// Takes one input; gives what to do about it, in this order.
+    #[must_use]
+    pub fn handle(&mut self, input: Input, now: Now) -> Vec<Effect> {
+        let mut effects = match input {
+            Input::Registered { agent } => self.registered(agent, now),
+            Input::Disconnected => {
+                self.registered = false;
+                Vec::new()
+            }
+            Input::RunTask { framework, container, task, framework_info } => {
+                self.run_task(framework, container, task, framework_info, now)
+            }
+            Input::KillTask { framework, task, grace_ms } => self.kill_task(&framework, &task, grace_ms, now),
+            Input::ShutdownFramework { framework } => self.shutdown_framework(&framework, now),
+            Input::Acknowledge { framework, task, uuid } => self.acknowledge(&framework, &task, &uuid, now),
+            Input::Prepared { container, result } => self.step(&container, container::Input::Prepared(result), now),
+            Input::Created { container, result } => self.created(&container, result, now),
+            Input::Started { container, result } => self.step(&container, container::Input::Started(result), now),
+            Input::Used { container, usage } => self.step(&container, container::Input::Used(usage), now),
+            Input::Deleted { container } => {
+                let mut effects = self.step(&container, container::Input::Deleted, now);
+                effects.extend(self.forget_if_told(&container));
+                effects
+            }
+            Input::Exited(exit) => self.exited(exit, now),
+            Input::Tick => self.tick(now),
+        };
+        if self.registered {
+            effects.extend(self.tasks.values_mut().filter_map(|task| task.send_due(now.uptime_ms)));
+        }
+        effects
+    }
+
+    fn registered(&mut self, agent: AgentId, now: Now) -> Vec<Effect> {
+        self.site.agent = agent;
+        self.registered = true;
+        for task in self.tasks.values_mut() {
+            task.record.updates.send_now(now.uptime_ms);
+        }
+        Vec::new()
+    }
+
+    fn run_task(
+        &mut self,
+        framework: FrameworkId,
+        container: ContainerId,
+        info: Box<api::mesos::TaskInfo>,
+        framework_info: Box<api::mesos::FrameworkInfo>,
+        now: Now,
+    ) -> Vec<Effect> {
+        if self.tasks.contains_key(&container) || self.finished.contains(&container) {
+            tracing::debug!(%container, "a repeated RunTask is ignored");
+            return Vec::new();
+        }
+        tracing::info!(%framework, task = %info.task_id.value, %container, "task received");
+        let mut task = Task::new(Record {
+            version: crate::record::VERSION,
+            boot_id: self.boot_id.clone(),
+            agent: self.site.agent.clone(),
+            framework: framework.clone(),
+            task: info.task_id.value.clone(),
+            container: container.clone(),
+            info,
+            framework_info,
+            phase: Phase::Preparing { kill: None },
+            process: None,
+            state: TaskState::Staging,
+            updates: crate::status::Updates::default(),
+            complete_by_ms: None,
+        });
+        let planned = task.plan(&self.site);
+        let effects = match planned {
+            Ok(plan) => {
+                task.starting(&self.site, &mut self.randomness, now);
+                vec![Effect::Save(task.saved()), Effect::Prepare { container: container.clone(), plan: Box::new(plan) }]
+            }
+            Err(error) => {
+                task.refused(&error, &self.site, &mut self.randomness, now);
+                vec![Effect::Save(task.saved())]
+            }
+        };
+        self.tasks.insert(container, task);
+        effects
+    }
+
+    fn kill_task(&mut self, framework: &FrameworkId, task: &TaskId, grace_ms: Option<u64>, now: Now) -> Vec<Effect> {
+        let found: Vec<ContainerId> = self.live(|record| record.framework == *framework && record.task == *task);
+        if found.is_empty() {
+            tracing::warn!(%framework, %task, "kill of an unknown task: the master learns our tasks when we register");
+        }
+        found.iter().flat_map(|container| self.kill(container, Cause::Asked, grace_ms, now)).collect()
+    }
+
+    fn shutdown_framework(&mut self, framework: &FrameworkId, now: Now) -> Vec<Effect> {
+        let found = self.live(|record| record.framework == *framework);
+        tracing::info!(%framework, tasks = found.len(), "framework is shut down");
+        found.iter().flat_map(|container| self.kill(container, Cause::FrameworkRemoved, None, now)).collect()
+    }
+
+    fn live(&self, wanted: impl Fn(&Record) -> bool) -> Vec<ContainerId> {
+        let runs = self.tasks.values().filter(|task| !task.record.phase.is_over() && wanted(&task.record));
+        runs.map(|task| task.record.container.clone()).collect()
+    }
+
+    fn kill(&mut self, container: &ContainerId, cause: Cause, grace_ms: Option<u64>, now: Now) -> Vec<Effect> {
+        let Some(task) = self.tasks.get(container) else { return Vec::new() };
+        let grace_ms = grace_ms.or_else(|| task.own_grace_ms()).unwrap_or(GRACE_MS);
+        self.step(container, container::Input::Kill(Kill { cause, grace_ms }), now)
+    }
+
+    fn acknowledge(&mut self, framework: &FrameworkId, task: &TaskId, uuid: &[u8], now: Now) -> Vec<Effect> {
+        let mut runs = self.tasks.values_mut().filter(|run| run.record.framework == *framework && run.record.task == *task);
+        let Some(run) = runs.find_map(|run| run.record.updates.acknowledge(uuid, now.uptime_ms).map(|_| run)) else {
+            tracing::debug!(%framework, %task, "an acknowledgement of nothing that is waiting");
+            return Vec::new();
+        };
+        let container = run.record.container.clone();
+        let mut effects = vec![Effect::Save(run.saved())];
+        effects.extend(self.forget_if_told(&container));
+        effects
+    }
+
+    /// A run that is gone and told is forgotten.
+    fn forget_if_told(&mut self, container: &ContainerId) -> Option<Effect> {
+        let task = self.tasks.get(container)?;
+        if task.record.phase != Phase::Gone || !task.record.updates.is_empty() {
+            return None;
+        }
+        self.tasks.remove(container);
+        self.finished.push_back(container.clone());
+        if self.finished.len() > FINISHED {
+            self.finished.pop_front();
+        }
+        Some(Effect::Forget(container.clone()))
+    }
+
+    fn created(&mut self, container: &ContainerId, result: Result<Process, String>, now: Now) -> Vec<Effect> {
+        let process = match result {
+            Ok(process) => process,
+            Err(reason) => return self.step(container, container::Input::Created(Err(reason)), now),
+        };
+        let Some(task) = self.tasks.get_mut(container) else {
+            // Forgotten while it was made: nobody else will remove it.
+            return vec![Effect::Delete(container.clone())];
+        };
+        task.record.process = Some(process);
+        let mut effects = vec![Effect::Claim { pid: process.pid }];
+        effects.extend(self.step(container, container::Input::Created(Ok(())), now));
+        let asked_ms = self.tasks.get(container).map_or(0, |task| task.create_asked_ms);
+        let early = self.early.iter().position(|(exit, _)| exit.pid == process.pid && exit.uptime_ms >= asked_ms);
+        if let Some(at) = early {
+            let (exit, _) = self.early.remove(at);
+            effects.extend(self.exited(exit, now));
+        }
+        effects
+    }
+
+    fn exited(&mut self, exit: handover::Exit, now: Now) -> Vec<Effect> {
+        let mut owners = self.tasks.values().filter(|task| task.owns(&exit));
+        // With a pid used twice, the exit belongs to the run that still waits for one.
+        let owner = owners.clone().find(|task| !task.record.phase.is_over()).or_else(|| owners.next());
+        let Some(container) = owner.map(|task| task.record.container.clone()) else {
+            self.early.retain(|(_, at_ms)| at_ms + EARLY_MS > now.uptime_ms);
+            if self.early.len() >= EARLY {
+                self.early.remove(0);
+            }
+            self.early.push((exit, now.uptime_ms));
+            return Vec::new();
+        };
+        let mut effects = self.step(&container, container::Input::Exited(Exit::Seen(exit.status)), now);
+        // After the Save among the effects: init may forget only what is written elsewhere.
+        effects.push(Effect::AcknowledgeExit { sequence: exit.sequence });
+        effects
+    }
+
+    fn tick(&mut self, now: Now) -> Vec<Effect> {
+        let mut effects = Vec::new();
+        let containers: Vec<ContainerId> = self.tasks.keys().cloned().collect();
+        for container in containers {
+            let Some(task) = self.tasks.get_mut(&container) else { continue };
+            let unseen = task.unseen_at_ms.take_if(|at_ms| *at_ms <= now.uptime_ms).is_some();
+            let late = task.record.complete_by_ms.take_if(|at_ms| *at_ms <= now.uptime_ms).is_some();
+            if unseen && !task.record.phase.is_over() {
+                effects.extend(self.step(&container, container::Input::Exited(Exit::Unseen), now));
+            } else if late {
+                // Mesos gives no grace here.
+                effects.extend(self.kill(&container, Cause::MaxCompletionTime, Some(0), now));
+            } else if task.record.phase.deadline_ms().is_some_and(|at_ms| at_ms <= now.uptime_ms) {
+                effects.extend(self.step(&container, container::Input::Tick, now));
+            }
+        }
+        effects
+    }
+
+    fn again(&mut self, container: &ContainerId, again: Again, now: Now) -> Vec<Effect> {
+        let id = container.clone();
+        match again {
+            Again::PrepareAfterDelete => {
+                let Some(task) = self.tasks.get_mut(container) else { return Vec::new() };
+                let kill = match task.record.phase {
+                    Phase::Creating { kill } | Phase::Preparing { kill } => kill,
+                    _ => None,
+                };
+                task.record.phase = Phase::Preparing { kill };
+                let mut site = self.site.clone();
+                site.agent = task.record.agent.clone();
+                match task.plan(&site) {
+                    Ok(plan) => vec![Effect::Delete(id.clone()), Effect::Prepare { container: id, plan: Box::new(plan) }],
+                    Err(error) => self.step(container, container::Input::Prepared(Err(error.to_string())), now),
+                }
+            }
+            Again::Start => vec![Effect::Start(id)],
+            Again::ReadUsage => vec![Effect::ReadUsage(id)],
+            Again::Delete => vec![Effect::Delete(id)],
+        }
+    }
+
+    fn step(&mut self, container: &ContainerId, input: container::Input, now: Now) -> Vec<Effect> {
+        let Some(task) = self.tasks.get_mut(container) else { return Vec::new() };
+        task.step(input, &self.site, &mut self.randomness, now)
+    }
+
+    fn with(&mut self, container: &ContainerId, change: impl FnOnce(&mut Task)) {
+        if let Some(task) = self.tasks.get_mut(container) {
+            change(task);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

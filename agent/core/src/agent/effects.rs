@@ -1,0 +1,173 @@
+//! The agent's vocabulary: what it hears and what it wants done.
+
+use api::mesos::{FrameworkInfo, TaskInfo, TaskStatus};
+use api::{AgentId, ContainerId, FrameworkId, TaskId, TaskState};
+
+use crate::container::Usage;
+use crate::handover::Exit;
+use crate::launch::Plan;
+use crate::record::{Process, Record};
+
+/// Both clocks, read once per input.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub struct Now {
+    /// Milliseconds since boot: for waiting, the same over a restart of the process.
+    pub uptime_ms: u64,
+    /// Milliseconds since 1970: for showing.
+    pub unix_ms: u64,
+}
+
+/// What the agent hears.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Input {
+    /// The master has taken us.
+    Registered {
+        /// Our id.
+        agent: AgentId,
+    },
+    /// The session is over.
+    Disconnected,
+    /// Idempotent by container.
+    RunTask {
+        /// Whose.
+        framework: FrameworkId,
+        /// This run.
+        container: ContainerId,
+        /// As the framework wrote it.
+        task: Box<TaskInfo>,
+        /// Its framework.
+        framework_info: Box<FrameworkInfo>,
+    },
+    /// End a task.
+    KillTask {
+        /// Whose.
+        framework: FrameworkId,
+        /// Which.
+        task: TaskId,
+        /// The KILL call's grace, if it had one.
+        grace_ms: Option<u64>,
+    },
+    /// End every task of a framework.
+    ShutdownFramework {
+        /// Which.
+        framework: FrameworkId,
+    },
+    /// The framework has seen an update.
+    Acknowledge {
+        /// Whose.
+        framework: FrameworkId,
+        /// Which.
+        task: TaskId,
+        /// The update's.
+        uuid: Vec<u8>,
+    },
+    /// To [`Effect::Prepare`].
+    Prepared {
+        /// Which.
+        container: ContainerId,
+        /// Why not.
+        result: Result<(), String>,
+    },
+    /// To [`Effect::Create`].
+    Created {
+        /// Which.
+        container: ContainerId,
+        /// Its first process, or why there is none.
+        result: Result<Process, String>,
+    },
+    /// To [`Effect::Start`].
+    Started {
+        /// Which.
+        container: ContainerId,
+        /// Why not.
+        result: Result<(), String>,
+    },
+    /// To [`Effect::ReadUsage`].
+    Used {
+        /// Which.
+        container: ContainerId,
+        /// Zeros where there was nothing to read.
+        usage: Usage,
+    },
+    /// To [`Effect::Delete`].
+    Deleted {
+        /// Which.
+        container: ContainerId,
+    },
+    /// `init` reaped a child.
+    Exited(Exit),
+    /// A deadline has come.
+    Tick,
+}
+
+/// What the agent wants done. Effects are performed in order; one that cannot be done now holds up
+/// those after it only if it is a [`Effect::Save`].
+#[derive(Clone, Debug, PartialEq)]
+pub enum Effect {
+    /// Write this record durably before anything after it.
+    Save(Box<Record>),
+    /// Remove the record.
+    Forget(ContainerId),
+    /// Make the sandbox and the bundle; answered by [`Input::Prepared`].
+    Prepare {
+        /// Which.
+        container: ContainerId,
+        /// What.
+        plan: Box<Plan>,
+    },
+    /// Make the container; answered by [`Input::Created`].
+    Create {
+        /// Which.
+        container: ContainerId,
+        /// Directory of `config.json`.
+        bundle: String,
+        /// Directory of stdout and stderr.
+        sandbox: String,
+    },
+    /// Let it run; answered by [`Input::Started`].
+    Start(ContainerId),
+    /// SIGTERM, as if to the whole process tree.
+    Terminate {
+        /// Which.
+        container: ContainerId,
+        /// Its first process.
+        process: Process,
+        /// How long until the agent forces it.
+        grace_ms: u64,
+    },
+    /// SIGKILL to the whole cgroup.
+    KillAll(ContainerId),
+    /// Read the cgroup; answered by [`Input::Used`].
+    ReadUsage(ContainerId),
+    /// Remove the container; answered by [`Input::Deleted`].
+    Delete(ContainerId),
+    /// Tell `init` that this child's status matters.
+    Claim {
+        /// The child.
+        pid: i32,
+    },
+    /// Tell `init` that this status is written down.
+    AcknowledgeExit {
+        /// Its number.
+        sequence: u64,
+    },
+    /// Send an update to the master; lost when there is no session.
+    Send {
+        /// Whose.
+        framework: FrameworkId,
+        /// What.
+        status: Box<TaskStatus>,
+        /// The task's state now, maybe later than `status`.
+        latest: TaskState,
+    },
+}
+
+/// One run for the `Register` message.
+#[derive(Clone, Debug, Eq, PartialEq)]
+#[allow(missing_docs)] // the fields are TaskReport's
+pub struct Report {
+    pub framework: FrameworkId,
+    pub task: TaskId,
+    pub container: ContainerId,
+    pub state: TaskState,
+}

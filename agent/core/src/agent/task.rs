@@ -1,0 +1,185 @@
+//! One run: its record, its container's phase, and the statuses that follow from it.
+
+use api::TaskState;
+use api::mesos::{Capability, Source, TaskStatus, Value};
+use base64::Engine;
+use serde_json::json;
+
+use super::effects::{Effect, Now, Report};
+use crate::container::{Ending, Input, Phase, Step};
+use crate::ending::{Verdict, verdict};
+use crate::handover;
+use crate::launch::{self, LaunchError, Plan, Site};
+use crate::randomness::Randomness;
+use crate::record::Record;
+
+#[derive(Debug)]
+pub(super) struct Task {
+    pub(super) record: Record,
+    /// When the launcher was asked to make it: an exit from before is another process's.
+    pub(super) create_asked_ms: u64,
+    /// When an ended process without a kept status counts as unseen.
+    pub(super) unseen_at_ms: Option<u64>,
+}
+
+/// One clock tick in milliseconds (USER_HZ is 100 on Linux).
+const TICK_MS: u64 = 10;
+
+impl Task {
+    pub(super) const fn new(record: Record) -> Self {
+        Self { record, create_asked_ms: 0, unseen_at_ms: None }
+    }
+
+    pub(super) fn saved(&self) -> Box<Record> {
+        Box::new(self.record.clone())
+    }
+
+    pub(super) fn plan(&self, site: &Site) -> Result<Plan, LaunchError> {
+        let record = &self.record;
+        launch::plan(site, &record.framework, &record.container, &record.info, &record.framework_info)
+    }
+
+    pub(super) fn report(&self) -> Report {
+        Report {
+            framework: self.record.framework.clone(),
+            task: self.record.task.clone(),
+            container: self.record.container.clone(),
+            state: self.record.state,
+        }
+    }
+
+    pub(super) fn own_grace_ms(&self) -> Option<u64> {
+        self.record.info.kill_policy.as_ref()?.grace_period?.millis()
+    }
+
+    /// Is this the exit of our process, and not of one that had its number before?
+    pub(super) fn owns(&self, exit: &handover::Exit) -> bool {
+        self.record.process.is_some_and(|process| {
+            process.pid == exit.pid && exit.uptime_ms + TICK_MS >= process.start_ticks.saturating_mul(TICK_MS)
+        })
+    }
+
+    pub(super) fn deadline_ms(&self, registered: bool) -> Option<u64> {
+        let updates = if registered { self.record.updates.deadline_ms() } else { None };
+        let over = self.record.phase.is_over();
+        let complete_by_ms = self.record.complete_by_ms.filter(|_| !over);
+        [updates, self.record.phase.deadline_ms(), complete_by_ms, self.unseen_at_ms].into_iter().flatten().min()
+    }
+
+    pub(super) fn send_due(&mut self, now_ms: u64) -> Option<Effect> {
+        let status = Box::new(self.record.updates.due(now_ms)?.clone());
+        Some(Effect::Send { framework: self.record.framework.clone(), status, latest: self.record.state })
+    }
+
+    /// TASK_STARTING, as the command executor sends it.
+    pub(super) fn starting(&mut self, site: &Site, randomness: &mut Randomness, now: Now) {
+        self.tell(TaskState::Starting, None, site, randomness, now);
+    }
+
+    /// It cannot be run here at all.
+    pub(super) fn refused(&mut self, error: &LaunchError, site: &Site, randomness: &mut Randomness, now: Now) {
+        tracing::info!(task = %self.record.task, framework = %self.record.framework, error = %error, "task refused");
+        let verdict = verdict(&Ending::LaunchFailed(error.to_string()), &self.record.info);
+        self.record.phase = Phase::Gone;
+        self.tell(verdict.state, Some(verdict), site, randomness, now);
+    }
+
+    /// One step of the container, the statuses it gives and the record of both, as effects: what must be
+    /// remembered comes before what is done.
+    pub(super) fn step(&mut self, input: Input, site: &Site, randomness: &mut Randomness, now: Now) -> Vec<Effect> {
+        let before = self.record.phase.clone();
+        let (phase, steps) = before.clone().step(input, now.uptime_ms);
+        self.record.phase = phase;
+        let mut effects = Vec::new();
+        for step in steps {
+            effects.extend(self.perform(step, site, randomness, now));
+        }
+        if self.record.phase != before {
+            effects.insert(0, Effect::Save(self.saved()));
+        }
+        effects
+    }
+
+    fn perform(&mut self, step: Step, site: &Site, randomness: &mut Randomness, now: Now) -> Option<Effect> {
+        let container = self.record.container.clone();
+        match step {
+            Step::Prepare => None, // planned when the task is received or recovered
+            Step::Create => {
+                self.create_asked_ms = now.uptime_ms;
+                let sandbox = launch::sandbox(
+                    &site.work_dir,
+                    &self.record.agent,
+                    &self.record.framework,
+                    self.record.task.as_str(),
+                    &container,
+                );
+                Some(Effect::Create { bundle: format!("{}/{container}", site.bundle_dir), sandbox, container })
+            }
+            Step::Start => Some(Effect::Start(container)),
+            Step::Terminate { grace_ms } => {
+                let process = self.record.process?;
+                Some(Effect::Terminate { container, process, grace_ms })
+            }
+            Step::KillAll => Some(Effect::KillAll(container)),
+            Step::ReadUsage => Some(Effect::ReadUsage(container)),
+            Step::Delete => Some(Effect::Delete(container)),
+            Step::Running => {
+                let limit_ms = self.record.info.max_completion_time.and_then(api::mesos::DurationInfo::millis);
+                self.record.complete_by_ms = limit_ms.map(|limit_ms| now.uptime_ms.saturating_add(limit_ms));
+                self.tell(TaskState::Running, None, site, randomness, now);
+                None
+            }
+            Step::Killing => {
+                if self.record.framework_info.has(Capability::TaskKillingState) {
+                    self.tell(TaskState::Killing, None, site, randomness, now);
+                }
+                None
+            }
+            Step::Ended(ending) => {
+                let verdict = verdict(&ending, &self.record.info);
+                tracing::info!(
+                    framework = %self.record.framework, task = %self.record.task, %container,
+                    state = verdict.state.name(), why = %verdict.message, "task ended"
+                );
+                self.tell(verdict.state, Some(verdict), site, randomness, now);
+                None
+            }
+        }
+    }
+
+    /// Adds an update. A terminal state is the last word: nothing is added after it.
+    fn tell(&mut self, state: TaskState, verdict: Option<Verdict>, site: &Site, randomness: &mut Randomness, now: Now) {
+        if self.record.state.is_terminal() {
+            return;
+        }
+        let record = &mut self.record;
+        record.state = state;
+        let mut status = TaskStatus::new(record.task.clone(), state);
+        status.source = Some(Source::Executor);
+        if let Some(verdict) = verdict {
+            status.source = Some(verdict.source);
+            status.reason = verdict.reason;
+            status.message = Some(verdict.message);
+            status.limitation = verdict.limitation;
+        } else if state == TaskState::Running && (record.info.health_check.is_some() || record.info.check.is_some()) {
+            status.message = Some("This version does not perform checks and health checks".to_owned());
+        }
+        status.agent_id = Some(Value::new(record.agent.clone()));
+        status.executor_id = Some(Value::new(record.task.as_str().into()));
+        #[allow(clippy::cast_precision_loss)] // milliseconds since 1970 fit 2^53 for a long while
+        let seconds = now.unix_ms as f64 / 1000.0;
+        status.timestamp = Some(seconds);
+        status.uuid = Some(base64::engine::general_purpose::STANDARD.encode(randomness.uuid()));
+        let mut container_status = json!({ "container_id": { "value": record.container.as_str() } });
+        if let Some(process) = record.process {
+            container_status["executor_pid"] = json!(process.pid);
+        }
+        if let Some(address) = &site.address {
+            let protocol = if address.contains(':') { "IPv6" } else { "IPv4" };
+            container_status["network_infos"] =
+                json!([{ "ip_addresses": [{ "protocol": protocol, "ip_address": address }] }]);
+        }
+        status.container_status = Some(container_status);
+        record.updates.push(status, now.uptime_ms);
+    }
+}

@@ -1,0 +1,337 @@
+//! Scripts and laws of the whole agent, over arbitrary restarts.
+
+use std::collections::BTreeSet;
+
+use api::mesos::{FrameworkInfo, TaskInfo};
+use api::{ContainerId, TaskState};
+
+use super::*;
+use crate::container::Usage;
+use crate::handover::{ContainerState, ExitStatus};
+use crate::launch::Root;
+
+fn site() -> Site {
+    Site {
+        work_dir: "/var/lib/mesolith".to_owned(),
+        bundle_dir: "/run/mesolith/agent/bundles".to_owned(),
+        root: Root { path: "/root".to_owned(), passwd: String::new(), is_host: false },
+        cgroup_parent: "/mesolith".to_owned(),
+        pids_max: 64,
+        ..Site::default()
+    }
+}
+
+/// A machine that keeps its word: files, launcher, init and a framework's view, outside the agent.
+struct World {
+    agent: Agent,
+    now: Now,
+    records: BTreeMap<ContainerId, Record>,
+    containers: BTreeMap<ContainerId, (i32, &'static str)>,
+    /// Kept by init until acknowledged.
+    exits: Vec<handover::Exit>,
+    queue: VecDeque<Effect>,
+    /// What the framework saw, in order, without repetitions.
+    seen: Vec<(TaskId, TaskState, String)>,
+    next_pid: i32,
+    sequence: u64,
+    /// Lets the launcher fail the next creation.
+    fail_create: bool,
+}
+
+impl World {
+    fn new() -> Self {
+        let found = Found { boot_id: "b".to_owned(), ..Found::default() };
+        let (agent, _) = Agent::new(site(), [1; 16], vec![], &found, Now::default());
+        let mut world = Self {
+            agent,
+            now: Now { uptime_ms: 1000, unix_ms: 1_700_000_000_000 },
+            records: BTreeMap::new(),
+            containers: BTreeMap::new(),
+            exits: vec![],
+            queue: VecDeque::new(),
+            seen: vec![],
+            next_pid: 100,
+            sequence: 0,
+            fail_create: false,
+        };
+        world.input(Input::Registered { agent: "m-S0".into() });
+        world
+    }
+
+    fn input(&mut self, input: Input) {
+        let effects = self.agent.handle(input, self.now);
+        self.queue.extend(effects);
+    }
+
+    fn run_task(&mut self, task: &str, extra: &str) {
+        let text = format!(r#"{{"task_id":{{"value":"{task}"}},"command":{{"value":"sleep 9"}}{extra}}}"#);
+        let info: TaskInfo = serde_json::from_str(&text).unwrap();
+        self.input(Input::RunTask {
+            framework: "f".into(),
+            container: format!("c-{task}").into(),
+            task: Box::new(info),
+            framework_info: Box::new(FrameworkInfo { user: "root".to_owned(), ..FrameworkInfo::default() }),
+        });
+    }
+
+    /// Performs one waiting effect. `false`: there is none.
+    fn perform(&mut self) -> bool {
+        let Some(effect) = self.queue.pop_front() else { return false };
+        match effect {
+            Effect::Save(record) => {
+                // Through its written form, as in a file.
+                let text = serde_json::to_string(&record).unwrap();
+                self.records.insert(record.container.clone(), serde_json::from_str(&text).unwrap());
+            }
+            Effect::Forget(container) => {
+                self.records.remove(&container);
+            }
+            Effect::Prepare { container, .. } => self.input(Input::Prepared { container, result: Ok(()) }),
+            Effect::Create { container, .. } => {
+                if std::mem::take(&mut self.fail_create) {
+                    self.input(Input::Created { container, result: Err("executable 'x' not found".to_owned()) });
+                    return true;
+                }
+                self.next_pid += 1;
+                self.containers.insert(container.clone(), (self.next_pid, "created"));
+                let process = Process { pid: self.next_pid, start_ticks: self.now.uptime_ms / 10 };
+                self.input(Input::Created { container, result: Ok(process) });
+            }
+            Effect::Start(container) => {
+                let result = match self.containers.get_mut(&container) {
+                    Some((_, status)) => {
+                        *status = "running";
+                        Ok(())
+                    }
+                    None => Err("no such container".to_owned()),
+                };
+                self.input(Input::Started { container, result });
+            }
+            Effect::Terminate { container, .. } => self.end(&container, ExitStatus::Signal(15)),
+            Effect::KillAll(container) => self.end(&container, ExitStatus::Signal(9)),
+            Effect::ReadUsage(container) => self.input(Input::Used { container, usage: Usage::default() }),
+            Effect::Delete(container) => {
+                self.end(&container, ExitStatus::Signal(9));
+                self.containers.remove(&container);
+                self.input(Input::Deleted { container });
+            }
+            Effect::Claim { .. } => {}
+            Effect::AcknowledgeExit { sequence } => self.exits.retain(|exit| exit.sequence != sequence),
+            Effect::Send { status, .. } => {
+                let uuid = status.uuid.clone().unwrap();
+                let task = status.task_id.value.clone();
+                if !self.seen.iter().any(|(_, _, seen)| *seen == uuid) {
+                    self.seen.push((task.clone(), status.state, uuid));
+                }
+                let uuid = status.uuid_bytes().unwrap().to_vec();
+                self.input(Input::Acknowledge { framework: "f".into(), task, uuid });
+            }
+        }
+        true
+    }
+
+    /// The first process of a container ends; init notices.
+    fn end(&mut self, container: &ContainerId, status: ExitStatus) {
+        let Some((pid, state)) = self.containers.get_mut(container) else { return };
+        if *state == "stopped" {
+            return;
+        }
+        *state = "stopped";
+        self.sequence += 1;
+        let exit = handover::Exit { sequence: self.sequence, pid: *pid, status, uptime_ms: self.now.uptime_ms };
+        self.exits.push(exit);
+        self.input(Input::Exited(exit));
+    }
+
+    fn settle(&mut self) {
+        for _ in 0..10_000 {
+            if !self.perform() {
+                return;
+            }
+        }
+        panic!("never settles: {:?}", self.queue);
+    }
+
+    /// The agent process dies where it stands and comes back.
+    fn restart(&mut self) {
+        self.queue.clear();
+        let live = self.containers.values().filter(|(_, status)| *status != "stopped");
+        let pids: BTreeSet<i32> = live.map(|(pid, _)| *pid).collect();
+        let found = Found {
+            boot_id: "b".to_owned(),
+            containers: self
+                .containers
+                .iter()
+                .map(|(id, (pid, status))| ContainerState {
+                    container: id.to_string(),
+                    pid: Some(*pid),
+                    status: (*status).to_owned(),
+                })
+                .collect(),
+            alive: self.records.values().filter_map(|record| record.process).filter(|process| pids.contains(&process.pid)).collect(),
+            start_ticks: BTreeMap::new(),
+        };
+        self.sequence += 1000;
+        let mut seed = [0; 16];
+        seed[..8].copy_from_slice(&self.sequence.to_le_bytes());
+        let (agent, effects) = Agent::new(site(), seed, self.records.values().cloned().collect(), &found, self.now);
+        self.agent = agent;
+        self.queue.extend(effects);
+        for exit in self.exits.clone() {
+            self.input(Input::Exited(exit));
+        }
+        self.input(Input::Registered { agent: "m-S0".into() });
+    }
+
+    fn pass(&mut self, ms: u64) {
+        self.now.uptime_ms += ms;
+        self.now.unix_ms += ms;
+        self.input(Input::Tick);
+    }
+
+    fn states(&self, task: &str) -> Vec<TaskState> {
+        self.seen.iter().filter(|(seen, _, _)| seen.as_str() == task).map(|(_, state, _)| *state).collect()
+    }
+}
+
+const LIFE: [TaskState; 2] = [TaskState::Starting, TaskState::Running];
+
+#[test]
+fn a_task_starts_runs_finishes_and_is_forgotten() {
+    let mut world = World::new();
+    world.run_task("t", "");
+    world.settle();
+    assert_eq!(world.states("t"), LIFE);
+    assert_eq!(world.agent.reports()[0].state, TaskState::Running);
+    world.end(&"c-t".into(), ExitStatus::Code(0));
+    world.settle();
+    assert_eq!(world.states("t"), [TaskState::Starting, TaskState::Running, TaskState::Finished]);
+    assert!(world.records.is_empty() && world.containers.is_empty() && world.exits.is_empty());
+    assert!(world.agent.reports().is_empty());
+    world.run_task("t", "");
+    world.settle();
+    assert_eq!(world.states("t").len(), 3, "a repeated RunTask does not run twice");
+}
+
+#[test]
+fn a_kill_ends_killed_and_a_task_over_its_time_fails() {
+    let mut world = World::new();
+    world.run_task("a", "");
+    world.run_task("b", r#","max_completion_time":{"nanoseconds":5000000000}"#);
+    world.settle();
+    world.input(Input::KillTask { framework: "f".into(), task: "a".into(), grace_ms: None });
+    world.settle();
+    assert_eq!(world.states("a").last(), Some(&TaskState::Killed));
+    world.pass(4999);
+    world.settle();
+    assert_eq!(world.states("b"), LIFE);
+    world.pass(1);
+    world.settle();
+    assert_eq!(world.states("b").last(), Some(&TaskState::Failed));
+}
+
+#[test]
+fn an_exit_that_comes_before_its_pid_is_matched() {
+    let mut world = World::new();
+    world.run_task("t", "");
+    world.perform(); // Save
+    world.perform(); // Prepare
+    world.perform(); // Save
+    world.now.uptime_ms += 5;
+    let exit = handover::Exit { sequence: 1, pid: 101, status: ExitStatus::Code(7), uptime_ms: world.now.uptime_ms };
+    world.exits.push(exit);
+    world.input(Input::Exited(exit));
+    world.settle();
+    assert_eq!(world.states("t").last(), Some(&TaskState::Failed));
+    assert!(world.exits.is_empty());
+}
+
+#[test]
+fn what_cannot_be_launched_fails_with_its_reason() {
+    let mut world = World::new();
+    world.run_task("t", r#","container":{"type":"DOCKER","docker":{"image":"nginx"}}"#);
+    world.settle();
+    assert_eq!(world.states("t"), [TaskState::Failed]);
+    world.fail_create = true;
+    world.run_task("u", "");
+    world.settle();
+    assert_eq!(world.states("u"), [TaskState::Starting, TaskState::Failed]);
+    assert!(world.records.is_empty());
+}
+
+#[test]
+fn nothing_is_sent_without_a_session_and_all_of_it_after() {
+    let mut world = World::new();
+    world.input(Input::Disconnected);
+    world.run_task("t", "");
+    world.settle();
+    assert!(world.seen.is_empty());
+    world.input(Input::Registered { agent: "m-S0".into() });
+    world.settle();
+    assert_eq!(world.states("t"), LIFE);
+}
+
+#[test]
+fn a_process_that_ended_unseen_fails_after_a_while() {
+    let mut world = World::new();
+    world.run_task("t", "");
+    world.settle();
+    world.containers.clear();
+    world.restart();
+    world.settle();
+    assert_eq!(world.states("t"), LIFE);
+    world.pass(UNSEEN_MS);
+    world.settle();
+    assert_eq!(world.states("t").last(), Some(&TaskState::Failed));
+}
+
+#[test]
+fn a_removed_frameworks_tasks_are_killed() {
+    let mut world = World::new();
+    world.run_task("t", "");
+    world.settle();
+    world.input(Input::ShutdownFramework { framework: "f".into() });
+    world.settle();
+    assert_eq!(world.states("t").last(), Some(&TaskState::Killed));
+    assert_eq!(world.agent.running(), 0);
+}
+
+proptest::proptest! {
+    /// Whatever happens and wherever the agent dies: each task has one terminal state, told last, and
+    /// statuses never go back.
+    #[test]
+    fn every_task_ends_once_over_any_restarts(choices in proptest::collection::vec(0u8..9, 1..120)) {
+        let mut world = World::new();
+        let mut tasks = 0;
+        for choice in choices {
+            match choice {
+                0 if tasks < 5 => { tasks += 1; world.run_task(&format!("t{tasks}"), ""); }
+                1 => world.restart(),
+                2 => { let id = world.containers.iter().find(|(_, (_, status))| *status == "running").map(|(id, _)| id.clone());
+                       if let Some(id) = id { world.end(&id, ExitStatus::Code(0)); } }
+                3 if tasks > 0 => world.input(Input::KillTask { framework: "f".into(), task: format!("t{tasks}").into(), grace_ms: None }),
+                4 => world.pass(1_000),
+                5 => world.fail_create = true,
+                _ => { world.perform(); }
+            }
+        }
+        let known: Vec<String> = (1..=tasks).map(|number| format!("t{number}")).collect();
+        let saved: BTreeSet<String> = world.records.values().map(|record| record.task.to_string()).collect();
+        world.settle();
+        for (id, (_, status)) in world.containers.clone() {
+            if status == "running" { world.end(&id, ExitStatus::Code(0)); }
+        }
+        for _ in 0..5 { world.settle(); world.pass(UNSEEN_MS); }
+        world.settle();
+        for task in known {
+            let states = world.states(&task);
+            // A task whose record was never written before the agent died is unknown to it: the master repeats RunTask.
+            if states.is_empty() { proptest::prop_assert!(!saved.contains(&task)); continue; }
+            let terminal = states.iter().filter(|state| state.is_terminal()).count();
+            proptest::prop_assert_eq!(terminal, 1, "{} {:?}", task, states);
+            proptest::prop_assert!(states.last().unwrap().is_terminal(), "{} {:?}", task, states);
+            proptest::prop_assert!(states.iter().filter(|state| **state == TaskState::Running).count() <= 1);
+        }
+        proptest::prop_assert!(world.records.is_empty() && world.containers.is_empty() && world.exits.is_empty());
+    }
+}

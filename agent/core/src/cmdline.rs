@@ -1,0 +1,180 @@
+//! What the kernel command line tells a node. Every mistake is reported, not only the first.
+
+use std::fmt;
+
+use api::{Attribute, Resources};
+
+/// The `mesolith.*` keys, read.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct NodeConfig {
+    /// `mesolith.master=host:port[,host:port]`: where agents connect to, in order of preference.
+    pub masters: Vec<String>,
+    /// `mesolith.boot=http://host:port`: the master's boot endpoints, for the time of day.
+    pub boot_url: Option<String>,
+    /// `mesolith.ca=sha256:HEX`: SHA-256 of the cluster CA's certificate in DER.
+    pub ca_sha256: Option<[u8; 32]>,
+    /// `mesolith.name=`: what the operator calls this machine.
+    pub name: Option<String>,
+    /// `mesolith.attributes=k:v;k:v`.
+    pub attributes: Vec<Attribute>,
+    /// `mesolith.resources=cpus:4;mem:1024`: instead of what was detected, by name.
+    pub resources: Resources,
+    /// Keys under `mesolith.` that this version does not know: another part may.
+    pub unknown: Vec<String>,
+}
+
+/// Everything wrong with a command line.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct ConfigMistakes(pub Vec<String>);
+
+impl fmt::Display for ConfigMistakes {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0.join("; "))
+    }
+}
+
+impl std::error::Error for ConfigMistakes {}
+
+impl NodeConfig {
+    /// Reads `/proc/cmdline`.
+    ///
+    /// # Errors
+    /// Every malformed value, and what a node cannot do without.
+    pub fn parse(cmdline: &str) -> Result<Self, ConfigMistakes> {
+        let mut config = Self::default();
+        let mut mistakes = Vec::new();
+        for word in words(cmdline) {
+            let Some((key, value)) = word.split_once('=') else { continue };
+            let Some(key) = key.strip_prefix("mesolith.") else { continue };
+            config.set(key, value, &mut mistakes);
+        }
+        config.finish(mistakes)
+    }
+
+    /// Sets one key; says what is wrong with its value.
+    pub fn set(&mut self, key: &str, value: &str, mistakes: &mut Vec<String>) {
+        match key {
+            "master" => match masters(value) {
+                Ok(list) => self.masters = list,
+                Err(entry) => mistakes.push(format!("mesolith.master: `{entry}` is not host:port")),
+            },
+            "boot" => match value.strip_prefix("http://") {
+                Some(rest) if !rest.is_empty() => self.boot_url = Some(value.trim_end_matches('/').to_owned()),
+                _ => mistakes.push(format!("mesolith.boot: `{value}` is not an http:// address")),
+            },
+            "ca" => match fingerprint(value) {
+                Some(digest) => self.ca_sha256 = Some(digest),
+                None => mistakes.push(format!("mesolith.ca: `{value}` is not sha256: and 64 hexadecimal digits")),
+            },
+            "name" => match api::id::validate(value) {
+                Ok(()) => self.name = Some(value.to_owned()),
+                Err(error) => mistakes.push(format!("mesolith.name: {error}")),
+            },
+            "attributes" => match Attribute::parse_list(value) {
+                Ok(list) => self.attributes = list,
+                Err(error) => mistakes.push(format!("mesolith.attributes: {error}")),
+            },
+            "resources" => match Resources::parse(value) {
+                Ok(resources) => self.resources = resources,
+                Err(error) => mistakes.push(format!("mesolith.resources: {error}")),
+            },
+            other => self.unknown.push(other.to_owned()),
+        }
+    }
+
+    /// Checks that nothing indispensable is missing.
+    ///
+    /// # Errors
+    /// The mistakes gathered so far and what is missing.
+    pub fn finish(self, mut mistakes: Vec<String>) -> Result<Self, ConfigMistakes> {
+        let said = |key: &str| mistakes.iter().any(|mistake: &String| mistake.starts_with(key));
+        let no_master = self.masters.is_empty() && !said("mesolith.master");
+        let no_ca = self.ca_sha256.is_none() && !said("mesolith.ca");
+        if no_master {
+            mistakes.push("mesolith.master is missing: host:port of the master's agent link".to_owned());
+        }
+        if no_ca {
+            mistakes.push("mesolith.ca is missing: sha256: and the fingerprint of the cluster's CA".to_owned());
+        }
+        if mistakes.is_empty() { Ok(self) } else { Err(ConfigMistakes(mistakes)) }
+    }
+}
+
+/// Splits at blanks outside double quotes, as the kernel does.
+fn words(cmdline: &str) -> Vec<String> {
+    let (mut words, mut word, mut quoted) = (Vec::new(), String::new(), false);
+    for c in cmdline.chars() {
+        match c {
+            '"' => quoted = !quoted,
+            c if c.is_ascii_whitespace() && !quoted => {
+                if !word.is_empty() {
+                    words.push(std::mem::take(&mut word));
+                }
+            }
+            c => word.push(c),
+        }
+    }
+    if !word.is_empty() {
+        words.push(word);
+    }
+    words
+}
+
+fn masters(value: &str) -> Result<Vec<String>, String> {
+    value
+        .split(',')
+        .map(|entry| {
+            let fine = entry.rsplit_once(':').is_some_and(|(host, port)| {
+                !host.is_empty() && !host.contains(['/', '@', ' ']) && port.parse::<u16>().is_ok_and(|port| port != 0)
+            });
+            if fine { Ok(entry.to_owned()) } else { Err(entry.to_owned()) }
+        })
+        .collect()
+}
+
+/// The 32 bytes of `sha256:HEX`.
+#[must_use]
+pub fn fingerprint(value: &str) -> Option<[u8; 32]> {
+    let hex = value.strip_prefix("sha256:")?;
+    if hex.len() != 64 || !hex.bytes().all(|byte| byte.is_ascii_hexdigit()) {
+        return None;
+    }
+    let mut digest = [0; 32];
+    for (byte, pair) in digest.iter_mut().zip(hex.as_bytes().chunks(2)) {
+        *byte = u8::from_str_radix(std::str::from_utf8(pair).ok()?, 16).ok()?;
+    }
+    Some(digest)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const CA: &str = "sha256:00112233445566778899aabbccddeeff00112233445566778899AABBCCDDEEFF";
+
+    #[test]
+    fn a_nodes_command_line_is_read() {
+        let line = format!(
+            "initrd=initramfs.img console=ttyS0 mesolith.master=10.0.0.1:5052,[::1]:5052 mesolith.ca={CA} \
+             mesolith.boot=http://10.0.0.1:5051/ mesolith.name=node-1 \"mesolith.attributes=rack:r1 a;level:3\" \
+             mesolith.resources=cpus:2 mesolith.debug=1 quiet"
+        );
+        let config = NodeConfig::parse(&line).unwrap();
+        assert_eq!(config.masters, ["10.0.0.1:5052", "[::1]:5052"]);
+        assert_eq!(config.ca_sha256.unwrap()[..3], [0x00, 0x11, 0x22]);
+        assert_eq!(config.boot_url.as_deref(), Some("http://10.0.0.1:5051"));
+        assert_eq!(config.attributes[0], Attribute::text("rack", "r1 a"));
+        assert_eq!(config.resources.to_string(), "cpus:2");
+        assert_eq!(config.unknown, ["debug"]);
+    }
+
+    #[test]
+    fn every_mistake_is_reported() {
+        let line = "mesolith.master=10.0.0.1 mesolith.ca=sha256:12 mesolith.name=a/b mesolith.attributes=rack mesolith.boot=ftp://x";
+        let mistakes = NodeConfig::parse(line).unwrap_err();
+        assert_eq!(mistakes.0.len(), 5, "{mistakes}");
+        let missing = NodeConfig::parse("quiet").unwrap_err();
+        assert_eq!(missing.0.len(), 2, "{missing}");
+        assert!(missing.to_string().contains("mesolith.master is missing"));
+    }
+}

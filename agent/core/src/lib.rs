@@ -1,0 +1,26 @@
+//! The agent's decisions, without IO.
+//!
+//! The life of a machine: [`cmdline`] says where the master is, [`dhcp`] brings an address, [`sntp`] the
+//! time, [`capacity`] turns what was found into resources, [`registration`] walks from searching to
+//! registered. Then the life of a task: [`agent::Agent`] takes a `RunTask`, [`launch`] turns it into a
+//! container specification, [`container`] walks it from preparing to gone, [`status`] repeats each
+//! update until it is acknowledged, and [`recovery`] picks all of it up again after the process died.
+//!
+//! Nothing here reads a clock, a file or a socket. Times are milliseconds since boot (`now_ms`), because
+//! they must survive a restart of the process; what is shown to frameworks is seconds since 1970.
+
+pub mod agent;
+pub mod backoff;
+pub mod capacity;
+pub mod cmdline;
+pub mod container;
+pub mod dhcp;
+pub mod ending;
+pub mod handover;
+pub mod launch;
+pub mod randomness;
+pub mod record;
+pub mod recovery;
+pub mod registration;
+pub mod sntp;
+pub mod status;

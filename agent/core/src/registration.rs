@@ -1,0 +1,284 @@
+//! How an agent comes to a master: join once, then connect, register, and again after every loss.
+
+use crate::backoff::Backoff;
+use crate::randomness::Randomness;
+
+/// ```text
+/// Searching ─▶ Joining ─Joined▶ Searching ─▶ Connecting ─Connected▶ Registering ─Registered▶ Registered
+///     ▲           │failed                        │failed                │lost, refused           │lost
+///     └─back-off──┴──────────────────────────────┴──────────────────────┴────────────────────────┘
+/// A refusal that a person has to lift ends in Refused, and is tried again only rarely.
+/// ```
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum State {
+    /// Waiting until the time to try.
+    Searching {
+        /// Next try.
+        at_ms: u64,
+    },
+    /// Exchanging the token for a certificate.
+    Joining,
+    /// Opening the link.
+    Connecting,
+    /// `Register` was sent.
+    Registering {
+        /// Give up when nothing was heard until then.
+        until_ms: u64,
+    },
+    /// In the pool.
+    Registered {
+        /// The link is dead when no ping came until then.
+        until_ms: u64,
+        /// From the master.
+        ping_timeout_ms: u64,
+    },
+    /// The master said no, and that trying again is no use.
+    Refused {
+        /// Its words.
+        reason: String,
+        /// One more try all the same: somebody may have put it right.
+        at_ms: u64,
+    },
+}
+
+/// What to do now.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum Action {
+    /// Ask this master for a certificate.
+    Join {
+        /// `host:port`.
+        master: String,
+    },
+    /// Open a session with it.
+    Connect {
+        /// `host:port`.
+        master: String,
+    },
+    /// Close the session.
+    Disconnect,
+}
+
+/// What happened.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum Event {
+    /// There is a certificate now.
+    Joined,
+    /// There is none.
+    JoinFailed {
+        /// Why.
+        reason: String,
+        /// Whether the same request may succeed later.
+        retry: bool,
+    },
+    /// The session is open and `Register` is on its way.
+    Connected,
+    /// The master took us.
+    Registered {
+        /// Without a ping for this long the agent reconnects.
+        ping_timeout_ms: u64,
+    },
+    /// The master did not.
+    Refused {
+        /// Why.
+        reason: String,
+        /// Whether it may later.
+        retry: bool,
+    },
+    /// A ping came.
+    Pinged,
+    /// The link could not be opened, or ended.
+    Lost,
+}
+
+/// Walks the states; the shell performs the actions.
+#[derive(Clone, Debug)]
+pub struct Registration {
+    masters: Vec<String>,
+    current: usize,
+    certified: bool,
+    state: State,
+    backoff: Backoff,
+    randomness: Randomness,
+}
+
+/// The first wait after a loss: short, because a restarted master is back in a second.
+const FIRST_WAIT_MS: u64 = 500;
+/// The longest: a rack that lost its master for an hour must still come back within half a minute.
+const LONGEST_WAIT_MS: u64 = 30_000;
+/// How long a master may take to answer `Register`: it commits the admission to its log first.
+const REGISTER_TIMEOUT_MS: u64 = 30_000;
+/// When a refusal is tried again.
+const REFUSED_WAIT_MS: u64 = 300_000;
+
+impl Registration {
+    /// `certified`: there is a certificate from before.
+    #[must_use]
+    pub fn new(masters: Vec<String>, certified: bool, seed: [u8; 16], now_ms: u64) -> Self {
+        Self {
+            masters,
+            current: 0,
+            certified,
+            state: State::Searching { at_ms: now_ms },
+            backoff: Backoff::new(FIRST_WAIT_MS, LONGEST_WAIT_MS),
+            randomness: Randomness::new(seed),
+        }
+    }
+
+    /// Where we are.
+    #[must_use]
+    pub const fn state(&self) -> &State {
+        &self.state
+    }
+
+    /// Whether updates can be sent.
+    #[must_use]
+    pub const fn is_registered(&self) -> bool {
+        matches!(self.state, State::Registered { .. })
+    }
+
+    /// When [`poll`](Self::poll) may have something if nothing happens before.
+    #[must_use]
+    pub const fn poll_timeout(&self) -> u64 {
+        match &self.state {
+            State::Searching { at_ms } | State::Refused { at_ms, .. } => *at_ms,
+            State::Joining | State::Connecting => u64::MAX, // the shell's own deadlines end these
+            State::Registering { until_ms } | State::Registered { until_ms, .. } => *until_ms,
+        }
+    }
+
+    /// The next thing to do, if one is due.
+    pub fn poll(&mut self, now_ms: u64) -> Option<Action> {
+        match &self.state {
+            State::Searching { at_ms } | State::Refused { at_ms, .. } if *at_ms <= now_ms => {
+                let master = self.masters.get(self.current)?.clone();
+                if self.certified {
+                    self.state = State::Connecting;
+                    return Some(Action::Connect { master });
+                }
+                self.state = State::Joining;
+                Some(Action::Join { master })
+            }
+            State::Registering { until_ms } | State::Registered { until_ms, .. } if *until_ms <= now_ms => {
+                self.next_try(now_ms);
+                Some(Action::Disconnect)
+            }
+            State::Searching { .. }
+            | State::Refused { .. }
+            | State::Joining
+            | State::Connecting
+            | State::Registering { .. }
+            | State::Registered { .. } => None,
+        }
+    }
+
+    /// Takes note. An event that does not belong to the state (the end of a link already given up)
+    /// changes nothing.
+    pub fn handle(&mut self, event: Event, now_ms: u64) {
+        match (&self.state, event) {
+            (State::Joining, Event::Joined) => {
+                self.certified = true;
+                self.backoff.reset();
+                self.state = State::Searching { at_ms: now_ms };
+            }
+            (State::Joining, Event::JoinFailed { reason, retry })
+            | (State::Registering { .. } | State::Registered { .. }, Event::Refused { reason, retry }) => {
+                if retry {
+                    self.next_try(now_ms);
+                } else {
+                    self.state = State::Refused { reason, at_ms: now_ms + REFUSED_WAIT_MS };
+                }
+            }
+            (State::Connecting, Event::Connected) => {
+                self.state = State::Registering { until_ms: now_ms + REGISTER_TIMEOUT_MS };
+            }
+            (State::Registering { .. }, Event::Registered { ping_timeout_ms }) => {
+                self.backoff.reset();
+                self.state = State::Registered { until_ms: now_ms + ping_timeout_ms, ping_timeout_ms };
+            }
+            (State::Registered { ping_timeout_ms, .. }, Event::Pinged) => {
+                let ping_timeout_ms = *ping_timeout_ms;
+                self.state = State::Registered { until_ms: now_ms + ping_timeout_ms, ping_timeout_ms };
+            }
+            (State::Connecting | State::Registering { .. } | State::Registered { .. }, Event::Lost) => self.next_try(now_ms),
+            (
+                _,
+                Event::Joined
+                | Event::JoinFailed { .. }
+                | Event::Connected
+                | Event::Registered { .. }
+                | Event::Refused { .. }
+                | Event::Pinged
+                | Event::Lost,
+            ) => {}
+        }
+    }
+
+    fn next_try(&mut self, now_ms: u64) {
+        self.current = (self.current + 1) % self.masters.len().max(1);
+        self.state = State::Searching { at_ms: now_ms + self.backoff.next_ms(&mut self.randomness) };
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn fresh(masters: &[&str]) -> Registration {
+        Registration::new(masters.iter().map(|&master| master.to_owned()).collect(), false, [5; 16], 0)
+    }
+
+    fn registered() -> Registration {
+        let mut registration = fresh(&["a:1"]);
+        assert_eq!(registration.poll(0), Some(Action::Join { master: "a:1".to_owned() }));
+        registration.handle(Event::Joined, 5);
+        assert_eq!(registration.poll(5), Some(Action::Connect { master: "a:1".to_owned() }));
+        registration.handle(Event::Connected, 6);
+        registration.handle(Event::Registered { ping_timeout_ms: 75_000 }, 7);
+        registration
+    }
+
+    #[test]
+    fn a_new_node_joins_connects_and_registers() {
+        let mut registration = registered();
+        assert!(registration.is_registered());
+        assert_eq!(registration.poll_timeout(), 75_007);
+        registration.handle(Event::Pinged, 50_000);
+        assert_eq!(registration.poll(75_007), None);
+        assert_eq!(registration.poll(125_000), Some(Action::Disconnect));
+    }
+
+    #[test]
+    fn a_lost_link_is_opened_again_without_joining_again() {
+        let mut registration = registered();
+        registration.handle(Event::Lost, 1000);
+        let at = registration.poll_timeout();
+        assert!((1250..=1500).contains(&at), "{at}");
+        assert_eq!(registration.poll(at - 1), None);
+        assert!(matches!(registration.poll(at), Some(Action::Connect { .. })));
+    }
+
+    #[test]
+    fn failures_go_round_the_masters_with_growing_waits() {
+        let (mut registration, mut now, mut seen, mut longest) = (fresh(&["a:1", "b:2"]), 0, Vec::new(), 0);
+        for _ in 0..12 {
+            let Some(Action::Join { master }) = registration.poll(now) else { panic!("no try at {now}") };
+            seen.push(master);
+            registration.handle(Event::JoinFailed { reason: "connection refused".to_owned(), retry: true }, now);
+            longest = longest.max(registration.poll_timeout() - now);
+            now = registration.poll_timeout();
+        }
+        assert_eq!(seen[..3], ["a:1", "b:2", "a:1"]);
+        assert!((LONGEST_WAIT_MS / 2..=LONGEST_WAIT_MS).contains(&longest));
+    }
+
+    #[test]
+    fn a_refusal_for_good_keeps_its_reason_and_waits_long() {
+        let mut registration = fresh(&["a:1"]);
+        registration.poll(0);
+        registration.handle(Event::JoinFailed { reason: "token expired".to_owned(), retry: false }, 0);
+        assert_eq!(*registration.state(), State::Refused { reason: "token expired".to_owned(), at_ms: REFUSED_WAIT_MS });
+        registration.handle(Event::Lost, 1);
+        assert_eq!(registration.poll(REFUSED_WAIT_MS - 1), None);
+        assert!(registration.poll(REFUSED_WAIT_MS).is_some());
+    }
+}

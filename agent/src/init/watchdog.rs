@@ -1,0 +1,77 @@
+//! The hardware watchdog: restarts a machine whose agent makes no progress.
+
+use std::fs::File;
+use std::io::Write;
+
+use super::console::Console;
+
+const DEVICE: &str = "/dev/watchdog";
+/// What we ask of the hardware: longer than the agent's slowest round.
+const TIMEOUT_SECS: i32 = 60;
+
+/// Armed by the agent's first sign of life, so that a machine whose agent never starts stays up for whoever looks at
+/// it; fed while the signs keep coming.
+#[derive(Debug, Default)]
+pub(crate) struct Watchdog {
+    device: Option<File>,
+    /// Opening is tried once.
+    tried: bool,
+    timeout_ms: u64,
+    last_alive_ms: u64,
+    last_fed_ms: u64,
+    warned: bool,
+}
+
+impl Watchdog {
+    /// The agent makes progress.
+    pub(crate) fn alive(&mut self, now_ms: u64, console: &mut Console) {
+        self.last_alive_ms = now_ms;
+        self.warned = false;
+        if !self.tried {
+            self.tried = true;
+            self.arm(console);
+        }
+        self.feed(now_ms, console);
+    }
+
+    /// Feeds the device if it is time and the agent lives.
+    pub(crate) fn feed(&mut self, now_ms: u64, console: &mut Console) {
+        let Some(device) = &mut self.device else {
+            return;
+        };
+        if now_ms.saturating_sub(self.last_alive_ms) >= self.timeout_ms {
+            if !self.warned {
+                self.warned = true;
+                console.say("the agent gives no sign of life: the watchdog will restart this machine");
+            }
+            return;
+        }
+        if self.last_fed_ms == 0 || now_ms.saturating_sub(self.last_fed_ms) >= self.timeout_ms / 4 {
+            self.last_fed_ms = now_ms;
+            // A device that refuses will restart the machine, which is what it is for.
+            let _ = device.write_all(b"\0");
+        }
+    }
+
+    /// When to feed it again.
+    pub(crate) fn due_ms(&self) -> Option<u64> {
+        self.device.as_ref().map(|_| self.last_fed_ms + self.timeout_ms / 4)
+    }
+
+    /// Closes it so that it does not bite while we shut down on purpose.
+    pub(crate) fn disarm(&mut self) {
+        if let Some(mut device) = self.device.take() {
+            let _ = device.write_all(b"V");
+        }
+    }
+
+    fn arm(&mut self, console: &mut Console) {
+        let Ok(device) = File::options().write(true).open(DEVICE) else {
+            return; // Most machines have none, and that is not worth a line.
+        };
+        let timeout = agent_sys::watchdog::set_timeout(&device, TIMEOUT_SECS).unwrap_or(TIMEOUT_SECS);
+        self.timeout_ms = u64::try_from(timeout).unwrap_or_default().max(2) * 1000;
+        self.device = Some(device);
+        console.say(format!("armed the hardware watchdog, {timeout} s"));
+    }
+}

@@ -1,0 +1,80 @@
+//! The agent process: brings the network up, joins the master and looks after tasks.
+//!
+//! One task, [`driver`], owns the core and performs its effects; everything else owns one socket or one kernel
+//! interface and talks to it through a bounded channel. The process may die at any moment: what it must remember is in
+//! the checkpoint before anything depends on it, tasks are children of `init`, and the next process goes on.
+
+mod bundle;
+mod capacity;
+mod cgroup;
+mod checkpoint;
+mod clock;
+mod containers;
+mod driver;
+mod events;
+mod file_reader;
+mod garbage;
+mod identity;
+mod init_client;
+mod join;
+mod link;
+mod machine;
+mod network;
+mod node_log;
+mod private_file;
+mod settings;
+mod supervision;
+mod tls;
+
+use std::process::ExitCode;
+
+use crate::arguments::HostedArgs;
+use crate::logging;
+use settings::Settings;
+
+/// Runs on a machine that booted our image.
+pub(crate) fn run_appliance() -> ExitCode {
+    logging::start();
+    run(Settings::of_appliance())
+}
+
+/// Runs on an ordinary distribution.
+pub(crate) fn run_hosted(args: HostedArgs) -> ExitCode {
+    logging::start();
+    run(Settings::of_hosted(&args))
+}
+
+fn run(settings: Result<Settings, settings::SettingsError>) -> ExitCode {
+    let settings = match settings {
+        Ok(settings) => settings,
+        Err(error) => {
+            tracing::error!(error = %logging::chain(&error), "this node cannot be set up");
+            return ExitCode::from(2);
+        }
+    };
+    // The supervisor that started us takes its signals by other means; ours shall end us.
+    if let Err(error) = nix::sys::signal::SigSet::empty().thread_set_mask() {
+        tracing::warn!(%error, "the signal mask cannot be reset");
+    }
+    // Two workers: one may be in a system call. Blocking work is rare and short.
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .max_blocking_threads(4)
+        .thread_stack_size(512 * 1024)
+        .enable_all()
+        .build();
+    let result = match runtime {
+        Ok(runtime) => runtime.block_on(driver::run(settings)),
+        Err(error) => {
+            tracing::error!(%error, "cannot start the runtime");
+            return ExitCode::FAILURE;
+        }
+    };
+    match result {
+        Ok(never) => match never {},
+        Err(error) => {
+            tracing::error!(error = %logging::chain(&error), "the agent ends");
+            ExitCode::FAILURE
+        }
+    }
+}

@@ -1,0 +1,131 @@
+//! What the agent must remember, in files: one for itself, one for each run of a task.
+
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use agent_core::record::{Record, VERSION};
+use api::{AgentId, ContainerId};
+use serde::{Deserialize, Serialize};
+
+use super::private_file;
+
+/// The directory `/run/mesolith/agent`.
+#[derive(Clone, Debug)]
+pub(crate) struct Checkpoint {
+    directory: PathBuf,
+}
+
+/// What is kept of the agent itself.
+#[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
+pub(crate) struct Kept {
+    /// Given by the master at the first registration.
+    pub(crate) agent: Option<AgentId>,
+    /// Hosted machines are told apart by this, not by their hardware: one host may run several.
+    pub(crate) machine: Option<String>,
+}
+
+/// A file that cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum CheckpointError {
+    #[error("cannot read {}", path.display())]
+    Read { path: PathBuf, source: io::Error },
+    #[error("cannot write {}", path.display())]
+    Write { path: PathBuf, source: io::Error },
+    #[error("{} is not a checkpoint this version can read", path.display())]
+    Unreadable { path: PathBuf, source: serde_json::Error },
+    #[error("{} was written by version {version} of the checkpoint, this is version {VERSION}", path.display())]
+    Version { path: PathBuf, version: u32 },
+}
+
+impl Checkpoint {
+    pub(crate) fn new(directory: &Path) -> Self {
+        Self { directory: directory.to_owned() }
+    }
+
+    fn record(&self, container: &ContainerId) -> PathBuf {
+        self.directory.join("tasks").join(format!("{container}.json"))
+    }
+
+    fn kept(&self) -> PathBuf {
+        self.directory.join("agent.json")
+    }
+
+    /// Writes a run.
+    pub(crate) fn save(&self, record: &Record) -> Result<(), CheckpointError> {
+        self.write(&self.record(&record.container), record)
+    }
+
+    /// Removes a run.
+    pub(crate) fn forget(&self, container: &ContainerId) -> Result<(), CheckpointError> {
+        let path = self.record(container);
+        private_file::remove(&path).map_err(|source| CheckpointError::Write { path, source })
+    }
+
+    /// Writes what is kept of the agent.
+    pub(crate) fn keep(&self, kept: &Kept) -> Result<(), CheckpointError> {
+        self.write(&self.kept(), kept)
+    }
+
+    /// What is kept of the agent.
+    pub(crate) fn load(&self) -> Result<Kept, CheckpointError> {
+        Ok(read(&self.kept())?.unwrap_or_default())
+    }
+
+    /// Every run.
+    pub(crate) fn load_records(&self) -> Result<Vec<Record>, CheckpointError> {
+        let directory = self.directory.join("tasks");
+        let failed = |source| CheckpointError::Read { path: directory.clone(), source };
+        let mut records = Vec::new();
+        for entry in fs::read_dir(&directory).map_err(failed)? {
+            let path = entry.map_err(failed)?.path();
+            if path.extension().is_none_or(|extension| extension != "json") {
+                // Left over from a write that was cut short: its old content still stands.
+                private_file::remove(&path).map_err(failed)?;
+                continue;
+            }
+            let Some(record): Option<Record> = read(&path)? else { continue };
+            if record.version != VERSION {
+                return Err(CheckpointError::Version { path, version: record.version });
+            }
+            records.push(record);
+        }
+        Ok(records)
+    }
+
+    fn write(&self, path: &Path, value: &impl Serialize) -> Result<(), CheckpointError> {
+        let text = serde_json::to_vec(value)
+            .map_err(|source| CheckpointError::Unreadable { path: path.to_owned(), source })?;
+        private_file::write(path, &text).map_err(|source| CheckpointError::Write { path: path.to_owned(), source })
+    }
+}
+
+fn read<T: serde::de::DeserializeOwned>(path: &Path) -> Result<Option<T>, CheckpointError> {
+    let content =
+        private_file::read(path).map_err(|source| CheckpointError::Read { path: path.to_owned(), source })?;
+    content
+        .map(|content| serde_json::from_slice(&content))
+        .transpose()
+        .map_err(|source| CheckpointError::Unreadable { path: path.to_owned(), source })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_kept_comes_back_and_half_files_do_not() {
+        let dir = tempfile::tempdir().unwrap();
+        fs::create_dir(dir.path().join("tasks")).unwrap();
+        let checkpoint = Checkpoint::new(dir.path());
+        assert_eq!(checkpoint.load().unwrap(), Kept::default());
+        let kept = Kept { agent: Some("m-S1".into()), machine: None };
+        checkpoint.keep(&kept).unwrap();
+        assert_eq!(checkpoint.load().unwrap(), kept);
+        fs::write(dir.path().join("tasks/c1.new"), "{\"ver").unwrap();
+        assert!(checkpoint.load_records().unwrap().is_empty());
+        assert!(!dir.path().join("tasks/c1.new").exists());
+        fs::write(dir.path().join("tasks/c1.json"), "{}").unwrap();
+        assert!(matches!(checkpoint.load_records(), Err(CheckpointError::Unreadable { .. })));
+    }
+}

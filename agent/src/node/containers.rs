@@ -1,0 +1,286 @@
+//! The agent's line to the launcher: a thread that asks one thing after the other, in the order it was told.
+
+use std::path::PathBuf;
+use std::sync::mpsc;
+use std::time::{Duration, Instant};
+
+use agent_core::agent::Input;
+use agent_core::handover::{ContainerState, LauncherReply, LauncherRequest, MAX_PACKET};
+use agent_core::launch::Plan;
+use agent_core::record::Process;
+use api::ContainerId;
+
+use super::bundle;
+use super::cgroup::start_ticks;
+use super::events::{Event, Events};
+use super::init_client::{GreetingError, greet};
+use crate::logging::chain;
+use crate::seqpacket::{Connection, SeqpacketError};
+
+/// How long a restarting launcher is waited for before a call fails.
+const PATIENCE: Duration = Duration::from_secs(60);
+const RETRY: Duration = Duration::from_millis(200);
+/// A container that cannot be removed is tried this often.
+const DELETE_TRIES: u32 = 3;
+
+/// One thing to do.
+#[derive(Debug)]
+pub(crate) enum Job {
+    Prepare { container: ContainerId, plan: Box<Plan> },
+    Create { container: ContainerId, bundle: String, sandbox: String },
+    Start(ContainerId),
+    Signal { container: ContainerId, signal: i32 },
+    KillAll(ContainerId),
+    Delete(ContainerId),
+}
+
+/// The way to the thread. Its queue has no bound of its own: each task has at most a few jobs in it, and the master
+/// bounds the tasks by the node's resources.
+#[derive(Clone, Debug)]
+pub(crate) struct Containers(mpsc::Sender<Job>);
+
+/// The launcher could not be asked.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum LauncherError {
+    #[error(transparent)]
+    Greeting(#[from] GreetingError),
+    #[error("the launcher does not answer")]
+    Call(#[source] SeqpacketError),
+    #[error("the launcher ended during the call")]
+    Closed,
+    #[error("{0}")]
+    Failed(String),
+    #[error("the launcher answered something else")]
+    Confused,
+}
+
+impl Containers {
+    /// Starts the thread on an open line.
+    pub(crate) fn start(line: Line, bundles: PathBuf, events: Events) -> std::io::Result<Self> {
+        let (sender, jobs) = mpsc::channel();
+        std::thread::Builder::new().name("containers".to_owned()).stack_size(512 * 1024).spawn(move || {
+            let mut worker = Worker { line, bundles, events };
+            let mut waiting = Vec::new();
+            while let Some(job) = next(&jobs, &mut waiting) {
+                worker.perform(job);
+            }
+        })?;
+        Ok(Self(sender))
+    }
+
+    /// Queues a job.
+    pub(crate) fn tell(&self, job: Job) {
+        // The thread ends only with the process.
+        let _ = self.0.send(job);
+    }
+}
+
+impl Job {
+    /// What is short goes before what is long: a container that exists shall not wait for others to be made. A
+    /// removal stays before what may make the same container again.
+    const fn rank(&self) -> u8 {
+        match self {
+            Self::Start(_) => 0,
+            Self::Signal { .. } | Self::KillAll(_) => 1,
+            Self::Delete(_) => 2,
+            Self::Prepare { .. } => 3,
+            Self::Create { .. } => 4,
+        }
+    }
+}
+
+/// The first of the lowest rank; waits for one. `None` when nobody will send another.
+fn next(jobs: &mpsc::Receiver<Job>, waiting: &mut Vec<Job>) -> Option<Job> {
+    if waiting.is_empty() {
+        waiting.push(jobs.recv().ok()?);
+    }
+    waiting.extend(jobs.try_iter());
+    let (at, _) = waiting.iter().enumerate().min_by_key(|(_, job)| job.rank())?;
+    Some(waiting.remove(at))
+}
+
+/// A connection to the launcher that is opened again when it breaks.
+#[derive(Debug)]
+pub(crate) struct Line {
+    path: PathBuf,
+    connection: Option<Connection>,
+    buffer: Vec<u8>,
+}
+
+impl Line {
+    pub(crate) const fn new(path: PathBuf) -> Self {
+        Self { path, connection: None, buffer: Vec::new() }
+    }
+
+    /// Every container there is.
+    pub(crate) fn list(&mut self) -> Result<Vec<ContainerState>, LauncherError> {
+        match self.ask(&LauncherRequest::List)? {
+            LauncherReply::Containers(list) => Ok(list),
+            LauncherReply::Failed { reason } => Err(LauncherError::Failed(reason)),
+            LauncherReply::Created { .. } | LauncherReply::Done => Err(LauncherError::Confused),
+        }
+    }
+
+    fn done(&mut self, request: &LauncherRequest) -> Result<(), LauncherError> {
+        match self.ask(request)? {
+            LauncherReply::Done => Ok(()),
+            LauncherReply::Failed { reason } => Err(LauncherError::Failed(reason)),
+            LauncherReply::Created { .. } | LauncherReply::Containers(_) => Err(LauncherError::Confused),
+        }
+    }
+
+    /// Asks once on a working connection. A launcher that ends during the call is an error: whether the call was
+    /// done is for the caller to find out.
+    fn ask(&mut self, request: &LauncherRequest) -> Result<LauncherReply, LauncherError> {
+        let connection = self.connected()?;
+        let sent = connection.send(request).map_err(LauncherError::Call);
+        self.buffer.resize(MAX_PACKET, 0);
+        let answer = sent.and_then(|()| {
+            let connection = self.connection.as_ref().ok_or(LauncherError::Closed)?;
+            connection.receive::<LauncherReply>(&mut self.buffer).map_err(LauncherError::Call)
+        });
+        match answer {
+            Ok(Some((reply, _))) => Ok(reply),
+            Ok(None) => {
+                self.connection = None;
+                Err(LauncherError::Closed)
+            }
+            Err(error) => {
+                self.connection = None;
+                Err(error)
+            }
+        }
+    }
+
+    fn connected(&mut self) -> Result<&Connection, LauncherError> {
+        let since = Instant::now();
+        loop {
+            if self.connection.is_some() {
+                break;
+            }
+            match greet(&self.path, "the launcher") {
+                Ok(connection) => self.connection = Some(connection),
+                Err(error @ GreetingError::Refused { .. }) => return Err(error.into()),
+                Err(error) if since.elapsed() > PATIENCE => return Err(error.into()),
+                Err(_) => std::thread::sleep(RETRY),
+            }
+        }
+        self.connection.as_ref().ok_or(LauncherError::Closed)
+    }
+}
+
+struct Worker {
+    line: Line,
+    bundles: PathBuf,
+    events: Events,
+}
+
+impl Worker {
+    fn perform(&mut self, job: Job) {
+        let input = match job {
+            Job::Prepare { container, plan } => {
+                let result = bundle::make(&plan).map_err(|error| chain(&error));
+                Input::Prepared { container, result }
+            }
+            Job::Create { container, bundle, sandbox } => {
+                let result = self.create(&container, bundle, &sandbox).map_err(|error| chain(&error));
+                Input::Created { container, result }
+            }
+            Job::Start(container) => {
+                let result = self.start(&container).map_err(|error| chain(&error));
+                Input::Started { container, result }
+            }
+            Job::Signal { container, signal } => {
+                let request = LauncherRequest::Kill { container: container.0, signal };
+                if let Err(error) = self.line.done(&request) {
+                    tracing::debug!(error = %chain(&error), "a signal was not delivered");
+                }
+                return;
+            }
+            Job::KillAll(container) => {
+                if let Err(error) = self.line.done(&LauncherRequest::KillAll { container: container.0.clone() }) {
+                    tracing::warn!(%container, error = %chain(&error), "a container could not be killed");
+                }
+                return;
+            }
+            Job::Delete(container) => {
+                self.delete(&container);
+                Input::Deleted { container }
+            }
+        };
+        // The driver ends only with the process.
+        let _ = self.events.blocking_send(Event::Core(input));
+    }
+
+    fn create(&mut self, container: &ContainerId, bundle: String, sandbox: &str) -> Result<Process, LauncherError> {
+        let request = LauncherRequest::Create {
+            container: container.0.clone(),
+            bundle,
+            stdout: format!("{sandbox}/stdout"),
+            stderr: format!("{sandbox}/stderr"),
+        };
+        let reply = match self.line.ask(&request) {
+            Err(LauncherError::Closed | LauncherError::Call(_)) => {
+                // It died over it. Once more, from a clean state.
+                tracing::warn!(%container, "the launcher ended while it made a container, trying once more");
+                self.line.done(&LauncherRequest::Delete { container: container.0.clone() })?;
+                self.line.ask(&request)?
+            }
+            reply => reply?,
+        };
+        match reply {
+            LauncherReply::Created { pid } => Ok(Process { pid, start_ticks: start_ticks(pid).unwrap_or(0) }),
+            LauncherReply::Failed { reason } => Err(LauncherError::Failed(reason)),
+            LauncherReply::Done | LauncherReply::Containers(_) => Err(LauncherError::Confused),
+        }
+    }
+
+    fn start(&mut self, container: &ContainerId) -> Result<(), LauncherError> {
+        let request = LauncherRequest::Start { container: container.0.clone() };
+        match self.line.done(&request) {
+            Err(LauncherError::Closed | LauncherError::Call(_)) => {
+                let list = self.line.list()?;
+                let state = list.iter().find(|state| state.container == container.0);
+                match state.map(|state| state.status.as_str()) {
+                    Some("created") => self.line.done(&request),
+                    Some("running" | "stopped") => Ok(()),
+                    _ => Err(LauncherError::Closed),
+                }
+            }
+            result => result,
+        }
+    }
+
+    fn delete(&mut self, container: &ContainerId) {
+        for _ in 0..DELETE_TRIES {
+            match self.line.done(&LauncherRequest::Delete { container: container.0.clone() }) {
+                Ok(()) => break,
+                Err(error) => tracing::warn!(%container, error = %chain(&error), "a container could not be removed"),
+            }
+            std::thread::sleep(RETRY);
+        }
+        if let Err(error) = bundle::remove(&self.bundles.join(container.as_str())) {
+            tracing::warn!(%container, %error, "a bundle could not be removed");
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_made_container_starts_before_the_next_one_is_made() {
+        let (sender, jobs) = mpsc::channel();
+        let create = |name: &str| Job::Create { container: name.into(), bundle: String::new(), sandbox: String::new() };
+        for job in [create("a"), create("b"), Job::Delete("c".into()), Job::Start("d".into()), Job::Start("e".into())] {
+            sender.send(job).unwrap();
+        }
+        drop(sender);
+        let mut waiting = Vec::new();
+        let order: Vec<String> =
+            std::iter::from_fn(|| next(&jobs, &mut waiting)).map(|job| format!("{job:?}").replace("ContainerId", "")).collect();
+        assert!(order[0].contains("\"d\"") && order[1].contains("\"e\"") && order[2].contains("\"c\""), "{order:?}");
+        assert!(order[3].contains("\"a\"") && order[4].contains("\"b\""), "{order:?}");
+    }
+}

@@ -1,0 +1,457 @@
+//! The one task that owns the agent's state: it hears, asks the core, and does.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::convert::Infallible;
+use std::net::IpAddr;
+use std::time::Duration;
+
+use agent_core::agent::Input;
+use agent_core::handover::InitRequest;
+use agent_core::registration::{self, Action, Registration};
+use api::link::{FromAgent, FromMaster, Pong, Register, TaskReport, from_agent, from_master};
+use api::mesos::{FrameworkInfo, TaskInfo};
+use tokio::sync::mpsc;
+use tokio::task::{AbortHandle, JoinHandle};
+
+use super::checkpoint::{Checkpoint, CheckpointError, Kept};
+use super::events::{Event, Events, JoinFailure, Online, Session};
+use super::file_reader::{self, Reader, Source};
+use super::identity::{Identity, IdentityError};
+use super::init_client::{GreetingError, InitClient};
+use super::settings::Settings;
+use super::supervision::{Supervision, SupervisionError};
+use super::{capacity, garbage, join, link, machine, network};
+use crate::uptime;
+
+/// Events that wait for the driver; whoever has more waits.
+const EVENTS: usize = 1024;
+/// Lines for the console that wait.
+const STATUS_LINES: usize = 64;
+/// How often `init` is told that we make progress.
+const ALIVE: Duration = Duration::from_secs(5);
+/// How long the driver sleeps at most.
+const LONGEST_SLEEP_MS: u64 = 60_000;
+/// Files the master may read at the same time; one more is refused.
+const READERS: usize = 64;
+
+/// Why the process ends; `init` starts it again.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum DriverError {
+    #[error("cannot reach init")]
+    Init(#[from] GreetingError),
+    #[error("init is gone")]
+    InitGone,
+    #[error("cannot read the checkpoint")]
+    Checkpoint(#[from] CheckpointError),
+    #[error("cannot look after tasks")]
+    Supervision(#[from] SupervisionError),
+    #[error("cannot read the node's identity")]
+    Identity(#[from] IdentityError),
+    #[error("a thread ended unexpectedly")]
+    Thread(#[from] tokio::task::JoinError),
+}
+
+struct Driver {
+    settings: Settings,
+    supervision: Supervision,
+    init: InitClient,
+    checkpoint: Checkpoint,
+    kept: Kept,
+    identity: Option<Identity>,
+    registration: Option<Registration>,
+    /// Why the last try failed: said on the console once, not every half minute.
+    last_reason: String,
+    online: Option<Online>,
+    session: Option<Session>,
+    /// Counts sessions, so that the words of a closed one are not taken for the open one's.
+    generation: u64,
+    link: Option<JoinHandle<()>>,
+    readers: BTreeMap<u64, AbortHandle>,
+    events: Events,
+}
+
+/// Runs the node until `init` is gone or something indispensable fails.
+pub(crate) async fn run(settings: Settings) -> Result<Infallible, DriverError> {
+    let (events, mut inbox) = mpsc::channel(EVENTS);
+    let (status, mut lines) = mpsc::channel(STATUS_LINES);
+    let mut init = InitClient::connect(&settings.run.init_socket(), events.clone())?;
+    let checkpoint = Checkpoint::new(&settings.state);
+    let mut kept = checkpoint.load()?;
+    if settings.hosted && kept.machine.is_none() {
+        kept.machine = Some(uuid::Uuid::new_v4().to_string());
+        checkpoint.keep(&kept)?;
+    }
+    let ca_sha256 = settings.config.ca_sha256.expect("the settings are refused without a CA");
+    let identity = Identity::load(&settings.state, ca_sha256)?;
+    for key in &settings.config.unknown {
+        tracing::debug!(key, "a command line key is not for the agent");
+    }
+
+    // Tasks first: they must be looked after with or without a network.
+    let mut site = settings.site.clone();
+    site.agent = kept.agent.clone().unwrap_or_default();
+    site.hostname = node_name(&settings, identity.as_ref());
+    let supervision = {
+        let (settings, events) = (settings.clone(), events.clone());
+        let seed = *uuid::Uuid::new_v4().as_bytes();
+        // The launcher may be waited for.
+        tokio::task::spawn_blocking(move || Supervision::recover(&settings, site, seed, &events)).await??
+    };
+    init.call(InitRequest::WatchExits);
+    init.say(&format!("agent started, {} tasks", supervision.agent.running()));
+
+    if settings.hosted {
+        let online = Online { address: None, domain: None };
+        let _ = events.send(Event::Online(online)).await;
+    } else {
+        tokio::spawn(network::run(settings.clone(), events.clone(), status.clone()));
+    }
+    let mut driver = Driver {
+        settings,
+        supervision,
+        init,
+        checkpoint,
+        kept,
+        identity,
+        registration: None,
+        last_reason: String::new(),
+        online: None,
+        session: None,
+        generation: 0,
+        link: None,
+        readers: BTreeMap::new(),
+        events,
+    };
+    let mut alive = tokio::time::interval(ALIVE);
+    let mut garbage = tokio::time::interval(garbage::EVERY);
+    loop {
+        driver.supervision.perform(&mut driver.init, driver.session.as_ref());
+        driver.poll_registration();
+        let sleep = driver.sleep();
+        tokio::select! {
+            event = inbox.recv() => match event {
+                Some(event) => driver.hear(event)?,
+                None => return Err(DriverError::InitGone),
+            },
+            Some(line) = lines.recv() => driver.init.say(&line),
+            _ = alive.tick() => driver.init.call(InitRequest::Alive),
+            _ = garbage.tick() => driver.collect_garbage(),
+            () = tokio::time::sleep(sleep) => driver.supervision.input(Input::Tick),
+        }
+    }
+}
+
+/// What this node is called: by the operator, by the master, by the host.
+fn node_name(settings: &Settings, identity: Option<&Identity>) -> String {
+    let host = || nix::unistd::gethostname().ok().and_then(|name| name.into_string().ok());
+    settings
+        .config
+        .name
+        .clone()
+        .or_else(|| identity.map(|identity| identity.node_name.clone()))
+        .or_else(host)
+        .filter(|name| !name.is_empty())
+        .unwrap_or_else(|| "node".to_owned())
+}
+
+impl Driver {
+    fn sleep(&self) -> Duration {
+        let registration = self.registration.as_ref().map(Registration::poll_timeout);
+        let due = [self.supervision.deadline_ms(), registration].into_iter().flatten().min().unwrap_or(u64::MAX);
+        Duration::from_millis(due.saturating_sub(uptime::millis()).min(LONGEST_SLEEP_MS))
+    }
+
+    fn hear(&mut self, event: Event) -> Result<(), DriverError> {
+        match event {
+            Event::Core(input) => self.supervision.input(input),
+            Event::Online(online) => self.came_online(online),
+            Event::Joined(result) => self.joined(result),
+            Event::SessionOpened { generation, session } if generation == self.generation => {
+                self.session = Some(session);
+                self.registration(registration::Event::Connected);
+            }
+            Event::FromMaster { generation, message } if generation == self.generation => {
+                self.from_master(*message)?;
+            }
+            Event::SessionEnded { generation, reason } if generation == self.generation => {
+                self.failed("lost the master", &reason);
+                self.end_session();
+                self.registration(registration::Event::Lost);
+            }
+            // Of a session that was given up.
+            Event::SessionOpened { .. } | Event::FromMaster { .. } | Event::SessionEnded { .. } => {}
+            Event::IsLive { framework, task, reply } => {
+                let live = self.supervision.agent.sandbox(&framework, &task).is_some_and(|(_, live)| live);
+                let _ = reply.send(live);
+            }
+            Event::InitGone => return Err(DriverError::InitGone),
+        }
+        Ok(())
+    }
+
+    fn came_online(&mut self, online: Online) {
+        if self.online.as_ref().is_some_and(|old| *old != online) {
+            // The master knows us by the old address.
+            self.generation += 1;
+            self.end_session();
+            self.registration = None;
+        }
+        self.supervision.agent.site_mut().address = online.address.map(|address| address.to_string());
+        self.online = Some(online);
+        if self.registration.is_none() {
+            let seed = *uuid::Uuid::new_v4().as_bytes();
+            let masters = self.settings.config.masters.clone();
+            self.registration = Some(Registration::new(masters, self.identity.is_some(), seed, uptime::millis()));
+        }
+    }
+
+    fn registration(&mut self, event: registration::Event) {
+        if let Some(registration) = &mut self.registration {
+            registration.handle(event, uptime::millis());
+        }
+    }
+
+    fn poll_registration(&mut self) {
+        let Some(action) = self.registration.as_mut().and_then(|registration| registration.poll(uptime::millis())) else {
+            return;
+        };
+        match action {
+            Action::Join { master } => self.start_join(master),
+            Action::Connect { master } => self.start_session(master),
+            Action::Disconnect => {
+                self.failed("lost the master", "it has said nothing for too long");
+                self.generation += 1;
+                self.end_session();
+            }
+        }
+    }
+
+    fn start_join(&mut self, master: String) {
+        self.init.say(&format!("joining the cluster at {master}"));
+        let name = self.settings.config.name.clone().unwrap_or_default();
+        let (settings, events, hosted) = (self.settings.clone(), self.events.clone(), self.kept.machine.clone());
+        tokio::spawn(async move {
+            let detected = tokio::task::spawn_blocking(move || machine::detect(&name, hosted.as_deref()).machine).await;
+            let result = match detected {
+                Ok(machine) => join::join(settings, master, machine).await,
+                Err(error) => Err(JoinFailure { reason: error.to_string(), retry: true }),
+            };
+            let _ = events.send(Event::Joined(result)).await;
+        });
+    }
+
+    fn joined(&mut self, result: Result<Box<Identity>, JoinFailure>) {
+        match result {
+            Ok(identity) => {
+                self.init.say(&format!("joined as {}", identity.node_name));
+                self.last_reason.clear();
+                self.supervision.agent.site_mut().hostname.clone_from(&identity.node_name);
+                self.identity = Some(*identity);
+                self.registration(registration::Event::Joined);
+            }
+            Err(JoinFailure { reason, retry }) => {
+                self.failed(if retry { "cannot join yet" } else { "REFUSED" }, &reason);
+                self.registration(registration::Event::JoinFailed { reason, retry });
+            }
+        }
+    }
+
+    fn start_session(&mut self, master: String) {
+        let Some(identity) = self.identity.clone() else { return };
+        let Some(ca_sha256) = self.settings.config.ca_sha256 else { return };
+        self.generation += 1;
+        self.end_session();
+        let generation = self.generation;
+        let tasks = self.supervision.agent.reports().into_iter().map(|report| TaskReport {
+            framework_id: report.framework.0,
+            task_id: report.task.0,
+            container_id: report.container.0,
+            state: report.state.name().to_owned(),
+        });
+        let mut register = Register {
+            protocol: api::link::PROTOCOL,
+            boot_id: self.settings.boot_id.clone(),
+            agent_id: self.kept.agent.clone().unwrap_or_default().0,
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            tasks: tasks.collect(),
+            ..Register::default()
+        };
+        let (settings, events, hosted) = (self.settings.clone(), self.events.clone(), self.kept.machine.clone());
+        let address = self.online.as_ref().and_then(|online| online.address);
+        let domain = self.online.as_ref().and_then(|online| online.domain.clone());
+        let name = identity.node_name.clone();
+        self.link = Some(tokio::spawn(async move {
+            // Detected anew for each session and not kept: hardware may come and go, and the inventory is large.
+            let detected = {
+                let (name, settings) = (name.clone(), settings.clone());
+                tokio::task::spawn_blocking(move || {
+                    let detected = machine::detect(&name, hosted.as_deref());
+                    (capacity::of(&settings, &detected), detected)
+                })
+                .await
+            };
+            let (offered, detected) = match detected {
+                Ok(detected) => detected,
+                Err(error) => {
+                    let reason = error.to_string();
+                    let _ = events.send(Event::SessionEnded { generation, reason }).await;
+                    return;
+                }
+            };
+            let address = match address {
+                Some(address) => address.to_string(),
+                None => own_address(&master).await.map(|address| address.to_string()).unwrap_or_default(),
+            };
+            register.hostname = domain.map_or_else(|| address.clone(), |domain| format!("{name}.{domain}"));
+            register.address = address;
+            register.machine = Some(detected.machine);
+            register.inventory_json = detected.inventory_json;
+            register.kernel = detected.kernel;
+            register.capacity = Some(offered);
+            link::run(master, ca_sha256, identity, register, generation, events).await;
+        }));
+    }
+
+    fn end_session(&mut self) {
+        self.session = None;
+        if let Some(link) = self.link.take() {
+            link.abort();
+        }
+        for (_, reader) in std::mem::take(&mut self.readers) {
+            reader.abort();
+        }
+        self.supervision.input(Input::Disconnected);
+    }
+
+    fn from_master(&mut self, message: FromMaster) -> Result<(), DriverError> {
+        let Some(message) = message.message else { return Ok(()) };
+        match message {
+            from_master::Message::Registered(registered) => {
+                let agent: api::AgentId = registered.agent_id.into();
+                if self.kept.agent.as_ref() != Some(&agent) {
+                    self.kept.agent = Some(agent.clone());
+                    self.checkpoint.keep(&self.kept)?;
+                }
+                self.last_reason.clear();
+                let name = self.identity.as_ref().map(|identity| identity.node_name.clone()).unwrap_or_default();
+                self.init.say(&format!("READY: {name} is registered as {agent}"));
+                tracing::info!(%agent, master = %registered.master_id, "registered");
+                let ping_timeout_ms = registered.ping_timeout_ms.max(1_000);
+                self.registration(registration::Event::Registered { ping_timeout_ms });
+                self.supervision.input(Input::Registered { agent });
+            }
+            from_master::Message::Refused(refused) => {
+                self.failed(if refused.retry { "not registered yet" } else { "REFUSED" }, &refused.reason);
+                self.registration(registration::Event::Refused { reason: refused.reason, retry: refused.retry });
+                self.generation += 1;
+                self.end_session();
+            }
+            from_master::Message::RunTask(run) => self.run_task(run),
+            from_master::Message::KillTask(kill) => self.supervision.input(Input::KillTask {
+                framework: kill.framework_id.into(),
+                task: kill.task_id.into(),
+                grace_ms: kill.grace_ms,
+            }),
+            from_master::Message::Acknowledge(acknowledge) => self.supervision.input(Input::Acknowledge {
+                framework: acknowledge.framework_id.into(),
+                task: acknowledge.task_id.into(),
+                uuid: acknowledge.uuid,
+            }),
+            from_master::Message::ShutdownFramework(shutdown) => {
+                self.supervision.input(Input::ShutdownFramework { framework: shutdown.framework_id.into() });
+            }
+            from_master::Message::Ping(ping) => {
+                self.registration(registration::Event::Pinged);
+                self.answer(from_agent::Message::Pong(Pong { nonce: ping.nonce }));
+            }
+            from_master::Message::ReadFile(read) => self.read_file(read),
+            from_master::Message::CancelRead(cancel) => {
+                if let Some(reader) = self.readers.remove(&cancel.request) {
+                    reader.abort();
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn run_task(&mut self, run: api::link::RunTask) {
+        let task: Result<TaskInfo, _> = serde_json::from_str(&run.task_json);
+        let framework_info: Result<FrameworkInfo, _> = serde_json::from_str(&run.framework_info_json);
+        match (task, framework_info) {
+            (Ok(task), Ok(framework_info)) => self.supervision.input(Input::RunTask {
+                framework: run.framework_id.into(),
+                container: run.container_id.into(),
+                task: Box::new(task),
+                framework_info: Box::new(framework_info),
+            }),
+            (Err(error), _) | (_, Err(error)) => {
+                // The master has read it before: versions that differ too much.
+                tracing::error!(container = %run.container_id, %error, "the master sent a task that cannot be read");
+            }
+        }
+    }
+
+    fn read_file(&mut self, read: api::link::ReadFile) {
+        let Some(session) = &self.session else { return };
+        let (request, out) = (read.request, session.bulk.clone());
+        self.readers.retain(|_, reader| !reader.is_finished());
+        let source = Source::of(read.source).filter(|_| self.readers.len() < READERS);
+        let reader = match source {
+            None => tokio::spawn(file_reader::refuse(request, out)),
+            Some(source) => tokio::spawn(
+                Reader {
+                    request,
+                    source,
+                    offset: read.offset,
+                    follow: read.follow,
+                    work_dir: self.settings.work_dir.clone(),
+                    logs: self.settings.run.logs(),
+                    agent: self.kept.agent.clone().unwrap_or_default(),
+                    out,
+                    events: self.events.clone(),
+                }
+                .run(),
+            ),
+        };
+        self.readers.insert(request, reader.abort_handle());
+    }
+
+    fn answer(&self, message: from_agent::Message) {
+        if let Some(session) = &self.session {
+            // Full: the master pings again.
+            let _ = session.urgent.try_send(FromAgent { message: Some(message) });
+        }
+    }
+
+    /// Says why something failed, once for each reason.
+    fn failed(&mut self, what: &str, reason: &str) {
+        tracing::debug!(what, reason, "no session");
+        if self.last_reason == reason {
+            return;
+        }
+        reason.clone_into(&mut self.last_reason);
+        self.init.say(&format!("{what}: {reason}"));
+        tracing::warn!(reason, "{what}");
+    }
+
+    fn collect_garbage(&self) {
+        let in_use: BTreeSet<String> =
+            self.supervision.agent.reports().into_iter().map(|report| report.container.0).collect();
+        let work_dir = self.settings.work_dir.clone();
+        tokio::task::spawn_blocking(move || {
+            let removed = garbage::collect(&work_dir, &in_use);
+            if removed > 0 {
+                tracing::info!(removed, "removed sandboxes of ended tasks to make room");
+            }
+        });
+    }
+}
+
+/// The address this host has towards the master.
+async fn own_address(master: &str) -> std::io::Result<IpAddr> {
+    let any: IpAddr = if master.starts_with('[') { std::net::Ipv6Addr::UNSPECIFIED.into() } else { std::net::Ipv4Addr::UNSPECIFIED.into() };
+    let socket = tokio::net::UdpSocket::bind((any, 0)).await?;
+    // Sends nothing: it only asks the routing table.
+    socket.connect(master).await?;
+    Ok(socket.local_addr()?.ip())
+}

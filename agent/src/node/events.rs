@@ -1,0 +1,57 @@
+//! What the driver hears.
+
+use std::net::Ipv4Addr;
+
+use agent_core::agent::Input;
+use api::link::{FromAgent, FromMaster};
+use api::{FrameworkId, TaskId};
+use tokio::sync::{mpsc, oneshot};
+
+use super::identity::Identity;
+
+/// Everything that reaches the driver, through one bounded channel: senders wait when it is full.
+#[derive(Debug)]
+pub(crate) enum Event {
+    /// For the core.
+    Core(Input),
+    /// The node can be reached, and reach the master.
+    Online(Online),
+    /// A Join has ended.
+    Joined(Result<Box<Identity>, JoinFailure>),
+    /// A session is open; `Register` was sent.
+    SessionOpened { generation: u64, session: Session },
+    /// The master said something.
+    FromMaster { generation: u64, message: Box<FromMaster> },
+    /// The session is over, or could not be opened.
+    SessionEnded { generation: u64, reason: String },
+    /// A reader asks whether a task still runs.
+    IsLive { framework: FrameworkId, task: TaskId, reply: oneshot::Sender<bool> },
+    /// `init` does not answer any more: nothing can be supervised.
+    InitGone,
+}
+
+/// What the network gave us.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub(crate) struct Online {
+    pub(crate) address: Option<Ipv4Addr>,
+    pub(crate) domain: Option<String>,
+}
+
+/// Why there is no certificate.
+#[derive(Debug)]
+pub(crate) struct JoinFailure {
+    pub(crate) reason: String,
+    pub(crate) retry: bool,
+}
+
+/// The ways into an open session.
+#[derive(Clone, Debug)]
+pub(crate) struct Session {
+    /// Updates and answers. Full: updates are dropped and repeated later, as if the link had lost them.
+    pub(crate) urgent: mpsc::Sender<FromAgent>,
+    /// File contents; readers wait when it is full.
+    pub(crate) bulk: mpsc::Sender<FromAgent>,
+}
+
+/// The driver's inbox.
+pub(crate) type Events = mpsc::Sender<Event>;

@@ -1,0 +1,198 @@
+//! Brings the network up: every wired link, DHCPv4 on each that has a carrier, the first lease wins.
+
+mod dhcp_link;
+mod netlink;
+mod resolver;
+
+use std::collections::BTreeMap;
+use std::net::Ipv4Addr;
+
+use agent_core::dhcp::{Event as DhcpEvent, Lease};
+use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
+
+use super::clock;
+use super::events::{Event, Events, Online};
+use super::settings::Settings;
+use crate::logging::chain;
+use dhcp_link::Heard;
+use netlink::{LinkState, Netlink, NetlinkError};
+
+/// Lease events of all links that wait for the coordinator; clients wait when it is full.
+const HEARD: usize = 64;
+/// How often the clock is compared with its source again.
+const CLOCK_AGAIN: std::time::Duration = std::time::Duration::from_secs(3600);
+
+/// One link we look after.
+struct Port {
+    name: String,
+    client: Option<JoinHandle<()>>,
+    lease: Option<Box<Lease>>,
+}
+
+struct Network {
+    settings: Settings,
+    netlink: Netlink,
+    events: Events,
+    ports: BTreeMap<u32, Port>,
+    /// The link whose lease names servers and the default route first.
+    primary: Option<u32>,
+    heard: mpsc::Sender<Heard>,
+    synchronised: bool,
+}
+
+/// Runs for ever. The console learns each stage through `status`.
+pub(crate) async fn run(settings: Settings, events: Events, status: mpsc::Sender<String>) {
+    let result = start(settings, events, status.clone()).await;
+    if let Err(error) = result {
+        tracing::error!(error = %chain(&error), "the network cannot be looked after");
+        let _ = status.send(format!("no network: {}", chain(&error))).await;
+    }
+}
+
+async fn start(settings: Settings, events: Events, status: mpsc::Sender<String>) -> Result<(), NetlinkError> {
+    let (netlink, mut changes) = Netlink::open()?;
+    netlink.loopback_up().await?;
+    let (heard, mut hear) = mpsc::channel(HEARD);
+    let mut network =
+        Network { settings, netlink, events, ports: BTreeMap::new(), primary: None, heard, synchronised: false };
+    for link in network.netlink.links().await? {
+        network.link(link, &status).await;
+    }
+    if network.ports.is_empty() {
+        let _ = status.send("no network card yet: waiting for one".to_owned()).await;
+    }
+    let mut clock = tokio::time::interval(CLOCK_AGAIN);
+    clock.reset();
+    loop {
+        tokio::select! {
+            link = changes.recv() => match link {
+                Some(link) => network.link(link, &status).await,
+                None => return Err(NetlinkError::Closed),
+            },
+            heard = hear.recv() => match heard {
+                Some(heard) => network.heard(heard, &status).await,
+                None => return Err(NetlinkError::Closed),
+            },
+            _ = clock.tick() => { network.synchronise().await; }
+        }
+    }
+}
+
+impl Network {
+    /// A link appeared or changed.
+    async fn link(&mut self, link: LinkState, status: &mpsc::Sender<String>) {
+        if !link.is_wired {
+            return;
+        }
+        let index = link.index;
+        if link.gone {
+            if let Some(port) = self.ports.remove(&index)
+                && let Some(client) = port.client
+            {
+                client.abort();
+            }
+            self.lost(index).await;
+            return;
+        }
+        if !self.ports.contains_key(&index) {
+            tracing::info!(link = %link.name, mac = %link.mac_text(), "network card found");
+            if let Err(error) = self.netlink.up(index).await {
+                tracing::warn!(link = %link.name, error = %chain(&error), "a link cannot be brought up");
+            }
+            self.ports.insert(index, Port { name: link.name.clone(), client: None, lease: None });
+        }
+        let Some(port) = self.ports.get_mut(&index) else { return };
+        match (link.carrier, port.client.take()) {
+            (true, None) => {
+                tracing::info!(link = %link.name, "carrier is there, asking for an address");
+                let hostname = self.settings.config.name.clone();
+                let client = dhcp_link::run(index, link.name.clone(), link.mac, hostname, self.heard.clone());
+                port.client = Some(tokio::spawn(client));
+            }
+            (false, Some(client)) => {
+                // Another cable may come: what was leased on this one is not ours there.
+                client.abort();
+                let _ = status.send(format!("{} has lost its carrier", link.name)).await;
+                self.lost(index).await;
+            }
+            (_, client) => port.client = client,
+        }
+    }
+
+    /// A client's news.
+    async fn heard(&mut self, Heard { index, event }: Heard, status: &mpsc::Sender<String>) {
+        match event {
+            DhcpEvent::Bound(lease) => self.bound(index, lease, status).await,
+            DhcpEvent::Extended(_) => {}
+            DhcpEvent::Lost => {
+                if let Some(port) = self.ports.get(&index) {
+                    let _ = status.send(format!("{} has lost its address", port.name)).await;
+                }
+                self.lost(index).await;
+            }
+        }
+    }
+
+    async fn bound(&mut self, index: u32, lease: Box<Lease>, status: &mpsc::Sender<String>) {
+        let Some(port) = self.ports.get_mut(&index) else { return };
+        let old = port.lease.replace(lease.clone());
+        let name = port.name.clone();
+        if let Some(old) = old.filter(|old| old.address != lease.address || old.prefix_len != lease.prefix_len)
+            && let Err(error) = self.netlink.remove_address(index, old.address, old.prefix_len).await
+        {
+            tracing::warn!(link = %name, error = %chain(&error), "an old address stays");
+        }
+        let primary = *self.primary.get_or_insert(index);
+        if let Err(error) = self.netlink.configure(index, &lease, primary == index).await {
+            tracing::error!(link = %name, error = %chain(&error), "a lease cannot be applied");
+            let _ = status.send(format!("{name}: the lease cannot be applied: {}", chain(&error))).await;
+            return;
+        }
+        let router = lease.routers.first().map_or_else(|| "no router".to_owned(), |router| format!("router {router}"));
+        let line = format!("{name} has address {}/{} from {}, {router}", lease.address, lease.prefix_len, lease.server);
+        let _ = status.send(line).await;
+        if primary == index {
+            self.announce(index, status).await;
+        }
+    }
+
+    /// The primary link's lease counts for the whole node.
+    async fn announce(&mut self, index: u32, status: &mpsc::Sender<String>) {
+        let Some(lease) = self.ports.get(&index).and_then(|port| port.lease.clone()) else { return };
+        if let Err(error) = resolver::write(&lease, self.settings.config.name.as_deref()) {
+            tracing::warn!(%error, "name resolution is not set up");
+        }
+        if !self.synchronised {
+            let source = self.synchronise().await;
+            self.synchronised = true;
+            let source = source.unwrap_or_else(|| "nobody".to_owned());
+            let _ = status.send(format!("clock: {} (from {source})", clock::now_text())).await;
+        }
+        let online = Online { address: Some(lease.address), domain: lease.domain.clone() };
+        let _ = self.events.send(Event::Online(online)).await;
+    }
+
+    async fn synchronise(&self) -> Option<String> {
+        let lease = self.primary.and_then(|index| self.ports.get(&index)?.lease.as_ref());
+        let ntp: Vec<Ipv4Addr> = lease.map(|lease| lease.ntp.clone()).unwrap_or_default();
+        clock::synchronise(&ntp, self.settings.config.boot_url.as_deref()).await
+    }
+
+    /// A link has no address any more; another one that has may take over.
+    async fn lost(&mut self, index: u32) {
+        if let Some(lease) = self.ports.get_mut(&index).and_then(|port| port.lease.take())
+            && let Err(error) = self.netlink.remove_address(index, lease.address, lease.prefix_len).await
+        {
+            tracing::debug!(error = %chain(&error), "an address was gone already");
+        }
+        if self.primary != Some(index) {
+            return;
+        }
+        self.primary = self.ports.iter().find(|(_, port)| port.lease.is_some()).map(|(index, _)| *index);
+        if let Some(lease) = self.primary.and_then(|index| self.ports.get(&index)?.lease.clone()) {
+            let online = Online { address: Some(lease.address), domain: lease.domain.clone() };
+            let _ = self.events.send(Event::Online(online)).await;
+        }
+    }
+}

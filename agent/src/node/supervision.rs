@@ -1,0 +1,166 @@
+//! The core and the hands that do what it wants, in its order.
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use agent_core::agent::{Agent, Effect, Input, Now};
+use agent_core::handover::InitRequest;
+use agent_core::launch::Site;
+use agent_core::recovery::Found;
+use api::link::{FromAgent, StatusUpdate, from_agent};
+
+use super::cgroup::{Cgroup, start_ticks};
+use super::checkpoint::{Checkpoint, CheckpointError};
+use super::containers::{Containers, Job, LauncherError, Line};
+use super::events::{Events, Session};
+use super::init_client::InitClient;
+use super::settings::Settings;
+use crate::logging::chain;
+use crate::uptime;
+
+/// After this long a checkpoint that could not be written is tried again. Until then nothing that depends on it is
+/// done, so nothing is lost; tasks that run go on.
+const SAVE_AGAIN_MS: u64 = 1_000;
+
+/// Owns the core.
+#[derive(Debug)]
+pub(crate) struct Supervision {
+    pub(crate) agent: Agent,
+    queue: VecDeque<Effect>,
+    blocked_until_ms: Option<u64>,
+    checkpoint: Checkpoint,
+    containers: Containers,
+    cgroup_parent: String,
+    unconfined: bool,
+}
+
+/// The agent cannot look after tasks.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum SupervisionError {
+    #[error("cannot read the checkpoint")]
+    Checkpoint(#[from] CheckpointError),
+    #[error("cannot learn which containers there are")]
+    Launcher(#[from] LauncherError),
+    #[error("cannot start the thread that talks to the launcher")]
+    Thread(#[source] std::io::Error),
+}
+
+/// Both clocks, now.
+pub(crate) fn now() -> Now {
+    let unix = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
+    Now { uptime_ms: uptime::millis(), unix_ms: u64::try_from(unix.as_millis()).unwrap_or(u64::MAX) }
+}
+
+impl Supervision {
+    /// Reads the checkpoint, compares it with what is there, and goes on. Blocks while the launcher starts.
+    pub(crate) fn recover(settings: &Settings, site: Site, seed: [u8; 16], events: &Events) -> Result<Self, SupervisionError> {
+        let checkpoint = Checkpoint::new(&settings.state);
+        let records = checkpoint.load_records()?;
+        let mut line = Line::new(settings.run.launcher_socket());
+        let containers = line.list()?;
+        let pids = containers.iter().filter_map(|state| state.pid);
+        let found = Found {
+            boot_id: settings.boot_id.clone(),
+            start_ticks: pids.filter_map(|pid| Some((pid, start_ticks(pid)?))).collect(),
+            alive: records
+                .iter()
+                .filter_map(|record| record.process)
+                .filter(|process| start_ticks(process.pid) == Some(process.start_ticks))
+                .collect(),
+            containers,
+        };
+        if !records.is_empty() {
+            tracing::info!(runs = records.len(), alive = found.alive.len(), "going on with the tasks of an earlier agent");
+        }
+        let cgroup_parent = site.cgroup_parent.clone();
+        let unconfined = site.unconfined;
+        let (agent, effects) = Agent::new(site, seed, records, &found, now());
+        let containers = Containers::start(line, settings.state.join("bundles"), events.clone())
+            .map_err(SupervisionError::Thread)?;
+        Ok(Self {
+            agent,
+            queue: effects.into(),
+            blocked_until_ms: None,
+            checkpoint,
+            containers,
+            cgroup_parent,
+            unconfined,
+        })
+    }
+
+    /// Tells the core.
+    pub(crate) fn input(&mut self, input: Input) {
+        let effects = self.agent.handle(input, now());
+        self.queue.extend(effects);
+    }
+
+    /// When [`input`](Self::input) with a tick or [`perform`](Self::perform) is due.
+    pub(crate) fn deadline_ms(&self) -> Option<u64> {
+        [self.agent.next_deadline_ms(), self.blocked_until_ms].into_iter().flatten().min()
+    }
+
+    /// Performs what waits.
+    pub(crate) fn perform(&mut self, init: &mut InitClient, session: Option<&Session>) {
+        if self.blocked_until_ms.is_some_and(|until| until > uptime::millis()) {
+            return;
+        }
+        self.blocked_until_ms = None;
+        while let Some(effect) = self.queue.pop_front() {
+            if let Effect::Save(record) = &effect
+                && let Err(error) = self.checkpoint.save(record)
+            {
+                tracing::error!(error = %chain(&error), "a checkpoint cannot be written: waiting until it can");
+                init.say(&format!("cannot write a checkpoint: {}", chain(&error)));
+                self.queue.push_front(effect);
+                self.blocked_until_ms = Some(uptime::millis() + SAVE_AGAIN_MS);
+                return;
+            }
+            self.perform_one(effect, init, session);
+        }
+    }
+
+    fn perform_one(&mut self, effect: Effect, init: &mut InitClient, session: Option<&Session>) {
+        match effect {
+            Effect::Save(_) => {} // done by the caller
+            Effect::Forget(container) => {
+                if let Err(error) = self.checkpoint.forget(&container) {
+                    tracing::warn!(%container, error = %chain(&error), "a checkpoint could not be removed");
+                }
+            }
+            Effect::Prepare { container, plan } => self.containers.tell(Job::Prepare { container, plan }),
+            Effect::Create { container, bundle, sandbox } => {
+                self.containers.tell(Job::Create { container, bundle, sandbox });
+            }
+            Effect::Start(container) => self.containers.tell(Job::Start(container)),
+            Effect::Terminate { container, process, grace_ms } if !self.unconfined => {
+                let cgroup = Cgroup::of(&self.cgroup_parent, container.as_str());
+                let containers = self.containers.clone();
+                tokio::spawn(async move {
+                    if cgroup.terminate(process, Duration::from_millis(grace_ms)).await {
+                        containers.tell(Job::KillAll(container));
+                    }
+                });
+            }
+            Effect::Terminate { container, .. } => self.containers.tell(Job::Signal { container, signal: 15 }),
+            Effect::KillAll(container) => self.containers.tell(Job::KillAll(container)),
+            Effect::ReadUsage(container) => {
+                let usage = Cgroup::of(&self.cgroup_parent, container.as_str()).usage();
+                self.input(Input::Used { container, usage });
+            }
+            Effect::Delete(container) => self.containers.tell(Job::Delete(container)),
+            Effect::Claim { pid } => init.call(InitRequest::Claim { pid }),
+            Effect::AcknowledgeExit { sequence } => init.call(InitRequest::AcknowledgeExit { sequence }),
+            Effect::Send { framework, status, latest } => {
+                let Some(session) = session else { return };
+                let Ok(status_json) = serde_json::to_string(&status) else { return };
+                let update = StatusUpdate {
+                    framework_id: framework.0,
+                    status_json,
+                    latest_state: latest.name().to_owned(),
+                };
+                // Full or closed: the core repeats it.
+                let _ = session.urgent.try_send(FromAgent { message: Some(from_agent::Message::Update(update)) });
+            }
+        }
+    }
+}

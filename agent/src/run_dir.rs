@@ -1,0 +1,72 @@
+//! Where the processes of one node meet: `/run/mesolith` on a machine of ours, below the work directory when hosted.
+
+use std::path::{Path, PathBuf};
+
+/// Tells the children of `init` where the run directory is.
+pub(crate) const RUN_DIR_VARIABLE: &str = "MESOLITH_RUN_DIR";
+/// Tells the children of `init` below which cgroup tasks live, as an absolute path in the hierarchy.
+pub(crate) const TASK_CGROUP_VARIABLE: &str = "MESOLITH_TASK_CGROUP";
+/// `none` when tasks are plain processes.
+pub(crate) const ISOLATION_VARIABLE: &str = "MESOLITH_ISOLATION";
+
+/// The run directory of a machine that booted our image.
+pub(crate) const APPLIANCE: &str = "/run/mesolith";
+
+/// The run directory.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub(crate) struct RunDir(PathBuf);
+
+impl RunDir {
+    pub(crate) fn new(path: impl Into<PathBuf>) -> RunDir {
+        RunDir(path.into())
+    }
+
+    /// As `init` has told this process.
+    pub(crate) fn from_environment() -> RunDir {
+        RunDir(std::env::var_os(RUN_DIR_VARIABLE).map_or_else(|| APPLIANCE.into(), PathBuf::from))
+    }
+
+    pub(crate) fn path(&self) -> &Path {
+        &self.0
+    }
+
+    pub(crate) fn init_socket(&self) -> PathBuf {
+        self.0.join("init.sock")
+    }
+
+    pub(crate) fn launcher_socket(&self) -> PathBuf {
+        self.0.join("launcher.sock")
+    }
+
+    /// State of the containers; the launcher's own.
+    pub(crate) fn containers(&self) -> PathBuf {
+        self.0.join("containers")
+    }
+
+    pub(crate) fn logs(&self) -> PathBuf {
+        self.0.join("log")
+    }
+}
+
+/// The cgroup below which each task has its own: `/tasks` unless `init` says otherwise.
+pub(crate) fn task_cgroup() -> String {
+    std::env::var(TASK_CGROUP_VARIABLE).unwrap_or_else(|_| "/tasks".to_owned())
+}
+
+/// Whether tasks run as plain processes on this host.
+pub(crate) fn without_isolation() -> bool {
+    std::env::var_os(ISOLATION_VARIABLE).is_some_and(|value| value == "none")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use agent_core::handover::{INIT_SOCKET, LAUNCHER_SOCKET};
+
+    #[test]
+    fn the_sockets_are_where_the_handover_says() {
+        let run = RunDir::new(APPLIANCE);
+        assert_eq!(run.init_socket(), Path::new(INIT_SOCKET));
+        assert_eq!(run.launcher_socket(), Path::new(LAUNCHER_SOCKET));
+    }
+}

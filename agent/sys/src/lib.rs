@@ -1,0 +1,10 @@
+//! System calls that `nix` does not wrap safely: everything the project needs `unsafe` for.
+//!
+//! Each function is safe outside and makes one call inside, with the reason it is sound beside it.
+
+pub mod memory;
+pub mod packet;
+pub mod pidfd;
+pub mod signal;
+pub mod wait;
+pub mod watchdog;

@@ -1,0 +1,43 @@
+//! Signals by number: `nix` knows none of the real-time ones.
+
+use std::io;
+
+/// Sends a signal to one process.
+///
+/// # Errors
+/// What `kill(2)` says; `EINVAL` for a pid that would mean a group or everybody.
+pub fn send(pid: i32, signal: i32) -> io::Result<()> {
+    if pid <= 0 {
+        return Err(io::Error::from_raw_os_error(libc::EINVAL));
+    }
+    // SAFETY: kill(2) takes two integers and touches no memory of ours.
+    let result = unsafe { libc::kill(pid, signal) };
+    if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
+
+/// Sends a signal to a process group.
+///
+/// # Errors
+/// What `kill(2)` says; `EINVAL` for a number that would mean our own group or everybody.
+pub fn send_to_group(group: i32, signal: i32) -> io::Result<()> {
+    if group <= 1 {
+        return Err(io::Error::from_raw_os_error(libc::EINVAL));
+    }
+    // SAFETY: kill(2) takes two integers and touches no memory of ours.
+    let result = unsafe { libc::kill(-group, signal) };
+    if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_number_that_is_no_process_is_refused_before_it_hits_everybody() {
+        let own = i32::try_from(std::process::id()).unwrap();
+        send(own, 0).unwrap();
+        for (pid, signal, errno) in [(0, 0, libc::EINVAL), (-1, 0, libc::EINVAL), (own, 1000, libc::EINVAL)] {
+            assert_eq!(send(pid, signal).unwrap_err().raw_os_error(), Some(errno));
+        }
+    }
+}
