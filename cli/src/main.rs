@@ -1,0 +1,64 @@
+//! `mesolith`: the operator's command line. One file a verb; all of them speak the public HTTP API.
+
+mod advice;
+mod cluster;
+mod frameworks;
+mod hw;
+mod logs;
+mod master;
+mod nodes;
+mod offers;
+mod options;
+mod pump;
+mod render;
+mod run;
+mod scheduler;
+mod target;
+mod tasks;
+mod teardown;
+mod version;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+use crate::cluster::Which;
+use crate::options::{Options, Verb};
+use crate::render::{Format, Output};
+
+fn main() -> ExitCode {
+    let options = Options::parse();
+    // Several threads, because a reader that does not take our output must not keep us from answering the master.
+    let runtime = match tokio::runtime::Builder::new_multi_thread().worker_threads(3).enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => return advice::report(&anyhow::Error::new(error).context("cannot start"), 1),
+    };
+    let failure_code = options.verb.failure_code();
+    let outcome = runtime.block_on(perform(options));
+    // Reads of stdin or name look-ups still under way are not waited for.
+    runtime.shutdown_background();
+    match outcome {
+        Ok(code) => ExitCode::from(code),
+        Err(error) if advice::reader_is_gone(&error) => ExitCode::SUCCESS,
+        Err(error) => advice::report(&error, failure_code),
+    }
+}
+
+async fn perform(options: Options) -> anyhow::Result<u8> {
+    let output = Output::new(if options.json { Format::Json } else { Format::Table });
+    let master = target::find(&options)?;
+    match options.verb {
+        Verb::Nodes => nodes::list(&master, &output).await?,
+        Verb::Tasks { all } => tasks::list(&master, &output, if all { Which::All } else { Which::Current }).await?,
+        Verb::Frameworks { all } => {
+            frameworks::list(&master, &output, if all { Which::All } else { Which::Current }).await?
+        }
+        Verb::Offers => offers::list(&master, &output).await?,
+        Verb::Logs(which) => logs::show(&master, &which).await?,
+        Verb::Hw { node } => hw::show(&master, &output, &node).await?,
+        Verb::Run(task) => return run::run(&master, &output, &task).await,
+        Verb::Teardown { framework } => teardown::teardown(&master, &output, &framework).await?,
+        Verb::Version => version::show(&master, &output).await?,
+    }
+    Ok(0)
+}

@@ -1,0 +1,82 @@
+//! `mesolith nodes`
+
+use anyhow::Result;
+use serde::Serialize;
+
+use crate::cluster::{Amounts, Node, State};
+use crate::master::Master;
+use crate::render::{Cell, Output, Row, Tone, age, amount, mebibytes, share};
+
+#[derive(Debug, Serialize)]
+struct NodeRow {
+    name: String,
+    agent_id: String,
+    hostname: String,
+    /// `connected`, `disconnected` or `unreachable`.
+    state: String,
+    resources: Amounts,
+    used: Amounts,
+    offered: Amounts,
+    tasks: usize,
+    attributes: serde_json::Value,
+    version: String,
+    /// Seconds since 1970.
+    registered: f64,
+    #[serde(skip)]
+    attributes_text: String,
+}
+
+impl NodeRow {
+    fn new(node: &Node, state: &State) -> Self {
+        let tasks = state.frameworks.iter().flat_map(|framework| &framework.tasks);
+        Self {
+            name: node.name().to_owned(),
+            agent_id: node.id.clone(),
+            hostname: node.hostname.clone(),
+            state: node.state().to_owned(),
+            resources: node.resources,
+            used: node.used_resources,
+            offered: node.offered_resources,
+            tasks: tasks.filter(|task| task.slave_id == node.id).count(),
+            attributes: serde_json::json!(node.attributes),
+            version: node.version.clone(),
+            registered: node.reregistered_time.unwrap_or(node.registered_time),
+            attributes_text: node.attributes_text(),
+        }
+    }
+}
+
+impl Row for NodeRow {
+    const HEADINGS: &'static [&'static str] =
+        &["NAME", "STATE", "ADDRESS", "CPUS", "MEMORY", "DISK", "GPUS", "TASKS", "UP", "ATTRIBUTES"];
+
+    fn cells(&self) -> Vec<Cell> {
+        vec![
+            Cell::text(&self.name),
+            Cell::toned(
+                &self.state,
+                if ["connected", "active"].contains(&self.state.as_str()) { Tone::Good } else { Tone::Bad },
+            ),
+            Cell::text(&self.hostname),
+            Cell::number(share(self.used.cpus, self.resources.cpus, amount)),
+            Cell::number(share(self.used.mem, self.resources.mem, mebibytes)),
+            Cell::number(share(self.used.disk, self.resources.disk, mebibytes)),
+            Cell::number(if self.resources.gpus > 0.0 {
+                share(self.used.gpus, self.resources.gpus, amount)
+            } else {
+                String::new()
+            }),
+            Cell::number(self.tasks.to_string()),
+            Cell::number(age(self.registered)),
+            Cell::text(&self.attributes_text),
+        ]
+    }
+}
+
+/// Lists them by name.
+pub(crate) async fn list(master: &Master, output: &Output) -> Result<()> {
+    let state = State::read(master).await?;
+    let mut rows: Vec<NodeRow> = state.slaves.iter().map(|node| NodeRow::new(node, &state)).collect();
+    rows.sort_by(|a, b| a.name.cmp(&b.name));
+    output.rows(&rows, "No node has joined. Boot one from the network, or look at the master's log for refusals.")
+}

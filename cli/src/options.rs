@@ -1,0 +1,195 @@
+//! The command line.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{Args, Parser, Subcommand};
+
+/// Looks at a Mesolith cluster and runs tasks on it.
+#[derive(Debug, Parser)]
+#[command(name = "mesolith", version, propagate_version = true, disable_version_flag = false)]
+pub(crate) struct Options {
+    /// HOST:PORT or URL of the master [default: the rack of ./.lab/status.json if there is one, else 127.0.0.1:5050]
+    #[arg(long, global = true, env = "MESOLITH_MASTER", value_name = "ADDRESS")]
+    pub(crate) master: Option<String>,
+    /// The cluster's CA certificate (ca.pem in the master's data directory): use https and trust only it
+    #[arg(long, global = true, env = "MESOLITH_CA", value_name = "FILE")]
+    pub(crate) ca: Option<PathBuf>,
+    /// The principal and secret to log in with (api-credentials.json in the master's data directory)
+    #[arg(long, global = true, env = "MESOLITH_CREDENTIALS", value_name = "FILE")]
+    pub(crate) credentials: Option<PathBuf>,
+    /// Print JSON for machines instead of tables for people
+    #[arg(long, global = true)]
+    pub(crate) json: bool,
+    #[command(subcommand)]
+    pub(crate) verb: Verb,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Verb {
+    /// The nodes, what they have and what of it is used
+    Nodes,
+    /// The tasks that are not over
+    Tasks {
+        /// Also those that are
+        #[arg(long)]
+        all: bool,
+    },
+    /// The frameworks that are subscribed
+    Frameworks {
+        /// Also those that are gone
+        #[arg(long)]
+        all: bool,
+    },
+    /// The offers frameworks hold at this moment
+    Offers,
+    /// The output of a task, or the log of a node
+    Logs(Logs),
+    /// What a node is made of
+    Hw {
+        /// Its name, agent id or address
+        node: String,
+    },
+    /// Run a command on some node, show its output and exit with its status
+    Run(Run),
+    /// Remove a framework and kill its tasks
+    Teardown {
+        /// Its id, or its name if only one has it
+        framework: String,
+    },
+    /// The versions of this program and of the master
+    Version,
+}
+
+impl Verb {
+    /// What we exit with when we fail ourselves: for `run` a code of its own, as its others are the task's.
+    pub(crate) const fn failure_code(&self) -> u8 {
+        match self {
+            Self::Run(_) => 125,
+            Self::Nodes
+            | Self::Tasks { .. }
+            | Self::Frameworks { .. }
+            | Self::Offers
+            | Self::Logs(_)
+            | Self::Hw { .. }
+            | Self::Teardown { .. }
+            | Self::Version => 1,
+        }
+    }
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct Logs {
+    /// A task's id (FRAMEWORK/TASK if two frameworks use it), or a node's name
+    #[arg(value_name = "NODE|TASK")]
+    pub(crate) of: String,
+    /// Go on as it grows, until the task ends
+    #[arg(short, long)]
+    pub(crate) follow: bool,
+    /// The task's stderr instead of its stdout
+    #[arg(long)]
+    pub(crate) stderr: bool,
+}
+
+#[derive(Args, Debug)]
+#[command(after_help = "\
+One argument is a line for /bin/sh, several are a program and its arguments.
+Without an image the task sees a small busybox root.
+
+Exit status: the task's; 128 + N after signal N; 124 after --timeout; 125 when it could not be run at all.
+Ctrl-C kills the task and waits for its end; a second one does not wait.
+With --json the task's output goes to stderr, and how it ended to stdout.
+
+Examples:
+  mesolith run --cpus 0.5 --mem 64 --constraint 'rack:LIKE:r1.*' -- 'hostname; nproc'
+  mesolith run --env GREETING=hello -- sh -c 'echo $GREETING'")]
+pub(crate) struct Run {
+    /// Share of processors, in thousandths
+    #[arg(long, default_value_t = 0.1)]
+    pub(crate) cpus: f64,
+    /// MiB of memory
+    #[arg(long, default_value_t = 32.0)]
+    pub(crate) mem: f64,
+    /// MiB of disk
+    #[arg(long, default_value_t = 0.0)]
+    pub(crate) disk: f64,
+    /// Whole GPUs
+    #[arg(long, default_value_t = 0)]
+    pub(crate) gpus: u32,
+    /// The task's name [default: the program's]
+    #[arg(long)]
+    pub(crate) name: Option<String>,
+    /// The role to be offered resources for
+    #[arg(long, default_value = "*")]
+    pub(crate) role: String,
+    /// Where to run: FIELD:OPERATOR[:VALUE], the field an attribute or `hostname`, the operator LIKE, UNLIKE
+    /// (regular expressions), IS or CLUSTER (the same text); may be repeated, all must hold
+    #[arg(long = "constraint", value_name = "FIELD:OP:VALUE")]
+    pub(crate) constraints: Vec<String>,
+    /// A variable for the task; may be repeated
+    #[arg(long, value_name = "KEY=VALUE")]
+    pub(crate) env: Vec<String>,
+    /// Kill the task after so long: 90, 90s, 15m, 2h
+    #[arg(long, value_parser = duration)]
+    pub(crate) timeout: Option<Duration>,
+    /// Give up when no fitting offer has come for so long
+    #[arg(long, value_parser = duration, default_value = "30s", value_name = "DURATION")]
+    pub(crate) wait: Duration,
+    /// How long the task may take to end after SIGTERM before SIGKILL
+    #[arg(long, value_parser = duration, default_value = "3s", value_name = "DURATION")]
+    pub(crate) grace: Duration,
+    /// Say nothing of our own on stderr unless something fails
+    #[arg(short, long)]
+    pub(crate) quiet: bool,
+    /// What to run
+    #[arg(last = true, required = true, num_args = 1..)]
+    pub(crate) command: Vec<String>,
+}
+
+/// `90`, `90s`, `1.5m`, `2h`, `250ms`.
+fn duration(text: &str) -> Result<Duration, String> {
+    let (number, unit) = match text.find(|c: char| !(c.is_ascii_digit() || c == '.')) {
+        Some(at) => text.split_at(at),
+        None => (text, "s"),
+    };
+    let factor = match unit {
+        "ms" => 0.001,
+        "s" | "secs" => 1.0,
+        "m" | "min" | "mins" => 60.0,
+        "h" | "hrs" => 3600.0,
+        _ => return Err(format!("`{unit}` is no unit of time: use ms, s, m or h")),
+    };
+    let number: f64 = number.parse().map_err(|_| format!("`{text}` is no duration: write 90s, 15m or 2h"))?;
+    Duration::try_from_secs_f64(number * factor).map_err(|_| format!("`{text}` is too long"))
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Options::command().debug_assert();
+    }
+
+    #[test]
+    fn durations_have_units_and_default_to_seconds() {
+        for (text, millis) in [("90", 90_000), ("1.5s", 1500), ("2m", 120_000), ("1h", 3_600_000), ("250ms", 250)] {
+            assert_eq!(duration(text), Ok(Duration::from_millis(millis)), "{text}");
+        }
+        for bad in ["", "s", "5 parsecs", "1.2.3s", "-1"] {
+            assert!(duration(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn what_follows_the_dashes_is_the_tasks_own() {
+        let options = Options::try_parse_from(["mesolith", "run", "--mem", "64", "--", "sh", "-c", "--json"]).unwrap();
+        let Verb::Run(run) = options.verb else { panic!("run was parsed as another verb") };
+        assert_eq!(run.command, ["sh", "-c", "--json"]);
+        assert!(!options.json);
+        assert!(Options::try_parse_from(["mesolith", "run"]).is_err());
+    }
+}

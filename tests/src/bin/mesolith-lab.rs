@@ -1,0 +1,134 @@
+//! `mesolith-lab`: the virtual rack's command line. `./dev` calls it; `serve` is the process behind every rack.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use anyhow::Result;
+use clap::{Args, Parser, Subcommand};
+use tests::lab::{self, Format, Freshness, Stay, Up};
+use tests::rack::{self, Accelerator, Kind, Programs};
+
+/// A rack of diskless virtual servers on a private network.
+#[derive(Parser)]
+#[command(name = "mesolith-lab", version)]
+struct Options {
+    /// Where the rack keeps its state [default: .lab in the source tree].
+    #[arg(long, global = true, value_name = "DIR")]
+    dir: Option<PathBuf>,
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+#[derive(Subcommand)]
+enum Verb {
+    /// Start a rack, run a sample task on each node, keep it until Ctrl-C.
+    Up(UpArgs),
+    /// Print how the running rack stands.
+    Status {
+        /// For programs: addresses, credentials and the nodes with their consoles.
+        #[arg(long)]
+        json: bool,
+    },
+    /// End the running rack.
+    Down,
+    /// Make the boot image if something in it has changed.
+    Image {
+        /// Make it in any case.
+        #[arg(long)]
+        force: bool,
+        /// More of mesolith-image's command line.
+        #[arg(last = true)]
+        more: Vec<String>,
+    },
+    /// Print the figures: boot, sizes, memory, latency, allocation.
+    Bench,
+    /// Serve the rack described in DIR/options.json.
+    #[command(hide = true)]
+    Serve {
+        /// The rack's directory.
+        directory: PathBuf,
+    },
+}
+
+#[derive(Args)]
+struct UpArgs {
+    /// End the rack after the sample tasks.
+    #[arg(long, conflicts_with = "detach")]
+    once: bool,
+    /// Return when the rack is ready; `down` ends it.
+    #[arg(long)]
+    detach: bool,
+    /// How many nodes.
+    #[arg(long, default_value_t = 2)]
+    nodes: usize,
+    /// Agents as processes of this host instead of virtual servers: ready in seconds.
+    #[arg(long)]
+    hosted: bool,
+    /// The framework port on 127.0.0.1 [default: 5050, or a free one].
+    #[arg(long, value_name = "PORT")]
+    port: Option<u16>,
+    /// Memory of each server.
+    #[arg(long, value_name = "MIB", default_value_t = 768)]
+    memory: u32,
+    /// Processors of each server.
+    #[arg(long, default_value_t = 1)]
+    cpus: u32,
+    /// Emulate, without a trial of KVM.
+    #[arg(long)]
+    emulate: bool,
+    /// Boot another image: a directory with vmlinuz and initramfs.img.
+    #[arg(long, value_name = "DIR")]
+    image: Option<PathBuf>,
+    /// Run another mesolith-master.
+    #[arg(long, value_name = "FILE")]
+    master_program: Option<PathBuf>,
+    /// More of the master's command line.
+    #[arg(last = true)]
+    master_args: Vec<String>,
+}
+
+fn main() -> ExitCode {
+    match run(Options::parse()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("mesolith-lab: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(options: Options) -> Result<()> {
+    let dir = options.dir.unwrap_or_else(|| rack::repository().join(".lab"));
+    match options.verb {
+        Verb::Serve { directory } => rack::serve(&directory),
+        Verb::Up(args) => {
+            let stay = match (args.once, args.detach) {
+                (true, _) => Stay::Once,
+                (false, true) => Stay::Detached,
+                (false, false) => Stay::UntilInterrupted,
+            };
+            lab::up(Up {
+                dir,
+                nodes: args.nodes,
+                kind: if args.hosted { Kind::Hosted } else { Kind::Virtual },
+                stay,
+                api_port: args.port,
+                memory_mib: args.memory,
+                cpus: args.cpus,
+                accelerator: args.emulate.then_some(Accelerator::Tcg),
+                master_args: args.master_args,
+                image_dir: args.image,
+                master_program: args.master_program,
+            })
+        }
+        Verb::Status { json } => lab::status(&dir, if json { Format::Json } else { Format::Text }),
+        Verb::Down => lab::down(&dir),
+        Verb::Image { force, more } => {
+            let freshness = if force { Freshness::Again } else { Freshness::IfChanged };
+            let out = lab::image(&dir, &Programs::find()?, freshness, &more)?;
+            println!("the boot image is in {}", out.display());
+            Ok(())
+        }
+        Verb::Bench => lab::bench(&dir),
+    }
+}

@@ -1,0 +1,11 @@
+//! The virtual rack: a private network, a master and diskless servers that really boot over it; and what tests share.
+//!
+//! [`rack::Rack`] is the handle a test holds. Behind it runs one process, `mesolith-lab serve`, which owns the network
+//! and every server in it: when that process ends, by whatever cause, the kernel takes the rest away.
+//! [`lab`] is the same rack for people (`./dev up`), [`tidy`] holds the rules of the source tree.
+
+pub mod framework;
+pub mod http;
+pub mod lab;
+pub mod rack;
+pub mod tidy;

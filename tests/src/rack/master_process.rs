@@ -1,0 +1,160 @@
+//! The master of a rack, as the serving process sees it.
+
+use std::fs;
+use std::net::TcpListener;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail, ensure};
+use serde_json::{Value, json};
+
+use super::dnsmasq::BOOT_PORT;
+use super::network::{HOST, LOOPBACK};
+use super::options::{Kind, Options};
+use super::process::{Process, Program, tail};
+use super::programs::required;
+
+/// The master's port for agents inside the rack.
+const LINK_PORT: u16 = 5052;
+
+/// What the first start may take: it makes a CA and opens its log.
+const READY: Duration = Duration::from_secs(60);
+
+/// What a master that was asked to end may take.
+const GRACE: Duration = Duration::from_secs(10);
+
+/// Starts, ends and starts again; keeps the framework listener in between, so that clients wait instead of failing.
+pub(super) struct MasterProcess {
+    program: PathBuf,
+    dir: PathBuf,
+    args: Vec<String>,
+    /// Where agents connect.
+    pub(super) link: String,
+    /// Where machines boot from, if any do.
+    pub(super) boot: Option<String>,
+    api: TcpListener,
+    process: Option<Process>,
+}
+
+impl MasterProcess {
+    /// Writes the machines file; starts nothing.
+    pub(super) fn new(options: &Options, dir: &Path, api: TcpListener) -> Result<Self> {
+        required(&options.programs.master)?;
+        let machines: Vec<Value> = options
+            .node_plans()
+            .iter()
+            .map(|node| {
+                json!({"mac": node.mac, "name": node.name, "attributes": format!("rack:{}", node.rack), "cmdline": options.cmdline})
+            })
+            .collect();
+        let file = dir.join("machines.json");
+        fs::write(&file, serde_json::to_vec_pretty(&machines)?)
+            .with_context(|| format!("cannot write {}", file.display()))?;
+        let data = dir.join("master");
+        fs::create_dir_all(&data).with_context(|| format!("cannot make {}", data.display()))?;
+        // Logs are appended to, so that a restart shows; a new rack begins with none.
+        fs::write(dir.join("master.log"), "").context("cannot empty master.log")?;
+        let text = |path: &Path| path.display().to_string();
+        let (host, link_port) = match options.kind {
+            Kind::Virtual => (HOST, LINK_PORT),
+            // Hosted agents are on the host's own network: everything on loopback, beside whatever else runs there.
+            Kind::Hosted => (LOOPBACK, free_port()?),
+        };
+        let link = format!("{host}:{link_port}");
+        let mut flags = vec![
+            ("--data", text(&data)),
+            ("--http", "fd:0".to_owned()),
+            ("--link", link.clone()),
+            ("--advertise", host.to_owned()),
+        ];
+        let boot = match options.kind {
+            Kind::Hosted => None,
+            Kind::Virtual => {
+                let address = format!("{HOST}:{BOOT_PORT}");
+                flags.extend([
+                    ("--boot", address.clone()),
+                    ("--boot-dir", text(&options.image_dir)),
+                    ("--machines", text(&file)),
+                ]);
+                Some(format!("http://{address}"))
+            }
+        };
+        let mut args: Vec<String> = flags.into_iter().flat_map(|(flag, value)| [flag.to_owned(), value]).collect();
+        args.push("--insecure-api".to_owned());
+        args.extend(options.master_args.iter().cloned());
+        Ok(Self { program: options.programs.master.clone(), dir: dir.to_owned(), args, link, boot, api, process: None })
+    }
+
+    /// The data directory.
+    pub(super) fn data(&self) -> PathBuf {
+        self.dir.join("master")
+    }
+
+    /// The log file.
+    pub(super) fn log(&self) -> PathBuf {
+        self.dir.join("master.log")
+    }
+
+    /// Starts it and waits until it says in `ready.json` that it serves.
+    pub(super) fn start(&mut self, more: &[String]) -> Result<()> {
+        ensure!(self.pid().is_none(), "the master is running already");
+        let ready = self.data().join("ready.json");
+        if ready.exists() {
+            fs::remove_file(&ready).with_context(|| format!("cannot remove {}", ready.display()))?;
+        }
+        let mut args = self.args.clone();
+        args.extend_from_slice(more);
+        let log = self.log();
+        let mut process = Process::start(Program {
+            name: "mesolith-master",
+            file: &self.program,
+            args,
+            log: &log,
+            stdin: Some(self.api.try_clone()?.into()),
+            orphan_signal: "KILL",
+            dir: &self.dir,
+        })?;
+        let deadline = Instant::now() + READY;
+        while !ready.exists() {
+            if let Some(why) = process.obituary() {
+                bail!("{why}");
+            }
+            ensure!(Instant::now() < deadline, "the master is not ready after {READY:?}:\n{}", tail(&log, 12));
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        self.process = Some(process);
+        Ok(())
+    }
+
+    /// SIGKILL.
+    pub(super) fn kill(&mut self) -> Result<()> {
+        self.process.take().context("the master is not running")?.kill()
+    }
+
+    /// SIGTERM first. No error if it is not running.
+    pub(super) fn stop(&mut self) -> Result<()> {
+        self.process.take().map_or(Ok(()), |mut process| process.stop(GRACE))
+    }
+
+    /// Its process id while it runs.
+    pub(super) fn pid(&mut self) -> Option<u32> {
+        let process = self.process.as_mut()?;
+        match process.ended() {
+            None => Some(process.pid()),
+            Some(_) => None,
+        }
+    }
+
+    /// Why it ended by itself, told once.
+    pub(super) fn obituary(&mut self) -> Option<String> {
+        let why = self.process.as_mut()?.obituary()?;
+        self.process = None;
+        Some(why)
+    }
+}
+
+/// A port nobody has at this moment; it must stay the same when the master restarts.
+fn free_port() -> Result<u16> {
+    let listener = TcpListener::bind((LOOPBACK, 0)).context("cannot find a free port")?;
+    Ok(listener.local_addr()?.port())
+}
