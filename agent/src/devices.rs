@@ -100,7 +100,9 @@ fn coldplug(
             info!(modules = count, millis = now.saturating_sub(started), "drivers of networks and disks loaded");
             ready().map_err(DevicesError::Ready)?;
         }
-        match queue.next() {
+        // One driver that tests its ciphers takes a second: the others wait until `init` goes on.
+        let least = if ready.is_some() { Class::Storage } else { Class::Other };
+        match queue.next(least) {
             Some((class, alias)) => {
                 count += load(&modules, &BTreeSet::from([alias]), &mut known);
                 if class != Class::Other {
@@ -156,8 +158,10 @@ impl Queue {
         }
     }
 
-    fn next(&mut self) -> Option<(Class, String)> {
-        self.waiting.pop_first()
+    /// The most urgent one, if it is at least so urgent.
+    fn next(&mut self, least: Class) -> Option<(Class, String)> {
+        let (class, _) = self.waiting.first()?;
+        if *class > least { None } else { self.waiting.pop_first() }
     }
 }
 
@@ -237,10 +241,12 @@ mod tests {
         let nvme = "pci:v00001B36d00000010sv00001AF4sd00001100bc01sc08i02";
         let e1000e = "pci:v00008086d000010D3sv00008086sd00000000bc02sc00i00";
         queue.add(["acpi:PNP0303:", nvme, e1000e].map(str::to_owned).into());
-        assert_eq!(queue.next().unwrap(), (Class::Network, e1000e.to_owned()));
+        assert_eq!(queue.next(Class::Storage).unwrap(), (Class::Network, e1000e.to_owned()));
         queue.add(["virtio:d00000001v00001AF4", e1000e].map(str::to_owned).into());
-        let rest: Vec<String> = std::iter::from_fn(|| queue.next()).map(|(_, alias)| alias).collect();
-        assert_eq!(rest, ["virtio:d00000001v00001AF4", nvme, "acpi:PNP0303:"]);
+        assert_eq!(queue.next(Class::Network).unwrap().1, "virtio:d00000001v00001AF4");
+        assert_eq!(queue.next(Class::Network), None);
+        let rest: Vec<String> = std::iter::from_fn(|| queue.next(Class::Other)).map(|(_, alias)| alias).collect();
+        assert_eq!(rest, [nvme, "acpi:PNP0303:"]);
     }
 
     #[test]

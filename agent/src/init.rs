@@ -11,6 +11,7 @@ mod clients;
 mod console;
 mod descriptors;
 mod exits;
+mod faults;
 pub(crate) mod hosted;
 mod log_file;
 mod mounts;
@@ -102,6 +103,14 @@ fn boot() -> anyhow::Result<std::convert::Infallible> {
     let services = services(&names, &run, Some(&tree), &[], &[])?;
     let clients = Clients::new(Listener::bind(&run.init_socket())?);
     let mut supervisor = Supervisor::new(console, clients, services, Owner::Us)?;
+    match faults::Faults::open(&command_line) {
+        Ok(None) => {}
+        Ok(Some(line)) => {
+            supervisor.console.say(format!("obeys faults on the second serial port ({})", faults::WORD));
+            supervisor.faults = Some(line);
+        }
+        Err(error) => supervisor.console.say(format!("there is no line for faults: {error}")),
+    }
     // The agent reports what hardware there is, so drivers come first.
     supervisor.start(Some(("agent", "devices")));
     let action = supervisor.run();

@@ -298,8 +298,9 @@ impl Session {
     async fn chunk(&mut self, chunk: link::FileChunk) -> Result<(), Ended> {
         // What was cancelled may still be on its way.
         let Some(reader) = self.reads.get(&chunk.request) else { return Ok(()) };
+        // An empty piece says that the file is open; at the end it says nothing.
         let data = Bytes::from(chunk.data);
-        let mut fits = reader.try_send(Chunk::Data(data)).is_ok();
+        let mut fits = (chunk.end && data.is_empty()) || reader.try_send(Chunk::Data(data)).is_ok();
         if chunk.end {
             let last = if chunk.error.is_empty() { Chunk::End } else { Chunk::Failed(chunk.error) };
             if fits {

@@ -1,4 +1,4 @@
-//! The cluster's certificate authority: made on first start, it vouches for nodes, masters and operators.
+//! The cluster's certificate authority: made on first start, it vouches for nodes and masters.
 
 use std::io;
 use std::net::IpAddr;
@@ -30,8 +30,6 @@ const CA_DAYS: i64 = 3650;
 pub enum Role {
     /// Runs tasks: may open a session.
     Node,
-    /// May use the API.
-    Operator,
     /// Serves.
     Master,
 }
@@ -40,7 +38,6 @@ impl Role {
     const fn name(self) -> &'static str {
         match self {
             Self::Node => "node",
-            Self::Operator => "operator",
             Self::Master => "master",
         }
     }
@@ -101,10 +98,6 @@ pub struct Identity {
     pub chain: Vec<CertificateDer<'static>>,
     /// The leaf's.
     pub key: PrivateKeyDer<'static>,
-    /// The leaf, as text.
-    pub certificate_pem: String,
-    /// The key, as text.
-    pub key_pem: String,
 }
 
 /// A checked certificate request.
@@ -205,17 +198,15 @@ impl Ca {
         hex::encode(&Sha256::digest(&self.der))
     }
 
-    /// A new key and certificate for a server or an operator.
+    /// A new key and certificate for a master that is reached by any of `hosts`.
     ///
     /// # Errors
     /// A name is not one a certificate can hold.
-    pub fn issue(&self, role: Role, name: &str, hosts: &[String], now_secs: i64) -> Result<Identity, CaError> {
+    pub fn issue(&self, name: &str, hosts: &[String], now_secs: i64) -> Result<Identity, CaError> {
         let signed = |source| CaError::Sign { subject: name.to_owned(), source };
         let key = KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256).map_err(signed)?;
-        let mut params = leaf(role, name, now_secs, SERVER_DAYS).map_err(signed)?;
-        if role == Role::Master {
-            params.extended_key_usages.push(ExtendedKeyUsagePurpose::ServerAuth);
-        }
+        let mut params = leaf(Role::Master, name, now_secs, SERVER_DAYS).map_err(signed)?;
+        params.extended_key_usages.push(ExtendedKeyUsagePurpose::ServerAuth);
         for host in hosts {
             params.subject_alt_names.push(match host.parse::<IpAddr>() {
                 Ok(address) => SanType::IpAddress(address),
@@ -226,8 +217,6 @@ impl Ca {
         Ok(Identity {
             chain: vec![certificate.der().clone(), self.der.clone()],
             key: PrivateKeyDer::Pkcs8(key.serialize_der().into()),
-            certificate_pem: certificate.pem(),
-            key_pem: key.serialize_pem(),
         })
     }
 
@@ -274,7 +263,7 @@ fn set_validity(params: &mut CertificateParams, now_secs: i64, days: i64) -> Res
 pub fn subject(certificate: &[u8]) -> Option<(Role, String)> {
     let (_, parsed) = X509Certificate::from_der(certificate).ok()?;
     let unit = parsed.subject().iter_organizational_unit().next()?.as_str().ok()?;
-    let role = [Role::Node, Role::Operator, Role::Master].into_iter().find(|role| role.name() == unit)?;
+    let role = [Role::Node, Role::Master].into_iter().find(|role| role.name() == unit)?;
     Some((role, parsed.subject().iter_common_name().next()?.as_str().ok()?.to_owned()))
 }
 

@@ -39,7 +39,7 @@ use tokio::sync::watch;
 
 use crate::agents::LinkService;
 use crate::boot::{Boot, BootLog};
-use crate::ca::{Ca, Identity, Role};
+use crate::ca::{Ca, Identity};
 use crate::clock::{Clock, unix_ms};
 use crate::config::{Config, Listen};
 use crate::driver::{Driver, Handle};
@@ -278,7 +278,7 @@ fn server_identity(ca: &Ca, advertise: &str, now_secs: i64) -> Result<Identity, 
     }
     hosts.sort();
     hosts.dedup();
-    ca.issue(Role::Master, advertise, &hosts, now_secs)
+    ca.issue(advertise, &hosts, now_secs)
 }
 
 fn api_tls(identity: Identity) -> anyhow::Result<rustls::ServerConfig> {

@@ -18,7 +18,7 @@ use std::time::Duration;
 
 use master_core::command::DecodeError;
 use master_core::{Command, State};
-use openraft::error::{ClientWriteError, InitializeError, RaftError};
+use openraft::error::{ClientWriteError, RaftError};
 use openraft::{BasicNode, ServerState, SnapshotPolicy};
 use tokio::sync::{mpsc, oneshot};
 
@@ -147,14 +147,12 @@ pub async fn start(directory: &Path, options: &Options) -> Result<Started, Start
     let raft = openraft::Raft::new(REPLICA, config, network::SingleVoter, store, machine)
         .await
         .map_err(|error| consensus(&error))?;
-    let members = BTreeMap::from([(REPLICA, BasicNode::new(&options.address))]);
-    match raft.initialize(members).await {
-        Ok(()) => {}
-        // The log is not empty. Alone, there is no leader to wait for.
-        Err(RaftError::APIError(InitializeError::NotAllowed(_))) => {
-            raft.trigger().elect().await.map_err(|error| consensus(&error))?;
-        }
-        Err(error) => return Err(consensus(&error)),
+    if raft.is_initialized().await.map_err(|error| consensus(&error))? {
+        // Alone, there is no leader to wait for.
+        raft.trigger().elect().await.map_err(|error| consensus(&error))?;
+    } else {
+        let members = BTreeMap::from([(REPLICA, BasicNode::new(&options.address))]);
+        raft.initialize(members).await.map_err(|error| consensus(&error))?;
     }
     tokio::spawn(watch_leadership(raft.clone(), to_driver));
     Ok(Started { replica: Replica { raft }, state, messages })

@@ -82,12 +82,16 @@ fn nodes(cli: &Cli<'_>) {
     println!("{table}");
     let nodes = cli.json(&["nodes"]);
     for (index, node) in cli.rack.nodes().iter().enumerate() {
-        let line = table.lines().find(|line| line.starts_with(node.name())).unwrap_or_else(|| panic!("no {}", node.name()));
+        let line =
+            table.lines().find(|line| line.starts_with(node.name())).unwrap_or_else(|| panic!("no {}", node.name()));
         assert!(line.contains("connected") && line.contains(&format!("rack={}", node.rack_name())), "{line}");
         let row = &nodes[index];
         assert_eq!((row["name"].as_str(), row["state"].as_str()), (Some(node.name()), Some("connected")), "{row}");
         assert_eq!(row["attributes"]["rack"], node.rack_name(), "{row}");
-        assert!(row["resources"]["cpus"].as_f64().unwrap() >= 1.0 && row["resources"]["mem"].as_f64().unwrap() > 256.0, "{row}");
+        assert!(
+            row["resources"]["cpus"].as_f64().unwrap() >= 1.0 && row["resources"]["mem"].as_f64().unwrap() > 256.0,
+            "{row}"
+        );
     }
     assert!(!table.contains('\x1b'), "colour without a terminal");
 }
@@ -154,7 +158,8 @@ fn run_streams_while_the_task_runs(cli: &Cli<'_>) {
 fn constraints_choose_the_node(cli: &Cli<'_>) {
     for node in cli.rack.nodes() {
         let constraint = format!("rack:LIKE:{}", node.rack_name());
-        let output = cli.output(&["run", "--json", "--constraint", &constraint, "--cpus", "0.5", "--mem", "64", "--", "true"]);
+        let output =
+            cli.output(&["run", "--json", "--constraint", &constraint, "--cpus", "0.5", "--mem", "64", "--", "true"]);
         let ended: Value = serde_json::from_slice(&output.stdout).unwrap_or_else(|_| panic!("{}", stderr(&output)));
         assert_eq!(ended["node"].as_str(), Some(node.name()), "{constraint}: {ended}");
     }
@@ -170,7 +175,9 @@ fn interrupted_and_timed_out_tasks_are_killed(cli: &Cli<'_>) {
     assert_eq!(output.status.code(), Some(124), "{}", stderr(&output));
     let mut command = cli.command(&["run", "--name", "interrupted", "--grace", "1s", "--", "sleep", "1000"]);
     let child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
-    cli.wait_tasks("the running task", |tasks| tasks.iter().any(|t| t["name"] == "interrupted" && t["state"] == "TASK_RUNNING"));
+    cli.wait_tasks("the running task", |tasks| {
+        tasks.iter().any(|t| t["name"] == "interrupted" && t["state"] == "TASK_RUNNING")
+    });
     let interrupt = Instant::now();
     assert!(Command::new("kill").args(["-INT", &child.id().to_string()]).status().unwrap().success());
     let output = child.wait_with_output().unwrap();
@@ -193,15 +200,27 @@ fn impossible_tasks_are_explained(cli: &Cli<'_>) {
         let said = stderr(&output);
         assert!(said.contains(says) && said.contains("next: "), "{arguments:?}: {said}");
     }
-    let nobody = Command::new(&cli.rack.options().programs.cli).args(["--master", "127.0.0.1:1", "nodes"]).output().unwrap();
-    assert!(stderr(&nobody).contains("cannot reach the master") && stderr(&nobody).contains("--master"), "{}", stderr(&nobody));
+    let nobody =
+        Command::new(&cli.rack.options().programs.cli).args(["--master", "127.0.0.1:1", "nodes"]).output().unwrap();
+    assert!(
+        stderr(&nobody).contains("cannot reach the master") && stderr(&nobody).contains("--master"),
+        "{}",
+        stderr(&nobody)
+    );
 }
 
 fn tasks_and_logs(cli: &Cli<'_>) {
-    let mut command =
-        cli.command(&["run", "--quiet", "--name", "talker", "--", "n=0; while [ $n -lt 12 ]; do echo line $n; echo e$n >&2; n=$((n+1)); sleep 0.5; done"]);
+    let mut command = cli.command(&[
+        "run",
+        "--quiet",
+        "--name",
+        "talker",
+        "--",
+        "n=0; while [ $n -lt 12 ]; do echo line $n; echo e$n >&2; n=$((n+1)); sleep 0.5; done",
+    ]);
     let child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
-    let tasks = cli.wait_tasks("the talker", |tasks| tasks.iter().any(|t| t["name"] == "talker" && t["state"] == "TASK_RUNNING"));
+    let tasks = cli
+        .wait_tasks("the talker", |tasks| tasks.iter().any(|t| t["name"] == "talker" && t["state"] == "TASK_RUNNING"));
     let task = tasks.iter().find(|task| task["name"] == "talker").unwrap();
     let id = task["id"].as_str().unwrap();
     let table = cli.text(&["tasks"]);
@@ -250,7 +269,9 @@ fn version(cli: &Cli<'_>) {
 fn run_survives_a_killed_master(cli: &Cli<'_>) {
     let mut command = cli.command(&["run", "--name", "patient", "--", "echo before; sleep 8; echo after; exit 7"]);
     let child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
-    cli.wait_tasks("the running task", |tasks| tasks.iter().any(|t| t["name"] == "patient" && t["state"] == "TASK_RUNNING"));
+    cli.wait_tasks("the running task", |tasks| {
+        tasks.iter().any(|t| t["name"] == "patient" && t["state"] == "TASK_RUNNING")
+    });
     cli.rack.master().kill9().unwrap();
     std::thread::sleep(Duration::from_secs(2));
     cli.rack.master().start().unwrap();

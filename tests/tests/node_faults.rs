@@ -151,7 +151,9 @@ impl<'a> Cluster<'a> {
         let (deadline, mut reconciled) = (Instant::now() + wait, Vec::new());
         loop {
             let left = deadline.saturating_duration_since(Instant::now());
-            let Some((_, event)) = self.framework.next(left).expect("the master keeps the stream open") else { return reconciled };
+            let Some((_, event)) = self.framework.next(left).expect("the master keeps the stream open") else {
+                return reconciled;
+            };
             match event["type"].as_str().unwrap() {
                 "UPDATE" => {
                     self.framework.acknowledge(&event).unwrap();
@@ -171,7 +173,8 @@ impl<'a> Cluster<'a> {
     }
 
     fn decline(&self, event: &Value) {
-        let ids: Vec<Value> = event["offers"]["offers"].as_array().unwrap().iter().map(|offer| offer["id"].clone()).collect();
+        let ids: Vec<Value> =
+            event["offers"]["offers"].as_array().unwrap().iter().map(|offer| offer["id"].clone()).collect();
         self.framework.call("DECLINE", &json!({"offer_ids": ids, "filters": {"refuse_seconds": 0.5}})).unwrap();
     }
 
@@ -195,12 +198,16 @@ impl<'a> Cluster<'a> {
                 .collect();
             let have = |name: &str| -> f64 {
                 let resources = offer["resources"].as_array().into_iter().flatten();
-                resources.filter(|resource| resource["name"] == name).filter_map(|r| r["scalar"]["value"].as_f64()).sum()
+                resources
+                    .filter(|resource| resource["name"] == name)
+                    .filter_map(|r| r["scalar"]["value"].as_f64())
+                    .sum()
             };
             let count = f64::from(u32::try_from(tasks.len()).unwrap());
             if have("cpus") >= cpus * count && have("mem") >= mem * count {
                 let launch = json!({"type": "LAUNCH", "launch": {"task_infos": tasks}});
-                let accept = json!({"offer_ids": [offer["id"]], "operations": [launch], "filters": {"refuse_seconds": 0.5}});
+                let accept =
+                    json!({"offer_ids": [offer["id"]], "operations": [launch], "filters": {"refuse_seconds": 0.5}});
                 self.framework.call("ACCEPT", &accept).unwrap();
                 break tasks;
             }
@@ -270,7 +277,8 @@ impl<'a> Cluster<'a> {
         let whole = text.rfind('\n').map_or("", |end| &text[..end]);
         let mut start = None;
         for (expected, line) in whole.lines().enumerate() {
-            let words: Vec<u64> = line.split(' ').map(|word| word.parse().unwrap_or_else(|_| panic!("{task} said `{line}`"))).collect();
+            let words: Vec<u64> =
+                line.split(' ').map(|word| word.parse().unwrap_or_else(|_| panic!("{task} said `{line}`"))).collect();
             assert_eq!(words[0] as usize, expected, "{task} stopped or began anew");
             assert_eq!(*start.get_or_insert(words[1]), words[1], "{task} is another process");
         }
@@ -280,8 +288,10 @@ impl<'a> Cluster<'a> {
     /// The pid on the node, as the agent reports it.
     fn pid(&self, task: &str) -> u64 {
         let state = self.rack.get("/state").unwrap();
-        let tasks = state["frameworks"].as_array().unwrap().iter().flat_map(|framework| framework["tasks"].as_array().unwrap());
-        let found = tasks.into_iter().find(|found| found["id"] == task).unwrap_or_else(|| panic!("/state lacks {task}"));
+        let tasks =
+            state["frameworks"].as_array().unwrap().iter().flat_map(|framework| framework["tasks"].as_array().unwrap());
+        let found =
+            tasks.into_iter().find(|found| found["id"] == task).unwrap_or_else(|| panic!("/state lacks {task}"));
         let status = found["statuses"].as_array().unwrap().last().unwrap();
         status["container_status"]["executor_pid"].as_u64().unwrap_or_else(|| panic!("{task} has no pid: {found}"))
     }
@@ -375,7 +385,11 @@ fn killing_the_master_loses_nothing(rack: &Rack, cluster: &mut Cluster<'_>) {
     rack.master().start().unwrap();
     let served = restart.elapsed();
     let state = rack.get("/state").unwrap();
-    let known = state["frameworks"].as_array().unwrap().iter().find(|framework| framework["id"] == cluster.framework.id.as_str());
+    let known = state["frameworks"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .find(|framework| framework["id"] == cluster.framework.id.as_str());
     let known = known.unwrap_or_else(|| panic!("the restarted master lost the framework: {state}"));
     for task in &tasks {
         assert!(known["tasks"].as_array().unwrap().iter().any(|kept| kept["id"] == task.as_str()), "it lost {task}");
@@ -385,7 +399,10 @@ fn killing_the_master_loses_nothing(rack: &Rack, cluster: &mut Cluster<'_>) {
     assert_eq!(after["id"], before["id"], "the agent is known");
     cluster.resubscribe();
     let end = cluster.wait_ends(&ending).remove(0);
-    assert_eq!((end["state"].as_str(), end["message"].as_str()), (Some("TASK_FAILED"), Some("Command exited with status 4")));
+    assert_eq!(
+        (end["state"].as_str(), end["message"].as_str()),
+        (Some("TASK_FAILED"), Some("Command exited with status 4"))
+    );
     cluster.framework.call("RECONCILE", &json!({"tasks": []})).unwrap();
     let reconciled = cluster.take(Duration::from_secs(2));
     for task in &tasks {
@@ -408,7 +425,8 @@ fn an_impostor_is_refused(rack: &Rack, cluster: &mut Cluster<'_>) {
     let before = agent(rack);
     let task = cluster.launch(&[BEATS.to_owned()]);
     let name = rack.node(1).name().to_owned();
-    let made = http::post_json(&format!("{}/mesolith/v1/tokens", rack.api_url()), &json!({ "name": name }).to_string(), SOON);
+    let made =
+        http::post_json(&format!("{}/mesolith/v1/tokens", rack.api_url()), &json!({ "name": name }).to_string(), SOON);
     let made = made.unwrap().success().unwrap().json().unwrap();
     let dir = rack.dir().join("impostor");
     std::fs::create_dir_all(&dir).unwrap();
@@ -454,9 +472,16 @@ fn an_impostor_is_refused(rack: &Rack, cluster: &mut Cluster<'_>) {
         }
         std::thread::sleep(Duration::from_millis(50));
     }
-    assert!(rack.master().log().contains("refused a second agent with the same identity"), "the master does not say so");
+    assert!(
+        rack.master().log().contains("refused a second agent with the same identity"),
+        "the master does not say so"
+    );
     let after = agent(rack);
-    assert_eq!((&after["id"], &after["hostname"]), (&before["id"], &before["hostname"]), "the impostor took the node's place");
+    assert_eq!(
+        (&after["id"], &after["hostname"]),
+        (&before["id"], &before["hostname"]),
+        "the impostor took the node's place"
+    );
     cluster.take(Duration::from_millis(500));
     assert!(cluster.ends(&task[0]).is_empty(), "the task was lost to the impostor");
     println!("an impostor was told: {}", said.trim());
@@ -478,7 +503,10 @@ fn a_pulled_cable_is_survived(rack: &Rack, cluster: &mut Cluster<'_>) {
     assert_eq!(agent(rack)["id"], before["id"]);
     assert!(cluster.ends(&task[0]).is_empty());
     cluster.beats(&task[0]);
-    println!("cable out for 10 s: the exit meanwhile came {:.1} s after it was in again", plugged.elapsed().as_secs_f32() - 2.0);
+    println!(
+        "cable out for 10 s: the exit meanwhile came {:.1} s after it was in again",
+        plugged.elapsed().as_secs_f32() - 2.0
+    );
     cluster.kill(&task);
 }
 

@@ -14,6 +14,7 @@ use super::clients::{Arrived, Clients};
 use super::console::Console;
 use super::descriptors::Descriptors;
 use super::exits::{Claim, Exits, Process};
+use super::faults::{Fault, Faults};
 use super::reaper;
 use super::service::{Next, Service};
 use super::watchdog::Watchdog;
@@ -42,6 +43,8 @@ pub(crate) struct Supervisor {
     pub(crate) console: Console,
     pub(crate) services: Vec<Service>,
     pub(crate) watchdog: Watchdog,
+    /// Only on a machine that is booted to be tested.
+    pub(super) faults: Option<Faults>,
     exits: Exits,
     descriptors: Descriptors,
     clients: Clients,
@@ -61,6 +64,7 @@ enum Source {
     Client(u64),
     Service(usize),
     Console,
+    Faults,
 }
 
 impl Supervisor {
@@ -88,6 +92,7 @@ impl Supervisor {
             console,
             services,
             watchdog: Watchdog::default(),
+            faults: None,
             exits: Exits::default(),
             descriptors: Descriptors::default(),
             clients,
@@ -156,6 +161,7 @@ impl Supervisor {
                     }
                 }
                 Source::Console => self.console.flush(),
+                Source::Faults => self.obey_faults(),
             }
         }
         self.reap();
@@ -197,6 +203,10 @@ impl Supervisor {
             sources.push(Source::Console);
             set.push(PollFd::new(screen, PollFlags::POLLOUT));
         }
+        if let Some(faults) = &self.faults {
+            sources.push(Source::Faults);
+            set.push(PollFd::new(faults.as_fd(), PollFlags::POLLIN));
+        }
         let timeout = PollTimeout::try_from(self.sleep_ms(longest_ms)).unwrap_or(PollTimeout::ZERO);
         match poll(&mut set, timeout) {
             Ok(_) => {}
@@ -226,6 +236,25 @@ impl Supervisor {
                 _ => continue,
             };
             self.end(action);
+        }
+    }
+
+    fn obey_faults(&mut self) {
+        let Some(faults) = &mut self.faults else {
+            return;
+        };
+        for fault in faults.read() {
+            for service in &self.services {
+                let pid = service.pid().map_or(0, Pid::as_raw);
+                match &fault {
+                    Fault::Pids => faults.answer(service.name(), pid),
+                    Fault::Kill(name) if name == service.name() => {
+                        service.signal(Signal::SIGKILL);
+                        faults.answer(name, pid);
+                    }
+                    Fault::Kill(_) => {}
+                }
+            }
         }
     }
 

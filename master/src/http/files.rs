@@ -105,7 +105,8 @@ async fn read(api: &Api, agent: AgentName, source: Source, range: &Range, kind: 
         }
         Err(error) => return overloaded(error),
     };
-    let mut reader = Reader { session, source, offset: range.offset, follow: range.follows(), open: None, ahead: VecDeque::new() };
+    let (offset, follow) = (range.offset, range.follows());
+    let mut reader = Reader { session, source, offset, follow, open: None, began: false, ahead: VecDeque::new() };
     let patience = if reader.follow { FIRST_CHUNK_FOLLOWING } else { FIRST_CHUNK };
     match tokio::time::timeout(patience, reader.next()).await {
         Ok(Some(Ok(data))) => reader.ahead.push_back(data),
@@ -153,6 +154,8 @@ struct Reader {
     offset: u64,
     follow: bool,
     open: Option<Open>,
+    /// The agent has answered: from then on empty pieces mean nothing.
+    began: bool,
     ahead: VecDeque<Bytes>,
 }
 
@@ -171,7 +174,7 @@ impl Drop for Open {
 }
 
 impl Reader {
-    /// The next piece; `None` at the end.
+    /// The next piece; `None` at the end. The first one may be empty: the file is open.
     async fn next(&mut self) -> Option<Result<Bytes, Failure>> {
         loop {
             if self.open.is_none() {
@@ -185,8 +188,9 @@ impl Reader {
                 None => None,
             };
             match chunk {
-                Some(Chunk::Data(data)) if data.is_empty() => {}
+                Some(Chunk::Data(data)) if data.is_empty() && self.began => {}
                 Some(Chunk::Data(data)) => {
+                    self.began = true;
                     self.offset += data.len() as u64;
                     return Some(Ok(data));
                 }

@@ -201,7 +201,12 @@ async fn files_of_a_task_are_streamed_from_its_node() {
     std::io::Write::write_all(&mut stream, raw.as_bytes()).unwrap();
     let FromMaster::ReadFile(read) = agent.next().await else { panic!("expected ReadFile") };
     assert!(read.follow);
-    tokio::time::sleep(Duration::from_millis(2200)).await;
+    // An empty piece says that the file is open: the answer begins before there is anything to read.
+    agent.say(FromAgent::FileChunk(link::FileChunk { request: read.request, ..link::FileChunk::default() })).await;
+    let mut head = [0; 15];
+    stream.set_read_timeout(Some(Duration::from_millis(1500))).unwrap();
+    std::io::Read::read_exact(&mut stream, &mut head).unwrap();
+    assert_eq!(&head, b"HTTP/1.1 200 OK");
     drop(stream);
     match agent.next().await {
         FromMaster::CancelRead(cancel) => assert_eq!(cancel.request, read.request),
