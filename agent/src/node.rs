@@ -22,6 +22,7 @@ mod machine;
 mod network;
 mod node_log;
 mod private_file;
+mod residents;
 mod settings;
 mod supervision;
 mod tls;

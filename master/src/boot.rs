@@ -138,7 +138,9 @@ async fn token(State(boot): State<Boot>, Query(asker): Query<Asker>, request: Re
             tracing::error!(%error, "cannot write the table of join tokens");
             text(StatusCode::SERVICE_UNAVAILABLE, "the master cannot write its table of join tokens\n")
         }
-        Ok(None) => text(StatusCode::FORBIDDEN, "there is one token for each boot script, and it was fetched: boot again\n"),
+        Ok(None) => {
+            text(StatusCode::FORBIDDEN, "there is one token for each boot script, and it was fetched: boot again\n")
+        }
         Err(_) => text(StatusCode::INTERNAL_SERVER_ERROR, "making the token failed\n"),
     }
 }
@@ -293,7 +295,11 @@ mod tests {
     fn the_script_names_the_machine_and_holds_no_secret() {
         let dir = tempfile::tempdir().unwrap();
         let list = dir.path().join("machines.json");
-        std::fs::write(&list, r#"[{"mac":"52:54:00:77:00:01","name":"node-1","attributes":"rack:r1-a","cmdline":"quiet"}]"#).unwrap();
+        std::fs::write(
+            &list,
+            r#"[{"mac":"52:54:00:77:00:01","name":"node-1","attributes":"rack:r1-a","cmdline":"quiet"}]"#,
+        )
+        .unwrap();
         let boot = Boot {
             directory: dir.path().to_owned(),
             machines: Arc::new(Machines::read(&list).unwrap()),
@@ -309,7 +315,10 @@ mod tests {
         assert_eq!(lines.len(), 5);
         assert_eq!(lines[0], "#!ipxe");
         assert!(lines[1].ends_with("mesolith.name=node-1 mesolith.attributes=rack:r1-a quiet"), "{}", lines[1]);
-        assert!(lines[1].contains(" mesolith.master=10.0.2.2:5052 mesolith.boot=http://10.0.2.2:5080 mesolith.ca=sha256:abab"));
+        assert!(
+            lines[1]
+                .contains(" mesolith.master=10.0.2.2:5052 mesolith.boot=http://10.0.2.2:5080 mesolith.ca=sha256:abab")
+        );
         assert!(lines[3].ends_with("/boot/token?mac=52:54:00:77:00:01&uuid= /etc/mesolith/token mode=600"));
         assert!(script(&boot, "52:54:00:77:00:02", "").contains("mesolith.name=node-770002\n"));
     }

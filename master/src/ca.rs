@@ -141,7 +141,8 @@ impl Ca {
                 };
                 let (pem, key) = (text(pem, &pem_path)?, text(key, &key_path)?);
                 let key = KeyPair::from_pem(&key).map_err(|error| unusable(&key_path, &error))?;
-                let der = CertificateDer::from_pem_slice(pem.as_bytes()).map_err(|error| unusable(&pem_path, &error))?;
+                let der =
+                    CertificateDer::from_pem_slice(pem.as_bytes()).map_err(|error| unusable(&pem_path, &error))?;
                 let (_, parsed) = X509Certificate::from_der(&der).map_err(|error| unusable(&pem_path, &error))?;
                 if parsed.public_key().subject_public_key.data.as_ref() != key.public_key_raw() {
                     return Err(unusable(&key_path, &"the key is not the certificate's"));
@@ -169,8 +170,11 @@ impl Ca {
         set_validity(&mut params, now_secs, CA_DAYS).map_err(signed)?;
         let certificate = params.self_signed(&key).map_err(signed)?;
         let write = |path: &Path, text: &str, mode| {
-            atomic_file::write(path, text.as_bytes(), mode)
-                .map_err(|source| CaError::Io { action: "write", path: path.to_owned(), source })
+            atomic_file::write(path, text.as_bytes(), mode).map_err(|source| CaError::Io {
+                action: "write",
+                path: path.to_owned(),
+                source,
+            })
         };
         write(key_path, &key.serialize_pem(), 0o600)?;
         write(pem_path, &certificate.pem(), 0o644)?;
@@ -249,9 +253,7 @@ fn leaf(role: Role, name: &str, now_secs: i64, days: i64) -> Result<CertificateP
 
 fn set_validity(params: &mut CertificateParams, now_secs: i64, days: i64) -> Result<(), rcgen::Error> {
     let time = |secs| {
-        x509_parser::time::ASN1Time::from_timestamp(secs)
-            .map(|time| time.to_datetime())
-            .map_err(|_| rcgen::Error::Time)
+        x509_parser::time::ASN1Time::from_timestamp(secs).map(|time| time.to_datetime()).map_err(|_| rcgen::Error::Time)
     };
     params.not_before = time(now_secs - SLACK_SECS)?;
     params.not_after = time(now_secs + days * DAY_SECS)?;

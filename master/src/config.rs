@@ -266,8 +266,20 @@ mod tests {
     #[test]
     fn every_mistake_is_reported_at_once() {
         let args = parse(&[
-            "--http", "5050", "--link", "here", "--boot", "x", "--boot-dir", "/nowhere", "--agent-timeout", "0",
-            "--advertise", "a b", "--machines", "/nowhere/machines.json",
+            "--http",
+            "5050",
+            "--link",
+            "here",
+            "--boot",
+            "x",
+            "--boot-dir",
+            "/nowhere",
+            "--agent-timeout",
+            "0",
+            "--advertise",
+            "a b",
+            "--machines",
+            "/nowhere/machines.json",
         ]);
         let errors = read(args, |_| None).unwrap_err().0;
         for flag in ["--http", "--link", "--boot", "--agent-timeout", "--advertise", "--machines"] {

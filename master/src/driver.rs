@@ -212,7 +212,11 @@ impl Driver {
     ///
     /// # Errors
     /// The log failed.
-    pub async fn run(mut self, mut stop: watch::Receiver<bool>, leading: watch::Sender<bool>) -> Result<(), DriverError> {
+    pub async fn run(
+        mut self,
+        mut stop: watch::Receiver<bool>,
+        leading: watch::Sender<bool>,
+    ) -> Result<(), DriverError> {
         loop {
             let deadline = self.master.next_deadline().map(|at| self.clock.instant(at).into());
             let tick = async {

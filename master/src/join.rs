@@ -69,9 +69,8 @@ fn join(ca: &Ca, tokens: &SharedTokens, words: &JoinRequest) -> Result<JoinReply
     let claim = Claim { uuid: &machine.uuid, macs: &macs, key: request.key };
     // Held over signing: two requests with one token must not both be the first.
     let mut tokens = tokens.lock().unwrap_or_else(PoisonError::into_inner);
-    let grant = tokens
-        .check(&words.token, &claim, now_ms)
-        .map_err(|refusal| Status::permission_denied(refusal.to_string()))?;
+    let grant =
+        tokens.check(&words.token, &claim, now_ms).map_err(|refusal| Status::permission_denied(refusal.to_string()))?;
     let (node, certificate) = match grant {
         Grant::Again { node, certificate } => (node, certificate),
         Grant::New(node) => {

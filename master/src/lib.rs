@@ -70,7 +70,11 @@ const PING_INTERVAL: Duration = Duration::from_secs(15);
 pub async fn run(config: Config) -> anyhow::Result<()> {
     raise_descriptor_limit();
     let data = &config.data;
-    DirBuilder::new().recursive(true).mode(0o700).create(data).with_context(|| format!("cannot create {}", data.display()))?;
+    DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(data)
+        .with_context(|| format!("cannot create {}", data.display()))?;
     let _lock = lock(data)?;
     Ready::remove(data).with_context(|| format!("cannot write to {}", data.display()))?;
     let clock = Clock::start();
@@ -78,7 +82,8 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
     let sockets = Sockets::open(&config)?;
     let ca = Arc::new(Ca::open(data, now_secs)?);
     let identity = || server_identity(&ca, &config.advertise, now_secs);
-    let tokens: SharedTokens = Arc::new(Mutex::new(Tokens::open(data.join("tokens.json")).context("cannot read the table of join tokens")?));
+    let tokens: SharedTokens =
+        Arc::new(Mutex::new(Tokens::open(data.join("tokens.json")).context("cannot read the table of join tokens")?));
 
     let options = raft::Options { snapshot_every: config.snapshot_every, address: config.advertise.clone() };
     let started = raft::start(&data.join("raft"), &options).await?;
@@ -127,7 +132,13 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
             ca_sha256: ready.ca_sha256.clone(),
             log: Arc::new(BootLog::open(data.join("boot.log")).context("cannot open boot.log")?),
         };
-        serving.spawn(http::server::serve(listener, None, boot::router(boot), Limits::connections(BOOT_CONNECTIONS), stopped.clone()));
+        serving.spawn(http::server::serve(
+            listener,
+            None,
+            boot::router(boot),
+            Limits::connections(BOOT_CONNECTIONS),
+            stopped.clone(),
+        ));
     }
     let link_tls = link::tls(&ca, identity()?).context("cannot set up TLS for the link")?;
     let (join, link) = (JoinService::new(ca.clone(), tokens), LinkService::new(handle, 2 * PING_INTERVAL));
@@ -174,7 +185,8 @@ fn lock(data: &Path) -> anyhow::Result<Flock<std::fs::File>> {
 /// Every agent and scheduler is a descriptor; the soft limit is often 1024.
 fn raise_descriptor_limit() {
     use nix::sys::resource::{Resource, getrlimit, setrlimit};
-    let raised = getrlimit(Resource::RLIMIT_NOFILE).and_then(|(_, hard)| setrlimit(Resource::RLIMIT_NOFILE, hard, hard));
+    let raised =
+        getrlimit(Resource::RLIMIT_NOFILE).and_then(|(_, hard)| setrlimit(Resource::RLIMIT_NOFILE, hard, hard));
     if let Err(error) = raised {
         tracing::warn!(%error, "cannot raise the limit of open files");
     }
@@ -331,6 +343,11 @@ fn greet(config: &Config, ready: &Ready) {
     } else {
         eprintln!("  The API asks for the credentials in {data}/api-credentials.json; its CA is {data}/ca.pem");
     }
-    eprintln!("  Next: curl -s {}{}://{}/state-summary", if config.insecure_api { "" } else { "--cacert <data>/ca.pem -u operator:<secret> " }, ready.scheme, ready.http);
+    eprintln!(
+        "  Next: curl -s {}{}://{}/state-summary",
+        if config.insecure_api { "" } else { "--cacert <data>/ca.pem -u operator:<secret> " },
+        ready.scheme,
+        ready.http
+    );
     eprintln!("        mesolith-master token --data {data} --name NODE     (a token for a hosted agent)");
 }

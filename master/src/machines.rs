@@ -118,7 +118,8 @@ pub fn is_node_name(name: &str) -> bool {
 #[must_use]
 pub fn normalize_mac(text: &str) -> Option<String> {
     let parts: Vec<&str> = text.trim().split([':', '-']).collect();
-    let good = parts.len() == 6 && parts.iter().all(|part| part.len() == 2 && part.chars().all(|c| c.is_ascii_hexdigit()));
+    let good =
+        parts.len() == 6 && parts.iter().all(|part| part.len() == 2 && part.chars().all(|c| c.is_ascii_hexdigit()));
     good.then(|| parts.join(":").to_ascii_lowercase())
 }
 
@@ -154,7 +155,9 @@ mod tests {
         )
         .unwrap_err();
         assert_eq!(mistakes.len(), 6, "{mistakes:#?}");
-        assert!(Machines::parse("{}").is_err() && Machines::parse(r#"[{"mac":"52:54:00:77:00:01","nam":"x"}]"#).is_err());
+        assert!(
+            Machines::parse("{}").is_err() && Machines::parse(r#"[{"mac":"52:54:00:77:00:01","nam":"x"}]"#).is_err()
+        );
     }
 
     #[test]
@@ -164,7 +167,10 @@ mod tests {
             assert_eq!(normalize_mac(bad), None, "{bad}");
         }
         assert_eq!(normalize_uuid("").as_deref(), Some(""));
-        assert_eq!(normalize_uuid("00112233-4455-6677-8899-AABBCCDDEEFF").as_deref(), Some("00112233-4455-6677-8899-aabbccddeeff"));
+        assert_eq!(
+            normalize_uuid("00112233-4455-6677-8899-AABBCCDDEEFF").as_deref(),
+            Some("00112233-4455-6677-8899-aabbccddeeff")
+        );
         assert_eq!(normalize_uuid("x"), None);
     }
 }

@@ -34,7 +34,8 @@ pub async fn run(args: &TokenArgs) -> anyhow::Result<()> {
         bail!("no master runs on {}: start it with: mesolith-master --data {}", data.display(), data.display());
     };
     let asked = tokio::time::timeout(DEADLINE, ask(args, &ready)).await;
-    let answer = asked.with_context(|| format!("the master at {} did not answer within {} s", ready.http, DEADLINE.as_secs()))??;
+    let answer = asked
+        .with_context(|| format!("the master at {} did not answer within {} s", ready.http, DEADLINE.as_secs()))??;
     let token = answer["token"].as_str().context("the master's answer has no token")?;
     if args.json {
         let link: SocketAddr = ready.link.parse().context("ready.json has no usable link address")?;
@@ -59,7 +60,8 @@ async fn ask(args: &TokenArgs, ready: &Ready) -> anyhow::Result<serde_json::Valu
     if ready.scheme == "http" {
         return post(stream, address, None, &args.name).await;
     }
-    let credentials = Credentials::open(&args.data.join("api-credentials.json")).context("cannot read the API's credentials")?;
+    let credentials =
+        Credentials::open(&args.data.join("api-credentials.json")).context("cannot read the API's credentials")?;
     let pem = std::fs::read(args.data.join("ca.pem")).context("cannot read the cluster's CA certificate")?;
     let mut roots = RootCertStore::empty();
     roots.add(CertificateDer::from_pem_slice(&pem)?)?;
@@ -76,9 +78,8 @@ where
 {
     let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
     tokio::spawn(connection);
-    let mut request = Request::post("/mesolith/v1/tokens")
-        .header(HOST, address.to_string())
-        .header(CONTENT_TYPE, "application/json");
+    let mut request =
+        Request::post("/mesolith/v1/tokens").header(HOST, address.to_string()).header(CONTENT_TYPE, "application/json");
     if let Some(auth) = auth {
         request = request.header(AUTHORIZATION, auth);
     }

@@ -138,7 +138,8 @@ impl Tokens {
         // An expired token is remembered for as long again, so that its refusal can say so.
         self.tokens.retain(|_, token| token.expires_ms + LIFETIME_MS > now_ms);
         if self.tokens.len() >= CAPACITY
-            && let Some(first) = self.tokens.iter().min_by_key(|(_, token)| token.expires_ms).map(|(key, _)| key.clone())
+            && let Some(first) =
+                self.tokens.iter().min_by_key(|(_, token)| token.expires_ms).map(|(key, _)| key.clone())
         {
             self.tokens.remove(&first);
         }
@@ -205,14 +206,17 @@ fn fingerprint(token: &str) -> String {
 /// SMBIOS before 2.6 left the byte order of a UUID's first three fields open, and firmware, boot
 /// loader and kernel may disagree on it.
 fn same_uuid(one: &str, other: &str) -> bool {
-    let digits = |text: &str| text.bytes().filter(u8::is_ascii_hexdigit).map(|b| b.to_ascii_lowercase()).collect::<Vec<_>>();
+    let digits =
+        |text: &str| text.bytes().filter(u8::is_ascii_hexdigit).map(|b| b.to_ascii_lowercase()).collect::<Vec<_>>();
     let (one, other) = (digits(one), digits(other));
     if one.len() != 32 || other.len() != 32 {
         return one == other;
     }
     let pairs: Vec<&[u8]> = one.chunks(2).collect();
-    let swapped: Vec<u8> =
-        [3, 2, 1, 0, 5, 4, 7, 6, 8, 9, 10, 11, 12, 13, 14, 15].iter().flat_map(|at: &usize| pairs[*at].to_vec()).collect();
+    let swapped: Vec<u8> = [3, 2, 1, 0, 5, 4, 7, 6, 8, 9, 10, 11, 12, 13, 14, 15]
+        .iter()
+        .flat_map(|at: &usize| pairs[*at].to_vec())
+        .collect();
     one == other || swapped == other
 }
 

@@ -261,7 +261,7 @@ class Scenarios:
 
     def memory(self):
         """Allocates 100 MiB against a limit of 32."""
-        return self.run("memory", "head -c 100m /dev/zero | tail >/dev/null; echo survived; exit 9")
+        return self.run("memory", "head -c 100m /dev/zero | tail >/dev/null; echo survived; exit 9", cpus=0.5)
 
     def pids(self):
         """A fork bomb. What it came to is told by the shell alone, which could not start a program any more."""

@@ -118,7 +118,7 @@ fn run_exits_with_the_tasks_status(cli: &Cli<'_>) {
         (&["--", "sh", "-c", "exit 200"], 200, ""),
         (&["--env", "GREETING=hello there", "--", "echo $GREETING"], 0, "hello there\n"),
         (&["--", "printf", "%s|", "two words", "$HOME"], 0, "two words|$HOME|"),
-        (&["--mem", "32", "--", "head -c 100m /dev/zero | tail"], 137, ""),
+        (&["--cpus", "0.5", "--mem", "32", "--", "head -c 100m /dev/zero | tail"], 137, ""),
         (&["--", "/no/such/program", "argument"], 127, ""),
     ] {
         let began = Instant::now();

@@ -15,7 +15,7 @@ use crate::launch::Site;
 use crate::randomness::Randomness;
 use crate::record::{Process, Record};
 use crate::recovery::{self, Again, Found, Resume};
-use task::Task;
+use task::{Sends, Task};
 
 /// Owns every task of this node.
 #[derive(Debug)]
@@ -102,7 +102,8 @@ impl Agent {
     /// When [`Input::Tick`] has something to do.
     #[must_use]
     pub fn next_deadline_ms(&self) -> Option<u64> {
-        self.tasks.values().filter_map(|task| task.deadline_ms(self.registered)).min()
+        let sends = if self.registered { Sends::Yes } else { Sends::No };
+        self.tasks.values().filter_map(|task| task.deadline_ms(sends)).min()
     }
 
     /// Takes one input; gives what to do about it, in this order.
@@ -306,7 +307,12 @@ impl Agent {
                 let Some(task) = self.tasks.get_mut(container) else { return Vec::new() };
                 let kill = match task.record.phase {
                     Phase::Creating { kill } | Phase::Preparing { kill } => kill,
-                    _ => None,
+                    Phase::Starting { .. }
+                    | Phase::Running
+                    | Phase::Killing { .. }
+                    | Phase::Exited { .. }
+                    | Phase::Deleting
+                    | Phase::Gone => None,
                 };
                 task.record.phase = Phase::Preparing { kill };
                 let mut site = self.site.clone();

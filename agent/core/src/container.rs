@@ -177,7 +177,14 @@ impl Phase {
     pub const fn deadline_ms(&self) -> Option<u64> {
         match self {
             Self::Killing { force_at_ms, forced: false, .. } => Some(*force_at_ms),
-            _ => None,
+            Self::Killing { forced: true, .. }
+            | Self::Preparing { .. }
+            | Self::Creating { .. }
+            | Self::Starting { .. }
+            | Self::Running
+            | Self::Exited { .. }
+            | Self::Deleting
+            | Self::Gone => None,
         }
     }
 

@@ -135,7 +135,7 @@ pub fn plan(
         config["hostname"] = json!(site.hostname);
         config["process"]["capabilities"] = confinement::capabilities(user);
         config["process"]["rlimits"] = json!([{ "type": "RLIMIT_NOFILE", "soft": 65_536, "hard": 65_536 }]);
-        config["mounts"] = confinement::mounts(&sandbox, site.root.is_host);
+        config["mounts"] = confinement::mounts(&sandbox, &site.root);
         config["linux"] = json!({
             "namespaces": [{ "type": "mount" }, { "type": "pid" }, { "type": "ipc" }, { "type": "uts" }, { "type": "cgroup" }],
             "cgroupsPath": format!("{}/{container}", site.cgroup_parent),

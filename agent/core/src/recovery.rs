@@ -58,7 +58,12 @@ pub fn resume(record: &mut Record, found: &Found) -> Resume {
         return match record.phase {
             Phase::Exited { .. } => Resume::Again(Again::ReadUsage),
             Phase::Deleting => Resume::Again(Again::Delete),
-            _ => Resume::Input(Input::Exited(Exit::Rebooted)),
+            Phase::Preparing { .. }
+            | Phase::Creating { .. }
+            | Phase::Starting { .. }
+            | Phase::Running
+            | Phase::Killing { .. }
+            | Phase::Gone => Resume::Input(Input::Exited(Exit::Rebooted)),
         };
     }
     let container = found.containers.iter().find(|state| state.container == record.container.as_str());
@@ -130,7 +135,13 @@ pub(crate) mod tests {
         }
     }
 
-    fn found(status: Option<&str>, alive: bool) -> Found {
+    enum Process7 {
+        Alive,
+        Dead,
+    }
+    use Process7::{Alive, Dead};
+
+    fn found(status: Option<&str>, alive: Process7) -> Found {
         let process = Process { pid: 7, start_ticks: 70 };
         Found {
             boot_id: "b".to_owned(),
@@ -138,7 +149,7 @@ pub(crate) mod tests {
                 .map(|status| ContainerState { container: "c".to_owned(), pid: Some(7), status: status.to_owned() })
                 .into_iter()
                 .collect(),
-            alive: alive.then_some(process).into_iter().collect(),
+            alive: matches!(alive, Alive).then_some(process).into_iter().collect(),
             start_ticks: [(7, 70)].into(),
         }
     }
@@ -149,16 +160,16 @@ pub(crate) mod tests {
         let exit = Exit::Seen(ExitStatus::Code(0));
         let started = |exit| Phase::Starting { kill, exit };
         for (name, phase, found, expected) in [
-            ("nothing was made", Phase::Preparing { kill }, found(None, false), Resume::Again(Again::PrepareAfterDelete)),
-            ("half made", Phase::Creating { kill }, found(Some("creating"), true), Resume::Again(Again::PrepareAfterDelete)),
-            ("made unseen", Phase::Creating { kill }, found(Some("created"), true), Resume::Input(Input::Created(Ok(())))),
-            ("not yet started", started(None), found(Some("created"), true), Resume::Again(Again::Start)),
-            ("started unseen", started(None), found(Some("running"), true), Resume::Input(Input::Started(Ok(())))),
-            ("runs on", Phase::Running, found(Some("running"), true), Resume::Wait),
-            ("ended meanwhile", Phase::Running, found(Some("stopped"), false), Resume::ExpectExit),
-            ("ended before", Phase::Exited { exit, cause: None }, found(None, false), Resume::Again(Again::ReadUsage)),
-            ("being removed", Phase::Deleting, found(None, false), Resume::Again(Again::Delete)),
-            ("only updates left", Phase::Gone, found(None, false), Resume::Wait),
+            ("nothing was made", Phase::Preparing { kill }, found(None, Dead), Resume::Again(Again::PrepareAfterDelete)),
+            ("half made", Phase::Creating { kill }, found(Some("creating"), Alive), Resume::Again(Again::PrepareAfterDelete)),
+            ("made unseen", Phase::Creating { kill }, found(Some("created"), Alive), Resume::Input(Input::Created(Ok(())))),
+            ("not yet started", started(None), found(Some("created"), Alive), Resume::Again(Again::Start)),
+            ("started unseen", started(None), found(Some("running"), Alive), Resume::Input(Input::Started(Ok(())))),
+            ("runs on", Phase::Running, found(Some("running"), Alive), Resume::Wait),
+            ("ended meanwhile", Phase::Running, found(Some("stopped"), Dead), Resume::ExpectExit),
+            ("ended before", Phase::Exited { exit, cause: None }, found(None, Dead), Resume::Again(Again::ReadUsage)),
+            ("being removed", Phase::Deleting, found(None, Dead), Resume::Again(Again::Delete)),
+            ("only updates left", Phase::Gone, found(None, Dead), Resume::Wait),
         ] {
             assert_eq!(resume(&mut record(phase), &found), expected, "{name}");
         }
@@ -166,14 +177,14 @@ pub(crate) mod tests {
 
     #[test]
     fn a_reused_pid_is_not_the_task() {
-        let mut found = found(Some("running"), true);
+        let mut found = found(Some("running"), Alive);
         found.alive = [Process { pid: 7, start_ticks: 99 }].into();
         assert_eq!(resume(&mut record(Phase::Running), &found), Resume::ExpectExit);
     }
 
     #[test]
     fn a_reboot_ends_what_ran() {
-        let mut other = found(Some("running"), true);
+        let mut other = found(Some("running"), Alive);
         other.boot_id = "another".to_owned();
         let killing = Phase::Killing { cause: Cause::Asked, force_at_ms: 1, forced: false };
         for phase in [Phase::Running, killing, Phase::Preparing { kill: Some(Kill { cause: Cause::Asked, grace_ms: 1 }) }] {
@@ -183,7 +194,7 @@ pub(crate) mod tests {
 
     #[test]
     fn unknown_containers_are_orphans() {
-        assert_eq!(orphans(&[], &found(Some("running"), true)), vec![ContainerId::from("c")]);
-        assert!(orphans(&[record(Phase::Running)], &found(Some("running"), true)).is_empty());
+        assert_eq!(orphans(&[], &found(Some("running"), Alive)), vec![ContainerId::from("c")]);
+        assert!(orphans(&[record(Phase::Running)], &found(Some("running"), Alive)).is_empty());
     }
 }

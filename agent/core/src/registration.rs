@@ -90,6 +90,15 @@ pub enum Event {
     Lost,
 }
 
+/// What a node has to show when it starts.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Credential {
+    /// A certificate from before.
+    Certificate,
+    /// At most a token.
+    Nothing,
+}
+
 /// Walks the states; the shell performs the actions.
 #[derive(Clone, Debug)]
 pub struct Registration {
@@ -111,13 +120,13 @@ const REGISTER_TIMEOUT_MS: u64 = 30_000;
 const REFUSED_WAIT_MS: u64 = 300_000;
 
 impl Registration {
-    /// `certified`: there is a certificate from before.
+    /// A node without a certificate joins first.
     #[must_use]
-    pub fn new(masters: Vec<String>, certified: bool, seed: [u8; 16], now_ms: u64) -> Self {
+    pub fn new(masters: Vec<String>, has: Credential, seed: [u8; 16], now_ms: u64) -> Self {
         Self {
             masters,
             current: 0,
-            certified,
+            certified: has == Credential::Certificate,
             state: State::Searching { at_ms: now_ms },
             backoff: Backoff::new(FIRST_WAIT_MS, LONGEST_WAIT_MS),
             randomness: Randomness::new(seed),
@@ -224,7 +233,7 @@ mod tests {
     use super::*;
 
     fn fresh(masters: &[&str]) -> Registration {
-        Registration::new(masters.iter().map(|&master| master.to_owned()).collect(), false, [5; 16], 0)
+        Registration::new(masters.iter().map(|&master| master.to_owned()).collect(), Credential::Nothing, [5; 16], 0)
     }
 
     fn registered() -> Registration {

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use agent_core::agent::Input;
 use agent_core::handover::InitRequest;
-use agent_core::registration::{self, Action, Registration};
+use agent_core::registration::{self, Action, Credential, Registration};
 use api::link::{FromAgent, FromMaster, Pong, Register, TaskReport, from_agent, from_master};
 use api::mesos::{FrameworkInfo, TaskInfo};
 use tokio::sync::mpsc;
@@ -20,7 +20,7 @@ use super::identity::{Identity, IdentityError};
 use super::init_client::{GreetingError, InitClient};
 use super::settings::Settings;
 use super::supervision::{Supervision, SupervisionError};
-use super::{capacity, garbage, join, link, machine, network};
+use super::{capacity, garbage, join, link, machine, network, residents};
 use crate::uptime;
 
 /// Events that wait for the driver; whoever has more waits.
@@ -31,6 +31,8 @@ const STATUS_LINES: usize = 64;
 const ALIVE: Duration = Duration::from_secs(5);
 /// How long the driver sleeps at most.
 const LONGEST_SLEEP_MS: u64 = 60_000;
+/// When the memory that starting took is given back.
+const SETTLED: Duration = Duration::from_secs(10);
 /// Files the master may read at the same time; one more is refused.
 const READERS: usize = 64;
 
@@ -68,6 +70,8 @@ struct Driver {
     link: Option<JoinHandle<()>>,
     readers: BTreeMap<u64, AbortHandle>,
     events: Events,
+    /// Says what memory we hold, once after the first registration.
+    memory_report: Option<mpsc::Sender<String>>,
 }
 
 /// Runs the node until `init` is gone or something indispensable fails.
@@ -121,6 +125,7 @@ pub(crate) async fn run(settings: Settings) -> Result<Infallible, DriverError> {
         link: None,
         readers: BTreeMap::new(),
         events,
+        memory_report: Some(status),
     };
     let mut alive = tokio::time::interval(ALIVE);
     let mut garbage = tokio::time::interval(garbage::EVERY);
@@ -171,7 +176,7 @@ impl Driver {
                 self.registration(registration::Event::Connected);
             }
             Event::FromMaster { generation, message } if generation == self.generation => {
-                self.from_master(*message)?;
+                self.master_said(*message)?;
             }
             Event::SessionEnded { generation, reason } if generation == self.generation => {
                 self.failed("lost the master", &reason);
@@ -201,7 +206,8 @@ impl Driver {
         if self.registration.is_none() {
             let seed = *uuid::Uuid::new_v4().as_bytes();
             let masters = self.settings.config.masters.clone();
-            self.registration = Some(Registration::new(masters, self.identity.is_some(), seed, uptime::millis()));
+            let has = if self.identity.is_some() { Credential::Certificate } else { Credential::Nothing };
+            self.registration = Some(Registration::new(masters, has, seed, uptime::millis()));
         }
     }
 
@@ -323,7 +329,7 @@ impl Driver {
         self.supervision.input(Input::Disconnected);
     }
 
-    fn from_master(&mut self, message: FromMaster) -> Result<(), DriverError> {
+    fn master_said(&mut self, message: FromMaster) -> Result<(), DriverError> {
         let Some(message) = message.message else { return Ok(()) };
         match message {
             from_master::Message::Registered(registered) => {
@@ -336,6 +342,13 @@ impl Driver {
                 let name = self.identity.as_ref().map(|identity| identity.node_name.clone()).unwrap_or_default();
                 self.init.say(&format!("READY: {name} is registered as {agent}"));
                 tracing::info!(%agent, master = %registered.master_id, "registered");
+                if let Some(lines) = self.memory_report.take() {
+                    tokio::spawn(async move {
+                        tokio::time::sleep(SETTLED).await;
+                        // Gone only when the process ends.
+                        let _ = lines.send(residents::line()).await;
+                    });
+                }
                 let ping_timeout_ms = registered.ping_timeout_ms.max(1_000);
                 self.registration(registration::Event::Registered { ping_timeout_ms });
                 self.supervision.input(Input::Registered { agent });

@@ -16,7 +16,7 @@ use super::events::{Event, Events, Online};
 use super::settings::Settings;
 use crate::logging::chain;
 use dhcp_link::Heard;
-use netlink::{LinkState, Netlink, NetlinkError};
+use netlink::{LinkState, Netlink, NetlinkError, Rank};
 
 /// Lease events of all links that wait for the coordinator; clients wait when it is full.
 const HEARD: usize = 64;
@@ -144,7 +144,8 @@ impl Network {
             tracing::warn!(link = %name, error = %chain(&error), "an old address stays");
         }
         let primary = *self.primary.get_or_insert(index);
-        if let Err(error) = self.netlink.configure(index, &lease, primary == index).await {
+        let rank = if primary == index { Rank::Primary } else { Rank::Other };
+        if let Err(error) = self.netlink.configure(index, &lease, rank).await {
             tracing::error!(link = %name, error = %chain(&error), "a lease cannot be applied");
             let _ = status.send(format!("{name}: the lease cannot be applied: {}", chain(&error))).await;
             return;

@@ -54,7 +54,7 @@ impl Settings {
             is_host: false,
         };
         let token = Some(run.path().join("token"));
-        Self::new(config, run, WORK_DIR.into(), root, token, false)
+        Self::new(config, run, WORK_DIR.into(), root, token)
     }
 
     pub(crate) fn of_hosted(args: &HostedArgs) -> Result<Self, SettingsError> {
@@ -77,17 +77,18 @@ impl Settings {
             passwd: std::fs::read_to_string("/etc/passwd").unwrap_or_default(),
             is_host: true,
         };
-        Self::new(config, RunDir::from_environment(), args.work_dir.clone(), root, args.token_file.clone(), true)
+        Self::new(config, RunDir::from_environment(), args.work_dir.clone(), root, args.token_file.clone())
     }
 
+    /// Hosted nodes see their host's root; that tells the two apart.
     fn new(
         config: NodeConfig,
         run: RunDir,
         work_dir: PathBuf,
         root: Root,
         token: Option<PathBuf>,
-        hosted: bool,
     ) -> Result<Self, SettingsError> {
+        let hosted = root.is_host;
         let state = run.path().join("agent");
         let bundles = state.join("bundles");
         for path in [&state, &bundles, &state.join("tasks"), &state.join("pki")] {

@@ -68,7 +68,11 @@ impl Credentials {
 pub struct Principal(pub Option<String>);
 
 /// Lets requests with the right credentials through, and everything when there are none to check.
-pub async fn require(State(credentials): State<Option<Arc<Credentials>>>, mut request: Request, next: Next) -> Response {
+pub async fn require(
+    State(credentials): State<Option<Arc<Credentials>>>,
+    mut request: Request,
+    next: Next,
+) -> Response {
     if let Some(credentials) = credentials {
         let header = request.headers().get(AUTHORIZATION);
         if !header.is_some_and(|header| credentials.accept(header.as_bytes())) {
@@ -83,7 +87,10 @@ pub async fn require(State(credentials): State<Option<Arc<Credentials>>>, mut re
 
 fn unauthorized(path: &str) -> Response {
     let realm = if path.ends_with("/api/v1/scheduler") { "mesos-master-scheduler" } else { "mesos-master-readonly" };
-    let mut response = text(StatusCode::UNAUTHORIZED, "Valid credentials are required: see api-credentials.json in the master's data directory\n");
+    let mut response = text(
+        StatusCode::UNAUTHORIZED,
+        "Valid credentials are required: see api-credentials.json in the master's data directory\n",
+    );
     if let Ok(value) = HeaderValue::from_str(&format!("Basic realm=\"{realm}\"")) {
         response.headers_mut().insert(WWW_AUTHENTICATE, value);
     }

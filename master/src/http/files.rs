@@ -61,11 +61,7 @@ pub(super) async fn task_file(
     read(&api, AgentName::Id(agent), Source::Sandbox(source), &range, "application/octet-stream").await
 }
 
-pub(super) async fn node_log(
-    State(api): State<Api>,
-    Path(node): Path<String>,
-    Query(range): Query<Range>,
-) -> Response {
+pub(super) async fn node_log(State(api): State<Api>, Path(node): Path<String>, Query(range): Query<Range>) -> Response {
     let view = match api.driver.ask(Message::View).await {
         Ok(view) => view,
         Err(error) => return overloaded(error),

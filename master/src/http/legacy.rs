@@ -259,7 +259,11 @@ fn roles_of(view: &View) -> Value {
     }
     let quantities = |resources: &Resources| -> Map<String, Value> {
         let scalars = resources.scalars();
-        scalars.into_iter().filter(|(_, amount)| *amount != Milli::ZERO).map(|(name, amount)| (name.to_owned(), json!(amount.units()))).collect()
+        scalars
+            .into_iter()
+            .filter(|(_, amount)| *amount != Milli::ZERO)
+            .map(|(name, amount)| (name.to_owned(), json!(amount.units())))
+            .collect()
     };
     let list: Vec<Value> = roles
         .into_iter()

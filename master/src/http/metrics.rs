@@ -120,9 +120,20 @@ fn exposition(metrics: &BTreeMap<String, f64>) -> String {
         let flat: String = name.chars().map(|c| if c.is_ascii_alphanumeric() { c } else { '_' }).collect();
         let prefix = if flat.starts_with("mesolith_") { "" } else { "mesos_" };
         let is_counter = flat.starts_with("mesolith_")
-            || ["finished", "failed", "killed", "lost", "error", "registrations", "runs", "completed", "updates", "ment"]
-                .iter()
-                .any(|end| flat.ends_with(end));
+            || [
+                "finished",
+                "failed",
+                "killed",
+                "lost",
+                "error",
+                "registrations",
+                "runs",
+                "completed",
+                "updates",
+                "ment",
+            ]
+            .iter()
+            .any(|end| flat.ends_with(end));
         let kind = if is_counter { "counter" } else { "gauge" };
         writeln!(text, "# TYPE {prefix}{flat} {kind}\n{prefix}{flat} {value}").expect("a String takes every write");
         text

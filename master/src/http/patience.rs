@@ -6,8 +6,8 @@
 //! the request is complete.
 
 use std::pin::Pin;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
@@ -31,7 +31,8 @@ struct Reading {
 impl Patience {
     /// The first head is due from now on.
     pub(super) fn new() -> Self {
-        let reading = Reading { connected: Instant::now(), head_since: AtomicU64::new(1), answering: AtomicBool::new(false) };
+        let reading =
+            Reading { connected: Instant::now(), head_since: AtomicU64::new(1), answering: AtomicBool::new(false) };
         Self(Arc::new(reading))
     }
 

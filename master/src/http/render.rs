@@ -110,7 +110,8 @@ fn offer(offer: &OutstandingOffer) -> Value {
 pub(super) fn agent(view: &View, usage: &Usage, agent: &Agent) -> Map<String, Value> {
     let none = Resources::default();
     let of = |map: &BTreeMap<AgentId, Resources>| resources(map.get(&agent.id).unwrap_or(&none));
-    let roles: BTreeSet<&str> = agent.resources.iter().map(|resource| resource.role()).filter(|role| *role != "*").collect();
+    let roles: BTreeSet<&str> =
+        agent.resources.iter().map(|resource| resource.role()).filter(|role| *role != "*").collect();
     let reserved: Map<String, Value> = roles
         .into_iter()
         .map(|role| (role.to_owned(), resources(&agent.resources.filter(|resource| resource.role() == role))))

@@ -183,7 +183,10 @@ fn accepts_json(headers: &HeaderMap) -> bool {
         let mut parts = range.split(';').map(|part| part.trim().to_ascii_lowercase());
         let kind = parts.next().unwrap_or_default();
         let refused = parts.any(|parameter| {
-            parameter.strip_prefix("q=").and_then(|weight| weight.parse::<f64>().ok()).is_some_and(|weight| weight <= 0.0)
+            parameter
+                .strip_prefix("q=")
+                .and_then(|weight| weight.parse::<f64>().ok())
+                .is_some_and(|weight| weight <= 0.0)
         });
         !refused && matches!(kind.as_str(), "application/json" | "application/*" | "*/*")
     })

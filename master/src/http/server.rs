@@ -122,7 +122,8 @@ where
     let patience = Patience::new();
     let stream = Watched::new(stream, patience.clone());
     let reading = patience.clone();
-    let service = hyper::service::service_fn(move |request| answer(app.clone(), about.clone(), reading.clone(), request));
+    let service =
+        hyper::service::service_fn(move |request| answer(app.clone(), about.clone(), reading.clone(), request));
     let serving = hyper::server::conn::http1::Builder::new()
         .header_read_timeout(None)
         .max_buf_size(LONGEST_HEAD)

@@ -220,7 +220,8 @@ impl SegmentLog {
         if self.segments.last_key_value().is_none_or(|(_, segment)| segment.length >= self.segment_limit) {
             self.add_segment(*first)?;
         }
-        let (number, segment) = self.segments.iter_mut().next_back().expect("a segment was just added if there was none");
+        let (number, segment) =
+            self.segments.iter_mut().next_back().expect("a segment was just added if there was none");
         let start = segment.length;
         let (mut bytes, mut locations) = (Vec::new(), Vec::new());
         for (index, record) in records {

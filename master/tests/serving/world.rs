@@ -37,17 +37,16 @@ pub(crate) struct Master {
 }
 
 impl Master {
-    /// Starts one on random ports, or on those of `again`.
-    pub(crate) fn start(data: &Path, extra: &[&str], again: Option<&Ready>) -> Self {
+    /// Starts one on random ports; its log is `log-<run>`. Other ports each time: between two runs
+    /// another test may take one that was freed.
+    pub(crate) fn start(data: &Path, extra: &[&str], run: u32) -> Self {
         let boot_dir = data.join("boot-files");
         std::fs::create_dir_all(&boot_dir).unwrap();
         std::fs::write(boot_dir.join("vmlinuz"), vec![7; 300_000]).unwrap();
         std::fs::write(boot_dir.join("initramfs.img"), vec![8; 500_000]).unwrap();
-        let any = "127.0.0.1:0".to_owned();
-        let (http, link) = again.map_or((any.clone(), any), |ready| (ready.http.clone(), ready.link.clone()));
-        let log = std::fs::File::create(data.join(format!("log-{}", again.is_some()))).unwrap();
+        let log = std::fs::File::create(data.join(format!("log-{run}"))).unwrap();
         let child = Command::new(env!("CARGO_BIN_EXE_mesolith-master"))
-            .args(["--data", data.join("data").to_str().unwrap(), "--http", &http, "--link", &link])
+            .args(["--data", data.join("data").to_str().unwrap(), "--http", "127.0.0.1:0", "--link", "127.0.0.1:0"])
             .args(["--boot", "127.0.0.1:0", "--boot-dir", boot_dir.to_str().unwrap(), "--advertise", "localhost"])
             .args(["--allocation-interval", "0.1"])
             .args(extra)
@@ -100,7 +99,9 @@ impl Master {
         let length = body.len();
         request(
             &self.ready.http,
-            &format!("POST {path} HTTP/1.1\r\nHost: m\r\nConnection: close\r\nContent-Length: {length}\r\n{headers}\r\n{body}"),
+            &format!(
+                "POST {path} HTTP/1.1\r\nHost: m\r\nConnection: close\r\nContent-Length: {length}\r\n{headers}\r\n{body}"
+            ),
         )
     }
 
@@ -147,7 +148,8 @@ pub(crate) fn request(address: &str, raw: &str) -> (u16, String) {
     let text = String::from_utf8_lossy(&answer).into_owned();
     let (head, body) = text.split_once("\r\n\r\n").unwrap();
     let status = head.split_whitespace().nth(1).unwrap().parse().unwrap();
-    let body = if head.to_ascii_lowercase().contains("transfer-encoding: chunked") { dechunk(body) } else { body.to_owned() };
+    let body =
+        if head.to_ascii_lowercase().contains("transfer-encoding: chunked") { dechunk(body) } else { body.to_owned() };
     (status, body)
 }
 
@@ -198,7 +200,10 @@ impl Scheduler {
         };
         let head = scheduler.line_block();
         assert!(head.starts_with("HTTP/1.1 200 "), "{head}");
-        assert!(head.contains("Transfer-Encoding: chunked") && head.contains("Content-Type: application/json"), "{head}");
+        assert!(
+            head.contains("Transfer-Encoding: chunked") && head.contains("Content-Type: application/json"),
+            "{head}"
+        );
         let line = head.lines().find(|line| line.starts_with("Mesos-Stream-Id: ")).unwrap();
         scheduler.stream_id = line["Mesos-Stream-Id: ".len()..].trim().to_owned();
         let subscribed = scheduler.next();
@@ -275,7 +280,10 @@ impl Scheduler {
 }
 
 /// A connection to the link, with or without a certificate.
-pub(crate) async fn channel(master: &Master, identity: Option<(&str, &KeyPair)>) -> Result<Channel, tonic::transport::Error> {
+pub(crate) async fn channel(
+    master: &Master,
+    identity: Option<(&str, &KeyPair)>,
+) -> Result<Channel, tonic::transport::Error> {
     let ca = std::fs::read_to_string(master.data.join("ca.pem")).unwrap();
     let mut tls = ClientTlsConfig::new().ca_certificate(Certificate::from_pem(ca)).domain_name("localhost");
     if let Some((certificate, key)) = identity {

@@ -9,7 +9,7 @@ use anyhow::{Context, Result, bail, ensure};
 use serde_json::{Value, json};
 
 use crate::framework::Framework;
-use crate::rack::{Node, Options, Rack, repository};
+use crate::rack::{FaultLine, Node, Options, Rack, repository};
 
 /// How many tasks the latency is taken over.
 const TASKS: usize = 20;
@@ -17,22 +17,23 @@ const TASKS: usize = 20;
 /// What a boot may take.
 const BOOT: Duration = Duration::from_secs(180);
 
+/// What the kernel says when it is done and hands over.
+const INIT: &str = "as init process";
+
 /// What a `true` may take from offer to end.
 const TASK: Duration = Duration::from_secs(60);
-
-/// How long after registering init may take to say what it holds.
-const MEMORY: Duration = Duration::from_secs(30);
 
 /// Boots one node, measures, prints.
 pub fn bench(dir: &Path) -> Result<()> {
     let image = dir.join("image");
     sizes(&image)?;
-    let rack = Rack::start(Options { nodes: 1, image_dir: image, ..Options::new()? })?;
+    let bare = bare_boot(dir, &image)?;
+    let rack = Rack::start(FaultLine::with_line(Options { image_dir: image, ..Options::new()? }))?;
     let accelerator = rack.status()?.accelerator.map_or_else(String::new, |a| format!("{a:?}").to_lowercase());
-    println!("{:<44} {accelerator}", "servers run by");
-    boot(&rack, &rack.node(1))?;
-    memory(&rack.node(1))?;
+    row("servers run by", &accelerator);
+    boot(&rack, &rack.node(1), bare)?;
     latency(&rack)?;
+    memory(&rack)?;
     rack.end()?;
     allocation()
 }
@@ -51,22 +52,56 @@ fn sizes(image: &Path) -> Result<()> {
     Ok(())
 }
 
-/// From the kernel's own clock to init, from ours to registered.
-fn boot(rack: &Rack, node: &Node<'_>) -> Result<()> {
-    node.wait_console("Linux version", BOOT)?;
-    let kernel = Instant::now();
-    let init = node.wait_console("as init process", BOOT)?;
+/// What the kernel alone takes: its own clock when it starts the init of an initramfs that holds nothing else.
+fn bare_boot(dir: &Path, image: &Path) -> Result<f64> {
+    let bare = dir.join("bare");
+    fs::create_dir_all(&bare).with_context(|| format!("cannot make {}", bare.display()))?;
+    fs::copy(image.join("vmlinuz"), bare.join("vmlinuz")).context("cannot copy the kernel")?;
+    fs::write(bare.join("initramfs.img"), bare_initramfs()).context("cannot write the bare initramfs")?;
+    let rack = Rack::start(Options { nodes: 1, image_dir: bare, ..Options::new()? })?;
+    let seconds = stamp(&rack.node(1).wait_console(INIT, BOOT)?)?;
+    row("kernel start to init, bare initramfs", &format!("{seconds:.1} s (kernel's clock)"));
+    rack.end()?;
+    Ok(seconds)
+}
+
+/// An archive in the "newc" format with an empty, executable `/init`: enough for the kernel to try it.
+fn bare_initramfs() -> Vec<u8> {
+    let mut bytes = Vec::new();
+    for (inode, mode, name) in [(1, 0o100_755, "init"), (0, 0, "TRAILER!!!")] {
+        let fields = [inode, mode, 0, 0, 1, 0, 0, 0, 0, 0, 0, name.len() + 1, 0];
+        bytes.extend_from_slice(b"070701");
+        bytes.extend(fields.iter().flat_map(|field| format!("{field:08x}").into_bytes()));
+        bytes.extend_from_slice(name.as_bytes());
+        bytes.push(0);
+        bytes.resize(bytes.len().next_multiple_of(4), 0);
+    }
+    bytes
+}
+
+/// From the kernel's start to init and to registered, by the node's clock, which its console shows.
+fn boot(rack: &Rack, node: &Node<'_>, bare: f64) -> Result<()> {
+    let init = stamp(&node.wait_console(INIT, BOOT)?)?;
+    row("kernel start to init", &format!("{init:.1} s (kernel's clock)"));
     rack.wait_registered(1, BOOT)?;
-    row("kernel start to registered", &format!("{:.1} s", kernel.elapsed().as_secs_f64()));
-    let stamp = init.trim_start_matches(['[', ' ']).split(']').next().unwrap_or_default().trim().to_owned();
-    row("kernel start to init (kernel's clock)", &format!("{stamp} s"));
+    let registered = stamp(&node.wait_console("is registered as", BOOT)?)?;
+    let times = registered / bare;
+    row("kernel start to registered", &format!("{registered:.1} s (kernel's clock), {times:.2} times the bare boot"));
     Ok(())
 }
 
-/// What init and the agent hold, as init says on the console once the node is registered.
-fn memory(node: &Node<'_>) -> Result<()> {
-    let line = node.wait_console("resident", MEMORY)?;
-    row("resident memory", line.trim());
+/// The time a console line begins with: `[   12.275] …`.
+fn stamp(line: &str) -> Result<f64> {
+    let text = line.trim_start_matches(['[', ' ']).split(']').next().unwrap_or_default();
+    text.trim().parse().with_context(|| format!("no time in `{line}`"))
+}
+
+/// What the node's processes hold, as init reads it in the guest.
+fn memory(rack: &Rack) -> Result<()> {
+    let kib = FaultLine::connect(rack)?.ask("memory", "agent")?;
+    for (name, kib) in kib {
+        row(&format!("resident memory of {name}"), &format!("{:.1} MB", kib as f64 * 1024.0 / 1e6));
+    }
     Ok(())
 }
 
@@ -141,4 +176,22 @@ fn allocation() -> Result<()> {
         .context("cannot start cargo")?;
     ensure!(status.success(), "the allocator's benchmark failed: {status}");
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn console_lines_begin_with_a_time() {
+        assert!((stamp("[    3.257041] Run /init as init process").unwrap() - 3.257_041).abs() < 1e-9);
+        assert!(stamp("Run /init").is_err());
+    }
+
+    #[test]
+    fn the_bare_archive_is_aligned_and_ends_with_its_trailer() {
+        let archive = bare_initramfs();
+        assert_eq!(archive.len() % 4, 0);
+        assert!(archive.starts_with(b"070701") && archive.windows(10).any(|part| part == b"TRAILER!!!"));
+    }
 }

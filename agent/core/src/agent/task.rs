@@ -22,6 +22,13 @@ pub(super) struct Task {
     pub(super) unseen_at_ms: Option<u64>,
 }
 
+/// Whether a session is open.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum Sends {
+    Yes,
+    No,
+}
+
 /// One clock tick in milliseconds (USER_HZ is 100 on Linux).
 const TICK_MS: u64 = 10;
 
@@ -59,8 +66,12 @@ impl Task {
         })
     }
 
-    pub(super) fn deadline_ms(&self, registered: bool) -> Option<u64> {
-        let updates = if registered { self.record.updates.deadline_ms() } else { None };
+    /// When something is due. `sends`: a session is open, so updates can be repeated.
+    pub(super) fn deadline_ms(&self, sends: Sends) -> Option<u64> {
+        let updates = match sends {
+            Sends::Yes => self.record.updates.deadline_ms(),
+            Sends::No => None,
+        };
         let over = self.record.phase.is_over();
         let complete_by_ms = self.record.complete_by_ms.filter(|_| !over);
         [updates, self.record.phase.deadline_ms(), complete_by_ms, self.unseen_at_ms].into_iter().flatten().min()

@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use super::{SANDBOX, User};
+use super::{Root, SANDBOX, User};
 
 /// Enough for ordinary daemons that drop privileges themselves; neither raw sockets nor device nodes,
 /// which a shared network and a shared kernel do not forgive.
@@ -66,9 +66,9 @@ pub(super) fn devices() -> Value {
 }
 
 /// The file systems of a container. On the host's own root only `/proc` must be its own.
-pub(super) fn mounts(sandbox: &str, is_host: bool) -> Value {
+pub(super) fn mounts(sandbox: &str, root: &Root) -> Value {
     let proc = json!({ "destination": "/proc", "type": "proc", "source": "proc", "options": ["nosuid", "noexec", "nodev"] });
-    if is_host {
+    if root.is_host {
         return json!([proc]);
     }
     let bind = |source: &str, destination: &str, mode: &str| {

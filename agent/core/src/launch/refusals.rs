@@ -30,7 +30,8 @@ pub(super) fn check(task: &TaskInfo) -> Result<(), LaunchError> {
         let asked = container.get(field).is_some_and(|value| match value {
             serde_json::Value::Array(list) => !list.is_empty(),
             serde_json::Value::Object(map) => !map.is_empty(),
-            other => !other.is_null(),
+            serde_json::Value::Null => false,
+            serde_json::Value::Bool(_) | serde_json::Value::Number(_) | serde_json::Value::String(_) => true,
         });
         if asked {
             return no(format!("containers with {field}"));

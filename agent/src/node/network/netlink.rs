@@ -18,6 +18,13 @@ const LOOPBACK: u32 = 1;
 const PRIMARY_METRIC: u32 = 100;
 const OTHER_METRIC: u32 = 1000;
 
+/// Which link's default route is taken.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum Rank {
+    Primary,
+    Other,
+}
+
 /// The kernel would not.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum NetlinkError {
@@ -42,14 +49,14 @@ pub(super) struct LinkState {
 }
 
 impl LinkState {
-    fn of(message: &LinkMessage, gone: bool) -> Self {
+    fn of(message: &LinkMessage) -> Self {
         let mut state = Self {
             index: message.header.index,
             name: String::new(),
             mac: [0; 6],
             is_wired: message.header.link_layer_type == LinkLayerType::Ether,
             carrier: message.header.flags.contains(LinkFlags::LowerUp),
-            gone,
+            gone: false,
         };
         for attribute in &message.attributes {
             if let LinkAttribute::IfName(name) = attribute {
@@ -86,9 +93,9 @@ impl Netlink {
             while let Some((message, _)) = messages.next().await {
                 let NetlinkPayload::InnerMessage(message) = message.payload else { continue };
                 let state = if let RouteNetlinkMessage::NewLink(link) = &message {
-                    LinkState::of(link, false)
+                    LinkState::of(link)
                 } else if let RouteNetlinkMessage::DelLink(link) = &message {
-                    LinkState::of(link, true)
+                    LinkState { gone: true, ..LinkState::of(link) }
                 } else {
                     continue;
                 };
@@ -102,7 +109,7 @@ impl Netlink {
 
     pub(super) async fn links(&self) -> Result<Vec<LinkState>, NetlinkError> {
         let links: Vec<LinkMessage> = self.0.link().get().execute().try_collect().await.map_err(refused("list links"))?;
-        Ok(links.iter().map(|link| LinkState::of(link, false)).collect())
+        Ok(links.iter().map(LinkState::of).collect())
     }
 
     pub(super) async fn loopback_up(&self) -> Result<(), NetlinkError> {
@@ -115,14 +122,17 @@ impl Netlink {
     }
 
     /// Address, routes and packet size of a lease.
-    pub(super) async fn configure(&self, index: u32, lease: &Lease, primary: bool) -> Result<(), NetlinkError> {
+    pub(super) async fn configure(&self, index: u32, lease: &Lease, rank: Rank) -> Result<(), NetlinkError> {
         if let Some(mtu) = lease.mtu {
             let message = LinkUnspec::new_with_index(index).mtu(u32::from(mtu)).build();
             self.0.link().set(message).execute().await.map_err(refused("set a link's MTU"))?;
         }
         let address = self.0.address().add(index, lease.address.into(), lease.prefix_len);
         address.replace().execute().await.map_err(refused("add an address"))?;
-        let metric = if primary { PRIMARY_METRIC } else { OTHER_METRIC + index };
+        let metric = match rank {
+            Rank::Primary => PRIMARY_METRIC,
+            Rank::Other => OTHER_METRIC + index,
+        };
         let default = |gateway: &Ipv4Addr| Route { network: Ipv4Addr::UNSPECIFIED, prefix_len: 0, gateway: *gateway };
         let routes = lease.routers.first().map(default).into_iter().chain(lease.routes.iter().copied());
         for route in routes {
