@@ -268,7 +268,8 @@ class Scenarios:
         command = (
             "mkfifo /tmp/never; exec 3<>/tmp/never; read max </sys/fs/cgroup/pids.max; echo max $max; "
             "bomb() { bomb | bomb & }; bomb 2>/dev/null; "
-            "read -t 10 nothing <&3; read now </sys/fs/cgroup/pids.current; echo current $now; "
+            "peak=0; i=0; while [ $i -lt 10 ]; do read -t 1 nothing <&3; read now </sys/fs/cgroup/pids.current; "
+            "[ $now -gt $peak ] && peak=$now; i=$((i+1)); done; echo peak $peak; "
             "while read key value; do echo event $key $value; done </sys/fs/cgroup/pids.events; exit 0"
         )
         return self.run("pids", command, cpus=0.5, mem=256)
