@@ -1,0 +1,162 @@
+//! Tasks of one framework: launched one at a time, followed to their end, every update acknowledged and kept.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail, ensure};
+use serde_json::{Value, json};
+
+use crate::framework::Framework;
+use crate::http;
+
+const TERMINAL: [&str; 6] = ["TASK_FINISHED", "TASK_FAILED", "TASK_KILLED", "TASK_ERROR", "TASK_LOST", "TASK_GONE"];
+
+/// How long a declined offer stays away.
+const REFUSE_SECONDS: f64 = 0.5;
+
+/// A framework and what became of its tasks.
+pub struct Tasks {
+    /// For calls that are not about launching.
+    pub framework: Framework,
+    api_url: String,
+    updates: BTreeMap<String, Vec<Value>>,
+}
+
+impl Tasks {
+    /// Subscribes under `name`. Its tasks outlive the stream, should that break.
+    pub fn subscribe(api_url: &str, name: &str) -> Result<Self> {
+        let more = json!({"failover_timeout": 3600, "checkpoint": true});
+        let framework = Framework::subscribe(api_url, name, &more)?;
+        Ok(Self { framework, api_url: api_url.to_owned(), updates: BTreeMap::new() })
+    }
+
+    /// Takes in what comes for that long; offers are declined.
+    pub fn take(&mut self, wait: Duration) -> Result<()> {
+        let deadline = Instant::now() + wait;
+        while let Some(event) = self.next(deadline)? {
+            if event["type"] == "OFFERS" {
+                for offer in event["offers"]["offers"].as_array().into_iter().flatten() {
+                    self.decline(offer)?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Launches a shell command under this id on the first offer that has so much. Gives the agent's id.
+    pub fn launch(&mut self, id: &str, command: &str, cpus: f64, mem: f64, timeout: Duration) -> Result<String> {
+        let deadline = Instant::now() + timeout;
+        loop {
+            let event = self.next(deadline)?.with_context(|| format!("no offer fits within {timeout:?}"))?;
+            let mut agent = None;
+            for offer in event["offers"]["offers"].as_array().into_iter().flatten() {
+                if agent.is_none() && scalar(offer, "cpus") >= cpus && scalar(offer, "mem") >= mem {
+                    self.accept(offer, id, command, cpus, mem)?;
+                    agent = offer["agent_id"]["value"].as_str().map(str::to_owned);
+                } else {
+                    self.decline(offer)?;
+                }
+            }
+            if let Some(agent) = agent {
+                return Ok(agent);
+            }
+        }
+    }
+
+    /// Waits for the task's update of this state. An error when it ends otherwise before.
+    pub fn wait_state(&mut self, id: &str, state: &str, timeout: Duration) -> Result<Value> {
+        let deadline = Instant::now() + timeout;
+        loop {
+            if let Some(status) = self.statuses(id).iter().find(|status| status["state"] == state) {
+                return Ok(status.clone());
+            }
+            if let Some(end) = self.ends(id).first() {
+                bail!("{id} was to become {state}, but ended: {end}");
+            }
+            ensure!(Instant::now() < deadline, "{id} is not {state} after {timeout:?}: {:?}", self.statuses(id));
+            self.take(Duration::from_millis(100))?;
+        }
+    }
+
+    /// Waits for the task's end, and a moment longer: there must be one end only.
+    pub fn wait_end(&mut self, id: &str, timeout: Duration) -> Result<Value> {
+        let deadline = Instant::now() + timeout;
+        while self.ends(id).is_empty() {
+            ensure!(Instant::now() < deadline, "{id} has not ended after {timeout:?}: {:?}", self.statuses(id));
+            self.take(Duration::from_millis(100))?;
+        }
+        self.take(Duration::from_millis(500))?;
+        let mut ends = self.ends(id);
+        ensure!(ends.len() == 1, "{id} ended {} times: {ends:?}", ends.len());
+        Ok(ends.remove(0))
+    }
+
+    /// Asks for the task's end.
+    pub fn kill(&self, id: &str) -> Result<()> {
+        self.framework.call("KILL", &json!({"task_id": {"value": id}}))
+    }
+
+    /// Every update of a task.
+    #[must_use]
+    pub fn statuses(&self, id: &str) -> &[Value] {
+        self.updates.get(id).map_or(&[], Vec::as_slice)
+    }
+
+    /// The terminal updates of a task; one that was repeated under its uuid counts once.
+    #[must_use]
+    pub fn ends(&self, id: &str) -> Vec<Value> {
+        let mut seen = BTreeSet::new();
+        let terminal = |status: &&Value| TERMINAL.iter().any(|state| status["state"] == **state);
+        let ends = self.statuses(id).iter().filter(terminal);
+        ends.filter(|status| status["uuid"].is_null() || seen.insert(status["uuid"].to_string())).cloned().collect()
+    }
+
+    /// What the task wrote to `stdout` in its sandbox so far, read through the master.
+    pub fn stdout(&self, id: &str) -> Result<String> {
+        let url = format!("{}/mesolith/v1/tasks/{}/{id}/files/stdout", self.api_url, self.framework.id);
+        Ok(http::get(&url, Duration::from_secs(30))?.success()?.text())
+    }
+
+    /// The pid of the task's first process, as its agent reported it with TASK_RUNNING.
+    pub fn pid(&self, id: &str) -> Result<u64> {
+        let running = self.statuses(id).iter().find(|status| status["state"] == "TASK_RUNNING");
+        let pid = running.and_then(|status| status["container_status"]["executor_pid"].as_u64());
+        pid.with_context(|| format!("{id} has no pid: {:?}", self.statuses(id)))
+    }
+
+    fn next(&mut self, deadline: Instant) -> Result<Option<Value>> {
+        let left = deadline.saturating_duration_since(Instant::now());
+        let Some((_, event)) = self.framework.next(left)? else {
+            return Ok(None);
+        };
+        if event["type"] == "UPDATE" {
+            self.framework.acknowledge(&event)?;
+            let status = event["update"]["status"].clone();
+            let id = status["task_id"]["value"].as_str().context("an update names its task")?.to_owned();
+            self.updates.entry(id).or_default().push(status);
+        }
+        Ok(Some(event))
+    }
+
+    fn decline(&self, offer: &Value) -> Result<()> {
+        let filters = json!({ "refuse_seconds": REFUSE_SECONDS });
+        self.framework.call("DECLINE", &json!({"offer_ids": [offer["id"]], "filters": filters}))
+    }
+
+    fn accept(&self, offer: &Value, id: &str, command: &str, cpus: f64, mem: f64) -> Result<()> {
+        let amount = |name: &str, value: f64| json!({"name": name, "type": "SCALAR", "scalar": {"value": value}});
+        let task = json!({"name": id, "task_id": {"value": id}, "agent_id": offer["agent_id"],
+                          "command": {"value": command}, "kill_policy": {"grace_period": {"nanoseconds": 1_000_000_000}},
+                          "resources": [amount("cpus", cpus), amount("mem", mem)]});
+        let launch = json!({"type": "LAUNCH", "launch": {"task_infos": [task]}});
+        let filters = json!({ "refuse_seconds": REFUSE_SECONDS });
+        self.framework
+            .call("ACCEPT", &json!({"offer_ids": [offer["id"]], "operations": [launch], "filters": filters}))
+    }
+}
+
+/// The sum of an offer's scalar resources of this name.
+fn scalar(offer: &Value, name: &str) -> f64 {
+    let resources = offer["resources"].as_array().into_iter().flatten();
+    resources.filter(|resource| resource["name"] == name).filter_map(|found| found["scalar"]["value"].as_f64()).sum()
+}
