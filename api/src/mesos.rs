@@ -14,17 +14,17 @@ mod status;
 mod task;
 
 pub use call::{
-    Accept, Acknowledge, Call, Decline, Kill, Launch, LaunchGroup, Message, Operation, ReconcileTask, Reconcile,
+    Accept, Acknowledge, Call, Decline, Kill, Launch, LaunchGroup, Message, Operation, Reconcile, ReconcileTask,
     RolesCall, Shutdown, Subscribe,
 };
 pub use event::Event;
 pub use framework::{Capability, FrameworkInfo, MasterInfo, OfferFilters};
 pub use offer::{Address, Filters, Offer, OfferUrl};
+pub use resource::ResourceError;
 pub use resource::{
     AllocationInfo, Format, LegacyReservation, RangeValue, RangesValue, ScalarValue, SetValue, WireAttribute,
     WireReservation, WireResource, attributes_from_wire, attributes_to_wire, resources_from_wire, resources_to_wire,
 };
-pub use resource::ResourceError;
 pub use status::{Reason, Source, TaskStatus};
 pub use task::{
     CommandInfo, DurationInfo, Environment, ExecutorInfo, KillPolicy, Label, Labels, TaskGroup, TaskInfo, Uri, Variable,

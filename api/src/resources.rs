@@ -122,9 +122,7 @@ impl Resource {
     #[must_use]
     pub fn is_allocatable_to(&self, role: &str) -> bool {
         let reserved = self.role();
-        reserved == "*"
-            || reserved == role
-            || role.strip_prefix(reserved).is_some_and(|rest| rest.starts_with('/'))
+        reserved == "*" || reserved == role || role.strip_prefix(reserved).is_some_and(|rest| rest.starts_with('/'))
     }
 
     fn same_identity(&self, other: &Self) -> bool {
@@ -142,7 +140,10 @@ impl Resource {
             None => true,
             Some(disk) => {
                 disk.get("persistence").is_none()
-                    && disk.pointer("/source/type").and_then(serde_json::Value::as_str).is_none_or(|kind| kind == "PATH")
+                    && disk
+                        .pointer("/source/type")
+                        .and_then(serde_json::Value::as_str)
+                        .is_none_or(|kind| kind == "PATH")
             }
         }
     }
@@ -223,9 +224,10 @@ impl Resources {
     }
 
     fn take(&mut self, resource: &Resource) -> Option<()> {
-        let position = self.0.iter().position(|have| {
-            have.same_identity(resource) && have.value.checked_minus(&resource.value).is_some()
-        })?;
+        let position = self
+            .0
+            .iter()
+            .position(|have| have.same_identity(resource) && have.value.checked_minus(&resource.value).is_some())?;
         let left = self.0[position].value.checked_minus(&resource.value)?;
         if left.is_empty() {
             self.0.remove(position);
@@ -294,11 +296,11 @@ impl Resources {
     /// All ranges of that name together.
     #[must_use]
     pub fn ranges(&self, name: &str) -> Ranges {
-        self.0.iter().filter(|resource| resource.name == name).fold(Ranges::default(), |all, resource| {
-            match &resource.value {
-                ResourceValue::Ranges(ranges) => all.union(ranges),
-                ResourceValue::Scalar(_) | ResourceValue::Set(_) => all,
-            }
+        self.0.iter().filter(|resource| resource.name == name).fold(Ranges::default(), |all, resource| match &resource
+            .value
+        {
+            ResourceValue::Ranges(ranges) => all.union(ranges),
+            ResourceValue::Scalar(_) | ResourceValue::Set(_) => all,
         })
     }
 
@@ -309,8 +311,7 @@ impl Resources {
     pub fn parse(text: &str) -> Result<Self, ParseResourcesError> {
         let mut resources = Self::new();
         for entry in text.split([';', '\n']).map(str::trim).filter(|entry| !entry.is_empty()) {
-            let (key, value) =
-                entry.split_once(':').ok_or_else(|| ParseResourcesError::NoValue(entry.to_owned()))?;
+            let (key, value) = entry.split_once(':').ok_or_else(|| ParseResourcesError::NoValue(entry.to_owned()))?;
             let (name, role) = match key.split_once('(') {
                 None => (key.trim(), "*"),
                 Some((name, role)) => {

@@ -7,7 +7,7 @@ use std::time::Duration;
 use api::link::join_server::JoinServer;
 use api::link::link_server::LinkServer;
 use rustls::server::WebPkiClientVerifier;
-use rustls::{RootCertStore, ServerConfig};
+use rustls::{AlertDescription, CertificateError, RootCertStore, ServerConfig};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{mpsc, watch};
 use tokio_rustls::TlsAcceptor;
@@ -100,9 +100,32 @@ async fn accept(
             match tokio::time::timeout(HANDSHAKE_DEADLINE, acceptor.accept(stream)).await {
                 Ok(Ok(stream)) => drop(room.send(Ok(stream))),
                 // The certificate of another cluster, an expired one, or no TLS at all: rustls says which.
-                Ok(Err(error)) => tracing::warn!(%remote, %error, "TLS handshake refused"),
+                Ok(Err(error)) => tracing::warn!(%remote, %error, why = cause(&error), "TLS handshake refused"),
                 Err(_) => tracing::warn!(%remote, "TLS handshake took too long"),
             }
         });
+    }
+}
+
+/// In an operator's words: TLS has only a number for why the other end does not want us.
+fn cause(error: &io::Error) -> &'static str {
+    let Some(error) = error.get_ref().and_then(|error| error.downcast_ref::<rustls::Error>()) else {
+        return "the connection broke";
+    };
+    match error {
+        rustls::Error::AlertReceived(AlertDescription::CertificateExpired) => {
+            "the peer finds our certificate outside its validity: its clock is wrong, or ours"
+        }
+        rustls::Error::AlertReceived(AlertDescription::CertificateUnknown | AlertDescription::UnknownCA) => {
+            "the peer trusts another CA: compare its mesolith.ca= or --ca with ca_sha256 in ready.json"
+        }
+        rustls::Error::InvalidCertificate(
+            CertificateError::Expired
+            | CertificateError::ExpiredContext { .. }
+            | CertificateError::NotValidYet
+            | CertificateError::NotValidYetContext { .. },
+        ) => "the peer's certificate is outside its validity: it has to join again",
+        rustls::Error::InvalidCertificate(_) => "the peer's certificate is not of this cluster: it has to join first",
+        _ => "the peer does not speak this protocol",
     }
 }

@@ -62,12 +62,18 @@ impl Agent {
             if let Some(process) = record.process.filter(|_| !record.phase.is_over()) {
                 effects.push(Effect::Claim { pid: process.pid });
             }
-            agent.tasks.insert(container.clone(), Task::new(record));
+            let task = Task::new(record);
+            if matches!(task.record.phase, Phase::Running | Phase::Killing { .. }) {
+                effects.extend(task.limit_cpu(&agent.site));
+            }
+            agent.tasks.insert(container.clone(), task);
             match resume {
                 Resume::Wait => effects.extend(agent.forget_if_told(&container)),
                 Resume::Again(again) => effects.extend(agent.again(&container, again, now)),
                 Resume::Input(input) => effects.extend(agent.step(&container, input, now)),
-                Resume::ExpectExit => agent.with(&container, |task| task.unseen_at_ms = Some(now.uptime_ms + UNSEEN_MS)),
+                Resume::ExpectExit => {
+                    agent.with(&container, |task| task.unseen_at_ms = Some(now.uptime_ms + UNSEEN_MS))
+                }
             }
         }
         (agent, effects)
@@ -95,7 +101,8 @@ impl Agent {
     pub fn sandbox(&self, framework: &FrameworkId, task: &TaskId) -> Option<(String, bool)> {
         let run = self.tasks.values().rfind(|run| run.record.framework == *framework && run.record.task == *task)?;
         let record = &run.record;
-        let path = crate::launch::sandbox(&self.site.work_dir, &record.agent, framework, task.as_str(), &record.container);
+        let path =
+            crate::launch::sandbox(&self.site.work_dir, &record.agent, framework, task.as_str(), &record.container);
         Some((path, !record.phase.is_over()))
     }
 
@@ -217,7 +224,8 @@ impl Agent {
     }
 
     fn acknowledge(&mut self, framework: &FrameworkId, task: &TaskId, uuid: &[u8], now: Now) -> Vec<Effect> {
-        let mut runs = self.tasks.values_mut().filter(|run| run.record.framework == *framework && run.record.task == *task);
+        let mut runs =
+            self.tasks.values_mut().filter(|run| run.record.framework == *framework && run.record.task == *task);
         let Some(run) = runs.find_map(|run| run.record.updates.acknowledge(uuid, now.uptime_ms).map(|_| run)) else {
             tracing::debug!(%framework, %task, "an acknowledgement of nothing that is waiting");
             return Vec::new();
@@ -318,7 +326,9 @@ impl Agent {
                 let mut site = self.site.clone();
                 site.agent = task.record.agent.clone();
                 match task.plan(&site) {
-                    Ok(plan) => vec![Effect::Delete(id.clone()), Effect::Prepare { container: id, plan: Box::new(plan) }],
+                    Ok(plan) => {
+                        vec![Effect::Delete(id.clone()), Effect::Prepare { container: id, plan: Box::new(plan) }]
+                    }
                     Err(error) => self.step(container, container::Input::Prepared(Err(error.to_string())), now),
                 }
             }

@@ -85,7 +85,11 @@ mod tests {
                 "cpus:4; mem:7168; disk:97280; ports:[31000-32000]",
             ),
         ] {
-            assert_eq!(resources(&facts, &Resources::default()), Resources::parse(&expected.replace("; ", ";")).unwrap(), "{name}");
+            assert_eq!(
+                resources(&facts, &Resources::default()),
+                Resources::parse(&expected.replace("; ", ";")).unwrap(),
+                "{name}"
+            );
         }
     }
 

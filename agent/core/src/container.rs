@@ -168,7 +168,11 @@ impl Phase {
     pub const fn is_over(&self) -> bool {
         match self {
             Self::Exited { .. } | Self::Deleting | Self::Gone => true,
-            Self::Preparing { .. } | Self::Creating { .. } | Self::Starting { .. } | Self::Running | Self::Killing { .. } => false,
+            Self::Preparing { .. }
+            | Self::Creating { .. }
+            | Self::Starting { .. }
+            | Self::Running
+            | Self::Killing { .. } => false,
         }
     }
 
@@ -197,19 +201,26 @@ impl Phase {
                     None => (Self::Creating { kill: None }, vec![Step::Create]),
                     Some(kill) => (Self::Deleting, vec![Step::Ended(Ending::NeverStarted(kill.cause)), Step::Delete]),
                 },
-                Input::Prepared(Err(reason)) => (Self::Deleting, vec![Step::Ended(Ending::LaunchFailed(reason)), Step::Delete]),
+                Input::Prepared(Err(reason)) => {
+                    (Self::Deleting, vec![Step::Ended(Ending::LaunchFailed(reason)), Step::Delete])
+                }
                 Input::Kill(new) => (Self::Preparing { kill: Some(sooner(kill, new)) }, vec![]),
                 Input::Exited(Exit::Rebooted) => exited(Exit::Rebooted, kill.map(|kill| kill.cause)),
-                Input::Created(_) | Input::Started(_) | Input::Exited(_) | Input::Used(_) | Input::Deleted | Input::Tick => {
-                    (Self::Preparing { kill }, vec![])
-                }
+                Input::Created(_)
+                | Input::Started(_)
+                | Input::Exited(_)
+                | Input::Used(_)
+                | Input::Deleted
+                | Input::Tick => (Self::Preparing { kill }, vec![]),
             },
             Self::Creating { kill } => match input {
                 Input::Created(Ok(())) => match kill {
                     None => (Self::Starting { kill: None, exit: None }, vec![Step::Start]),
                     Some(kill) => (Self::Deleting, vec![Step::Ended(Ending::NeverStarted(kill.cause)), Step::Delete]),
                 },
-                Input::Created(Err(reason)) => (Self::Deleting, vec![Step::Ended(Ending::LaunchFailed(reason)), Step::Delete]),
+                Input::Created(Err(reason)) => {
+                    (Self::Deleting, vec![Step::Ended(Ending::LaunchFailed(reason)), Step::Delete])
+                }
                 Input::Kill(new) => (Self::Creating { kill: Some(sooner(kill, new)) }, vec![]),
                 Input::Exited(exit) => exited(exit, kill.map(|kill| kill.cause)),
                 Input::Prepared(_) | Input::Started(_) | Input::Used(_) | Input::Deleted | Input::Tick => {
@@ -225,7 +236,9 @@ impl Phase {
                     };
                     (phase, std::iter::once(Step::Running).chain(steps).collect())
                 }
-                Input::Started(Err(reason)) => (Self::Deleting, vec![Step::Ended(Ending::LaunchFailed(reason)), Step::Delete]),
+                Input::Started(Err(reason)) => {
+                    (Self::Deleting, vec![Step::Ended(Ending::LaunchFailed(reason)), Step::Delete])
+                }
                 Input::Exited(exit) => (Self::Starting { kill, exit: Some(exit) }, vec![]),
                 Input::Kill(new) => (Self::Starting { kill: Some(sooner(kill, new)), exit }, vec![]),
                 Input::Prepared(_) | Input::Created(_) | Input::Used(_) | Input::Deleted | Input::Tick => {
@@ -235,9 +248,12 @@ impl Phase {
             Self::Running => match input {
                 Input::Kill(kill) => killing(kill, now_ms),
                 Input::Exited(exit) => exited(exit, None),
-                Input::Prepared(_) | Input::Created(_) | Input::Started(_) | Input::Used(_) | Input::Deleted | Input::Tick => {
-                    (Self::Running, vec![])
-                }
+                Input::Prepared(_)
+                | Input::Created(_)
+                | Input::Started(_)
+                | Input::Used(_)
+                | Input::Deleted
+                | Input::Tick => (Self::Running, vec![]),
             },
             Self::Killing { cause, force_at_ms, forced } => match input {
                 Input::Exited(exit) => exited(exit, Some(cause)),
@@ -249,12 +265,17 @@ impl Phase {
                     let force_at_ms = force_at_ms.min(now_ms.saturating_add(kill.grace_ms));
                     (Self::Killing { cause, force_at_ms, forced }, vec![])
                 }
-                Input::Prepared(_) | Input::Created(_) | Input::Started(_) | Input::Used(_) | Input::Deleted | Input::Tick => {
-                    (Self::Killing { cause, force_at_ms, forced }, vec![])
-                }
+                Input::Prepared(_)
+                | Input::Created(_)
+                | Input::Started(_)
+                | Input::Used(_)
+                | Input::Deleted
+                | Input::Tick => (Self::Killing { cause, force_at_ms, forced }, vec![]),
             },
             Self::Exited { exit, cause } => match input {
-                Input::Used(usage) => (Self::Deleting, vec![Step::Ended(Ending::Exit { exit, cause, usage }), Step::Delete]),
+                Input::Used(usage) => {
+                    (Self::Deleting, vec![Step::Ended(Ending::Exit { exit, cause, usage }), Step::Delete])
+                }
                 Input::Prepared(_)
                 | Input::Created(_)
                 | Input::Started(_)
@@ -374,8 +395,12 @@ mod tests {
 
     #[test]
     fn an_exit_may_overtake_the_launchers_answer_and_running_is_still_told_first() {
-        let script =
-            [(1, Input::Prepared(Ok(()))), (2, Input::Created(Ok(()))), (3, Input::Exited(OK)), (4, Input::Started(Ok(())))];
+        let script = [
+            (1, Input::Prepared(Ok(()))),
+            (2, Input::Created(Ok(()))),
+            (3, Input::Exited(OK)),
+            (4, Input::Started(Ok(()))),
+        ];
         let (phase, steps) = run(&script);
         assert_eq!(phase, Phase::Exited { exit: OK, cause: None });
         assert_eq!(steps[3..], [Step::Running, Step::ReadUsage]);

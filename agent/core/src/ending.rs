@@ -30,11 +30,9 @@ const SIGKILL: i32 = 9;
 #[must_use]
 pub fn verdict(ending: &Ending, task: &TaskInfo) -> Verdict {
     match ending {
-        Ending::LaunchFailed(why) => agent(
-            TaskState::Failed,
-            Reason::ContainerLaunchFailed,
-            format!("Failed to launch container: {why}"),
-        ),
+        Ending::LaunchFailed(why) => {
+            agent(TaskState::Failed, Reason::ContainerLaunchFailed, format!("Failed to launch container: {why}"))
+        }
         Ending::NeverStarted(cause) => {
             let reason = match cause {
                 Cause::Asked | Cause::MaxCompletionTime => Reason::TaskKilledDuringLaunch,
@@ -54,7 +52,11 @@ fn exit_verdict(exit: Exit, cause: Option<Cause>, usage: &Usage, task: &TaskInfo
             return agent(TaskState::Failed, Reason::ExecutorTerminated, message);
         }
         Exit::Rebooted => {
-            return agent(TaskState::Failed, Reason::AgentRestarted, "The machine was restarted while the task ran".to_owned());
+            return agent(
+                TaskState::Failed,
+                Reason::AgentRestarted,
+                "The machine was restarted while the task ran".to_owned(),
+            );
         }
     };
     let message = format!("Command {}", describe(status));
@@ -91,11 +93,9 @@ fn out_of_memory(usage: &Usage, task: &TaskInfo) -> Verdict {
     let requested = limit.map_or_else(|| "unlimited".to_owned(), megabytes);
     let message = format!("Memory limit exceeded: Requested: {requested} Maximum Used: {}", megabytes(used));
     let mib = used.div_ceil(MIB);
-    let limitation = json!({ "resources": [{ "name": "mem", "type": "SCALAR", "scalar": { "value": mib }, "role": "*" }] });
-    Verdict {
-        limitation: Some(limitation),
-        ..agent(TaskState::Failed, Reason::ContainerLimitationMemory, message)
-    }
+    let limitation =
+        json!({ "resources": [{ "name": "mem", "type": "SCALAR", "scalar": { "value": mib }, "role": "*" }] });
+    Verdict { limitation: Some(limitation), ..agent(TaskState::Failed, Reason::ContainerLimitationMemory, message) }
 }
 
 fn megabytes(bytes: u64) -> String {
@@ -158,7 +158,8 @@ mod tests {
     use super::*;
 
     fn task() -> TaskInfo {
-        let text = r#"{"command":{"value":"nosuch --x"},"resources":[{"name":"mem","type":"SCALAR","scalar":{"value":32}}]}"#;
+        let text =
+            r#"{"command":{"value":"nosuch --x"},"resources":[{"name":"mem","type":"SCALAR","scalar":{"value":32}}]}"#;
         serde_json::from_str(text).unwrap()
     }
 
@@ -180,7 +181,12 @@ mod tests {
                 None,
                 "Command exited with status 127: the shell found no such program in 'nosuch --x'",
             ),
-            (exit(Signal(15), Some(Cause::Asked), 0), TaskState::Killed, None, "Command terminated with signal Terminated"),
+            (
+                exit(Signal(15), Some(Cause::Asked), 0),
+                TaskState::Killed,
+                None,
+                "Command terminated with signal Terminated",
+            ),
             (exit(Code(0), Some(Cause::Asked), 0), TaskState::Killed, None, "Command exited with status 0"),
             (
                 exit(Signal(9), None, 1),

@@ -88,7 +88,13 @@ pub enum LaunchError {
 
 /// The sandbox of one run, in Mesos's layout.
 #[must_use]
-pub fn sandbox(work_dir: &str, agent: &AgentId, framework: &FrameworkId, task: &str, container: &ContainerId) -> String {
+pub fn sandbox(
+    work_dir: &str,
+    agent: &AgentId,
+    framework: &FrameworkId,
+    task: &str,
+    container: &ContainerId,
+) -> String {
     format!("{work_dir}/slaves/{agent}/frameworks/{framework}/executors/{task}/runs/{container}")
 }
 
@@ -217,7 +223,7 @@ mod tests {
         assert_eq!(config["process"]["cwd"], SANDBOX);
         assert_eq!(config["root"]["readonly"], true);
         assert_eq!(config["linux"]["cgroupsPath"], "/mesolith/c1");
-        assert_eq!(config["linux"]["resources"]["cpu"], json!({"quota": 50_000, "period": 100_000}));
+        assert_eq!(config["linux"]["resources"]["unified"]["cpu.weight"], "50");
         assert_eq!(config["linux"]["resources"]["memory"]["limit"], 64 << 20);
         assert!(config["linux"]["maskedPaths"].as_array().unwrap().contains(&json!("/proc/cmdline")));
         assert!(!config["linux"]["namespaces"].to_string().contains("network"), "tasks share the node's network");
@@ -234,7 +240,10 @@ mod tests {
             assert_eq!(plan.config["process"]["args"], expected);
         }
         assert_eq!(planned(r#"{"task_id":{"value":"t"},"command":{"shell":false}}"#), Err(LaunchError::NoCommand));
-        assert_eq!(planned(r#"{"task_id":{"value":"t"},"command":{"value":"a\u0000b"}}"#), Err(LaunchError::Nul("the command")));
+        assert_eq!(
+            planned(r#"{"task_id":{"value":"t"},"command":{"value":"a\u0000b"}}"#),
+            Err(LaunchError::Nul("the command"))
+        );
     }
 
     #[test]

@@ -160,9 +160,24 @@ pub(crate) mod tests {
         let exit = Exit::Seen(ExitStatus::Code(0));
         let started = |exit| Phase::Starting { kill, exit };
         for (name, phase, found, expected) in [
-            ("nothing was made", Phase::Preparing { kill }, found(None, Dead), Resume::Again(Again::PrepareAfterDelete)),
-            ("half made", Phase::Creating { kill }, found(Some("creating"), Alive), Resume::Again(Again::PrepareAfterDelete)),
-            ("made unseen", Phase::Creating { kill }, found(Some("created"), Alive), Resume::Input(Input::Created(Ok(())))),
+            (
+                "nothing was made",
+                Phase::Preparing { kill },
+                found(None, Dead),
+                Resume::Again(Again::PrepareAfterDelete),
+            ),
+            (
+                "half made",
+                Phase::Creating { kill },
+                found(Some("creating"), Alive),
+                Resume::Again(Again::PrepareAfterDelete),
+            ),
+            (
+                "made unseen",
+                Phase::Creating { kill },
+                found(Some("created"), Alive),
+                Resume::Input(Input::Created(Ok(()))),
+            ),
             ("not yet started", started(None), found(Some("created"), Alive), Resume::Again(Again::Start)),
             ("started unseen", started(None), found(Some("running"), Alive), Resume::Input(Input::Started(Ok(())))),
             ("runs on", Phase::Running, found(Some("running"), Alive), Resume::Wait),
@@ -187,7 +202,9 @@ pub(crate) mod tests {
         let mut other = found(Some("running"), Alive);
         other.boot_id = "another".to_owned();
         let killing = Phase::Killing { cause: Cause::Asked, force_at_ms: 1, forced: false };
-        for phase in [Phase::Running, killing, Phase::Preparing { kill: Some(Kill { cause: Cause::Asked, grace_ms: 1 }) }] {
+        for phase in
+            [Phase::Running, killing, Phase::Preparing { kill: Some(Kill { cause: Cause::Asked, grace_ms: 1 }) }]
+        {
             assert_eq!(resume(&mut record(phase), &other), Resume::Input(Input::Exited(Exit::Rebooted)));
         }
     }

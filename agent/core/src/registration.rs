@@ -208,7 +208,9 @@ impl Registration {
                 let ping_timeout_ms = *ping_timeout_ms;
                 self.state = State::Registered { until_ms: now_ms + ping_timeout_ms, ping_timeout_ms };
             }
-            (State::Connecting | State::Registering { .. } | State::Registered { .. }, Event::Lost) => self.next_try(now_ms),
+            (State::Connecting | State::Registering { .. } | State::Registered { .. }, Event::Lost) => {
+                self.next_try(now_ms)
+            }
             (
                 _,
                 Event::Joined
@@ -285,7 +287,10 @@ mod tests {
         let mut registration = fresh(&["a:1"]);
         registration.poll(0);
         registration.handle(Event::JoinFailed { reason: "token expired".to_owned(), retry: false }, 0);
-        assert_eq!(*registration.state(), State::Refused { reason: "token expired".to_owned(), at_ms: REFUSED_WAIT_MS });
+        assert_eq!(
+            *registration.state(),
+            State::Refused { reason: "token expired".to_owned(), at_ms: REFUSED_WAIT_MS }
+        );
         registration.handle(Event::Lost, 1);
         assert_eq!(registration.poll(REFUSED_WAIT_MS - 1), None);
         assert!(registration.poll(REFUSED_WAIT_MS).is_some());

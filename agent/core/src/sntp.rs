@@ -87,9 +87,13 @@ mod tests {
 
     #[test]
     fn the_clock_never_runs_before_the_image_was_built() {
-        for (now, source, floor, expected) in
-            [(5, None, 100, 100), (500, None, 100, 500), (5, Some(300), 100, 300), (500, Some(50), 100, 100), (500, Some(300), 100, 300)]
-        {
+        for (now, source, floor, expected) in [
+            (5, None, 100, 100),
+            (500, None, 100, 500),
+            (5, Some(300), 100, 300),
+            (500, Some(50), 100, 100),
+            (500, Some(300), 100, 300),
+        ] {
             assert_eq!(clock_ms(now, source, floor), expected);
         }
     }

@@ -1,6 +1,7 @@
 //! A container's cgroup, read; and SIGTERM for everything in it.
 
 use std::fs;
+use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -13,6 +14,11 @@ use nix::unistd::Pid;
 const HIERARCHY: &str = "/sys/fs/cgroup";
 /// How often a task that was asked to end is looked at.
 const POLL: Duration = Duration::from_millis(50);
+
+/// How long a container may take from its start to its own program before it is limited all the same.
+const LAUNCH: Duration = Duration::from_secs(2);
+/// How often it is looked at until then.
+const LAUNCH_POLL: Duration = Duration::from_millis(5);
 
 /// The directory of one container's cgroup.
 #[derive(Clone, Debug)]
@@ -30,6 +36,19 @@ impl Cgroup {
         Usage {
             oom_kills: value_of(&text("memory.events"), "oom_kill").unwrap_or(0),
             memory_peak_bytes: text("memory.peak").trim().parse().ok(),
+        }
+    }
+
+    /// Writes cpu.max once the first process runs the task's own program.
+    pub(crate) async fn limit_cpu(&self, first: Process, cpu_max: &str) -> std::io::Result<()> {
+        let ends = tokio::time::Instant::now() + LAUNCH;
+        while is_still_us(first.pid) && tokio::time::Instant::now() < ends {
+            tokio::time::sleep(LAUNCH_POLL).await;
+        }
+        match fs::write(self.0.join("cpu.max"), cpu_max) {
+            // It has ended already, and its cgroup with it.
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(()),
+            result => result,
         }
     }
 
@@ -61,6 +80,15 @@ impl Cgroup {
             tokio::time::sleep(POLL).await;
         }
         false
+    }
+}
+
+/// Has not yet executed anything else than this binary, which the launcher is, too.
+fn is_still_us(pid: i32) -> bool {
+    let file = |path: &str| fs::metadata(path).ok().map(|about| (about.dev(), about.ino()));
+    match (file(&format!("/proc/{pid}/exe")), file("/proc/self/exe")) {
+        (Some(theirs), Some(ours)) => theirs == ours,
+        _ => false,
     }
 }
 

@@ -101,8 +101,7 @@ impl Checkpoint {
 }
 
 fn read<T: serde::de::DeserializeOwned>(path: &Path) -> Result<Option<T>, CheckpointError> {
-    let content =
-        private_file::read(path).map_err(|source| CheckpointError::Read { path: path.to_owned(), source })?;
+    let content = private_file::read(path).map_err(|source| CheckpointError::Read { path: path.to_owned(), source })?;
     content
         .map(|content| serde_json::from_slice(&content))
         .transpose()

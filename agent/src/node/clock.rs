@@ -74,7 +74,10 @@ async fn ask_master(url: &str) -> anyhow::Result<u64> {
     let request = hyper::Request::get("/boot/time").header("host", authority).body(Empty::<Bytes>::new())?;
     let response = sender.send_request(request).await?;
     anyhow::ensure!(response.status().is_success(), "it answered {}", response.status());
-    let body = http_body_util::Limited::new(response.into_body(), 64).collect().await.map_err(|error| anyhow::anyhow!(error))?;
+    let body = http_body_util::Limited::new(response.into_body(), 64)
+        .collect()
+        .await
+        .map_err(|error| anyhow::anyhow!(error))?;
     driver.abort();
     parse_time(std::str::from_utf8(&body.to_bytes())?.trim())
 }
@@ -97,7 +100,8 @@ pub(crate) fn set(unix_ms: u64, source: &str) {
 /// The clock in words, UTC.
 pub(crate) fn now_text() -> String {
     let seconds = i64::try_from(supervision::now().unix_ms / 1000).unwrap_or(0);
-    x509_parser::time::ASN1Time::from_timestamp(seconds).map_or_else(|_| format!("{seconds} s"), |time| time.to_string())
+    x509_parser::time::ASN1Time::from_timestamp(seconds)
+        .map_or_else(|_| format!("{seconds} s"), |time| time.to_string())
 }
 
 #[cfg(test)]
@@ -106,7 +110,9 @@ mod tests {
 
     #[test]
     fn the_masters_time_has_milliseconds() {
-        for (text, expected) in [("1700000000.250", 1_700_000_000_250), ("1700000000", 1_700_000_000_000), ("5.5", 5500)] {
+        for (text, expected) in
+            [("1700000000.250", 1_700_000_000_250), ("1700000000", 1_700_000_000_000), ("5.5", 5500)]
+        {
             assert_eq!(parse_time(text).unwrap(), expected);
         }
         assert!(parse_time("soon").is_err() && parse_time("1.x").is_err() && parse_time("-1").is_err());

@@ -278,8 +278,9 @@ mod tests {
         }
         drop(sender);
         let mut waiting = Vec::new();
-        let order: Vec<String> =
-            std::iter::from_fn(|| next(&jobs, &mut waiting)).map(|job| format!("{job:?}").replace("ContainerId", "")).collect();
+        let order: Vec<String> = std::iter::from_fn(|| next(&jobs, &mut waiting))
+            .map(|job| format!("{job:?}").replace("ContainerId", ""))
+            .collect();
         assert!(order[0].contains("\"d\"") && order[1].contains("\"e\"") && order[2].contains("\"c\""), "{order:?}");
         assert!(order[3].contains("\"a\"") && order[4].contains("\"b\""), "{order:?}");
     }

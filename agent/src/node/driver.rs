@@ -218,7 +218,8 @@ impl Driver {
     }
 
     fn poll_registration(&mut self) {
-        let Some(action) = self.registration.as_mut().and_then(|registration| registration.poll(uptime::millis())) else {
+        let Some(action) = self.registration.as_mut().and_then(|registration| registration.poll(uptime::millis()))
+        else {
             return;
         };
         match action {
@@ -462,7 +463,11 @@ impl Driver {
 
 /// The address this host has towards the master.
 async fn own_address(master: &str) -> std::io::Result<IpAddr> {
-    let any: IpAddr = if master.starts_with('[') { std::net::Ipv6Addr::UNSPECIFIED.into() } else { std::net::Ipv4Addr::UNSPECIFIED.into() };
+    let any: IpAddr = if master.starts_with('[') {
+        std::net::Ipv6Addr::UNSPECIFIED.into()
+    } else {
+        std::net::Ipv4Addr::UNSPECIFIED.into()
+    };
     let socket = tokio::net::UdpSocket::bind((any, 0)).await?;
     // Sends nothing: it only asks the routing table.
     socket.connect(master).await?;

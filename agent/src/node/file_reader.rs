@@ -60,11 +60,9 @@ enum ReadError {
 impl Source {
     pub(crate) fn of(source: Option<read_file::Source>) -> Option<Self> {
         match source? {
-            read_file::Source::Sandbox(file) => Some(Self::Sandbox {
-                framework: file.framework_id.into(),
-                task: file.task_id.into(),
-                path: file.path,
-            }),
+            read_file::Source::Sandbox(file) => {
+                Some(Self::Sandbox { framework: file.framework_id.into(), task: file.task_id.into(), path: file.path })
+            }
             read_file::Source::NodeLog(name) => Some(Self::NodeLog(name)),
         }
     }
@@ -122,7 +120,12 @@ impl Reader {
             let length = file.read_at(&mut buffer, offset).map_err(failed)?;
             if length > 0 {
                 offset += u64::try_from(length).unwrap_or(0);
-                let chunk = FileChunk { request: self.request, data: buffer[..length].to_vec(), end: false, error: String::new() };
+                let chunk = FileChunk {
+                    request: self.request,
+                    data: buffer[..length].to_vec(),
+                    end: false,
+                    error: String::new(),
+                };
                 if !send(&self.out, chunk).await {
                     return Ok(());
                 }
@@ -200,7 +203,14 @@ mod tests {
         std::os::unix::fs::symlink("../secret", sandbox.join("up")).unwrap();
         std::os::unix::fs::symlink("/etc/passwd", sandbox.join("out")).unwrap();
         std::os::unix::fs::symlink("sub/inside", sandbox.join("in")).unwrap();
-        for (name, ok) in [("sub/inside", true), ("in", true), ("up", false), ("out", false), ("../secret", false), ("/etc/passwd", false)] {
+        for (name, ok) in [
+            ("sub/inside", true),
+            ("in", true),
+            ("up", false),
+            ("out", false),
+            ("../secret", false),
+            ("/etc/passwd", false),
+        ] {
             assert_eq!(open_beneath(&sandbox, name).is_ok(), ok, "{name}");
         }
     }

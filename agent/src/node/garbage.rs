@@ -38,19 +38,28 @@ pub(crate) fn collect(work_dir: &Path, in_use: &BTreeSet<String>) -> usize {
 fn sandboxes(work_dir: &Path, in_use: &BTreeSet<String>) -> Vec<(SystemTime, PathBuf)> {
     let mut level = vec![work_dir.join("slaves")];
     for below in ["", "frameworks", "", "executors", "", "runs", ""] {
-        level = level.iter().flat_map(|path| if below.is_empty() { children(path) } else { vec![path.join(below)] }).collect();
+        level = level
+            .iter()
+            .flat_map(|path| if below.is_empty() { children(path) } else { vec![path.join(below)] })
+            .collect();
     }
     level
         .into_iter()
         .filter(|path| path.file_name().and_then(|name| name.to_str()).is_some_and(|name| !in_use.contains(name)))
-        .filter_map(|path| Some((fs::metadata(path.join("stdout")).or_else(|_| fs::metadata(&path)).ok()?.modified().ok()?, path)))
+        .filter_map(|path| {
+            Some((fs::metadata(path.join("stdout")).or_else(|_| fs::metadata(&path)).ok()?.modified().ok()?, path))
+        })
         .collect()
 }
 
 /// Directories only: `latest` is a link.
 fn children(path: &Path) -> Vec<PathBuf> {
     let Ok(entries) = fs::read_dir(path) else { return Vec::new() };
-    entries.flatten().filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir())).map(|entry| entry.path()).collect()
+    entries
+        .flatten()
+        .filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir()))
+        .map(|entry| entry.path())
+        .collect()
 }
 
 fn remove_empty_parents(sandbox: &Path, work_dir: &Path) {

@@ -57,15 +57,16 @@ impl Identity {
 
     pub(crate) fn store(&self, state: &Path) -> Result<(), IdentityError> {
         let path = file(state);
-        let content = serde_json::to_vec(self)
-            .map_err(|source| IdentityError::Unreadable { path: path.clone(), source })?;
+        let content =
+            serde_json::to_vec(self).map_err(|source| IdentityError::Unreadable { path: path.clone(), source })?;
         private_file::write(&path, &content).map_err(|source| IdentityError::Io { path, source })
     }
 
     /// For a TLS handshake.
     pub(crate) fn for_tls(&self) -> Result<(Vec<CertificateDer<'static>>, PrivateKeyDer<'static>), IdentityError> {
         let bad = |error: rustls::pki_types::pem::Error| IdentityError::Pem(error.to_string());
-        let chain = CertificateDer::pem_slice_iter(self.certificate_pem.as_bytes()).collect::<Result<_, _>>().map_err(bad)?;
+        let chain =
+            CertificateDer::pem_slice_iter(self.certificate_pem.as_bytes()).collect::<Result<_, _>>().map_err(bad)?;
         let key = PrivateKeyDer::from_pem_slice(self.key_pem.as_bytes()).map_err(bad)?;
         Ok((chain, key))
     }

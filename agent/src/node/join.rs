@@ -37,8 +37,12 @@ async fn ask(settings: &Settings, master: &str, machine: Machine) -> Result<Iden
     let key = Key::load_or_make(&settings.state).map_err(|error| later(chain(&error)))?;
     let csr_pem = key.request().map_err(|error| later(chain(&error)))?;
     let channel = tls::connect(master, ca_sha256, None).await.map_err(|error| not_connected(&error))?;
-    let mut request =
-        tonic::Request::new(JoinRequest { token, csr_pem, machine: Some(machine), unix_ms: supervision::now().unix_ms });
+    let mut request = tonic::Request::new(JoinRequest {
+        token,
+        csr_pem,
+        machine: Some(machine),
+        unix_ms: supervision::now().unix_ms,
+    });
     request.set_timeout(TIMEOUT);
     let reply = tokio::time::timeout(TIMEOUT, join_client::JoinClient::new(channel).join(request))
         .await
@@ -48,7 +52,10 @@ async fn ask(settings: &Settings, master: &str, machine: Machine) -> Result<Iden
     let ca = CertificateDer::from_pem_slice(reply.ca_pem.as_bytes())
         .map_err(|error| later(format!("the master's answer holds no CA certificate: {error}")))?;
     if tls::fingerprint(&ca) != ca_sha256 {
-        return Err(JoinFailure { reason: "the master answered with another CA than it was reached by".to_owned(), retry: false });
+        return Err(JoinFailure {
+            reason: "the master answered with another CA than it was reached by".to_owned(),
+            retry: false,
+        });
     }
     let now_ms = supervision::now().unix_ms;
     if !settings.hosted && reply.unix_ms.abs_diff(now_ms) > CLOCK_SLACK_MS {
@@ -77,8 +84,8 @@ fn later(reason: String) -> JoinFailure {
 /// Words for an error of the connection. Another CA does not become the right one by waiting.
 pub(crate) fn not_connected(error: &tls::TlsError) -> JoinFailure {
     let reason = chain(error);
-    if reason.contains("this node was told to trust") {
-        return JoinFailure { reason, retry: false };
+    if let Some(reason) = tls::other_ca(&reason) {
+        return JoinFailure { reason: reason.to_owned(), retry: false };
     }
     if tls::blames_clock(&reason) {
         return later(format!("this node's clock is wrong ({}): {reason}", clock::now_text()));

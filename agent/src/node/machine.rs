@@ -34,7 +34,8 @@ pub(crate) fn detect(node_name: &str, hosted: Option<&str>) -> Detected {
         attributes: attributes(node_name, &inventory),
         cpus: u64::from(inventory.cpu.threads),
         memory_bytes: inventory.memory.total_bytes.unwrap_or_default(),
-        gpus: u64::try_from(inventory.accelerators.iter().filter(|accelerator| is_gpu(accelerator)).count()).unwrap_or(0),
+        gpus: u64::try_from(inventory.accelerators.iter().filter(|accelerator| is_gpu(accelerator)).count())
+            .unwrap_or(0),
     }
 }
 

@@ -96,8 +96,7 @@ impl Settings {
         }
         let boot_id = read("/proc/sys/kernel/random/boot_id")?.trim().to_owned();
         let own = nix::unistd::geteuid();
-        let only_user =
-            (!own.is_root()).then(|| User { uid: own.as_raw(), gid: nix::unistd::getegid().as_raw() });
+        let only_user = (!own.is_root()).then(|| User { uid: own.as_raw(), gid: nix::unistd::getegid().as_raw() });
         let site = Site {
             work_dir: work_dir.display().to_string(),
             bundle_dir: bundles.display().to_string(),

@@ -53,7 +53,12 @@ pub(crate) fn now() -> Now {
 
 impl Supervision {
     /// Reads the checkpoint, compares it with what is there, and goes on. Blocks while the launcher starts.
-    pub(crate) fn recover(settings: &Settings, site: Site, seed: [u8; 16], events: &Events) -> Result<Self, SupervisionError> {
+    pub(crate) fn recover(
+        settings: &Settings,
+        site: Site,
+        seed: [u8; 16],
+        events: &Events,
+    ) -> Result<Self, SupervisionError> {
         let checkpoint = Checkpoint::new(&settings.state);
         let records = checkpoint.load_records()?;
         let mut line = Line::new(settings.run.launcher_socket());
@@ -70,7 +75,11 @@ impl Supervision {
             containers,
         };
         if !records.is_empty() {
-            tracing::info!(runs = records.len(), alive = found.alive.len(), "going on with the tasks of an earlier agent");
+            tracing::info!(
+                runs = records.len(),
+                alive = found.alive.len(),
+                "going on with the tasks of an earlier agent"
+            );
         }
         let cgroup_parent = site.cgroup_parent.clone();
         let unconfined = site.unconfined;
@@ -132,6 +141,14 @@ impl Supervision {
                 self.containers.tell(Job::Create { container, bundle, sandbox });
             }
             Effect::Start(container) => self.containers.tell(Job::Start(container)),
+            Effect::LimitCpu { container, process, cpu_max } => {
+                let cgroup = Cgroup::of(&self.cgroup_parent, container.as_str());
+                tokio::spawn(async move {
+                    if let Err(error) = cgroup.limit_cpu(process, &cpu_max).await {
+                        tracing::warn!(%container, %error, "a task's processor time is not limited");
+                    }
+                });
+            }
             Effect::Terminate { container, process, grace_ms } if !self.unconfined => {
                 let cgroup = Cgroup::of(&self.cgroup_parent, container.as_str());
                 let containers = self.containers.clone();
@@ -153,11 +170,8 @@ impl Supervision {
             Effect::Send { framework, status, latest } => {
                 let Some(session) = session else { return };
                 let Ok(status_json) = serde_json::to_string(&status) else { return };
-                let update = StatusUpdate {
-                    framework_id: framework.0,
-                    status_json,
-                    latest_state: latest.name().to_owned(),
-                };
+                let update =
+                    StatusUpdate { framework_id: framework.0, status_json, latest_state: latest.name().to_owned() };
                 // Full or closed: the core repeats it.
                 let _ = session.urgent.try_send(FromAgent { message: Some(from_agent::Message::Update(update)) });
             }

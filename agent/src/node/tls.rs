@@ -40,7 +40,11 @@ pub(crate) enum TlsError {
 }
 
 /// Opens an HTTP/2 channel; with an identity the master learns who we are.
-pub(crate) async fn connect(master: &str, ca_sha256: [u8; 32], identity: Option<&Identity>) -> Result<Channel, TlsError> {
+pub(crate) async fn connect(
+    master: &str,
+    ca_sha256: [u8; 32],
+    identity: Option<&Identity>,
+) -> Result<Channel, TlsError> {
     let config = Arc::new(config(ca_sha256, identity)?);
     let (host, _) = master.rsplit_once(':').ok_or_else(|| TlsError::Address(master.to_owned()))?;
     let name = ServerName::try_from(host.trim_matches(['[', ']']).to_owned())
@@ -88,11 +92,23 @@ struct Pinned {
 }
 
 /// The master is not of the cluster this node was told of.
-#[derive(Debug, thiserror::Error)]
+#[derive(thiserror::Error)]
 #[error("the master's CA is {theirs}, this node was told to trust sha256:{}", hex(.ours))]
 struct OtherCa {
     theirs: String,
     ours: [u8; 32],
+}
+
+impl std::fmt::Debug for OtherCa {
+    /// In words, because rustls shows a verifier's own errors by `Debug` only.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{self}")
+    }
+}
+
+/// The words of [`OtherCa`] within the text of a failed connection.
+pub(crate) fn other_ca(text: &str) -> Option<&str> {
+    text.find("the master's CA is ").map(|at| text[at..].trim_end_matches(')'))
 }
 
 impl ServerCertVerifier for Pinned {
@@ -106,10 +122,9 @@ impl ServerCertVerifier for Pinned {
     ) -> Result<ServerCertVerified, rustls::Error> {
         let digest = |certificate: &CertificateDer<'_>| -> [u8; 32] { Sha256::digest(certificate.as_ref()).into() };
         let Some(ca) = intermediates.iter().find(|certificate| digest(certificate) == self.ca_sha256) else {
-            let theirs = intermediates.last().map_or_else(
-                || "not sent".to_owned(),
-                |certificate| format!("sha256:{}", hex(&digest(certificate))),
-            );
+            let theirs = intermediates
+                .last()
+                .map_or_else(|| "not sent".to_owned(), |certificate| format!("sha256:{}", hex(&digest(certificate))));
             let error = OtherCa { theirs, ours: self.ca_sha256 };
             return Err(CertificateError::Other(OtherError(Arc::new(error))).into());
         };
@@ -184,4 +199,20 @@ impl tonic::codegen::Service<tonic::codegen::http::Uri> for Connector {
 /// Is it the clock? Certificates are the first to notice a wrong one.
 pub(crate) fn blames_clock(text: &str) -> bool {
     ["not valid yet", "NotValidYet", "certificate expired", "Expired"].iter().any(|word| text.contains(word))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn another_ca_is_told_in_words() {
+        let error = OtherCa { theirs: "sha256:ab".to_owned(), ours: [1; 32] };
+        let error = rustls::Error::from(CertificateError::Other(OtherError(Arc::new(error))));
+        let text = format!("transport error: {error}");
+        let words = other_ca(&text).unwrap();
+        assert!(words.starts_with("the master's CA is sha256:ab, this node was told to trust sha256:0101"), "{text}");
+        assert!(words.ends_with("01"), "{words}");
+        assert_eq!(other_ca("connection refused"), None);
+    }
 }

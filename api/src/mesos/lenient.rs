@@ -11,7 +11,9 @@ pub(super) fn many<'de, D: Deserializer<'de>, T: DeserializeOwned>(deserializer:
         Value::Array(items) => {
             items.into_iter().map(|item| serde_json::from_value(item).map_err(D::Error::custom)).collect()
         }
-        one => Ok(vec![serde_json::from_value(one).map_err(D::Error::custom)?]),
+        one @ (Value::Bool(_) | Value::Number(_) | Value::String(_) | Value::Object(_)) => {
+            Ok(vec![serde_json::from_value(one).map_err(D::Error::custom)?])
+        }
     }
 }
 
@@ -22,7 +24,9 @@ pub(super) fn known<'de, D: Deserializer<'de>, T: DeserializeOwned>(deserializer
 }
 
 /// An optional enum field: a name we do not know is unset.
-pub(super) fn enumeration<'de, D: Deserializer<'de>, T: DeserializeOwned>(deserializer: D) -> Result<Option<T>, D::Error> {
+pub(super) fn enumeration<'de, D: Deserializer<'de>, T: DeserializeOwned>(
+    deserializer: D,
+) -> Result<Option<T>, D::Error> {
     Ok(serde_json::from_value(Value::deserialize(deserializer)?).ok())
 }
 
@@ -31,8 +35,12 @@ pub(super) fn double<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Optio
     match Value::deserialize(deserializer)? {
         Value::Null => Ok(None),
         Value::Number(number) => Ok(number.as_f64()),
-        Value::String(text) => text.trim().parse().map(Some).map_err(|_| D::Error::custom(format!("'{text}' is not a number"))),
-        other => Err(D::Error::custom(format!("expecting a number, got {other}"))),
+        Value::String(text) => {
+            text.trim().parse().map(Some).map_err(|_| D::Error::custom(format!("'{text}' is not a number")))
+        }
+        other @ (Value::Bool(_) | Value::Array(_) | Value::Object(_)) => {
+            Err(D::Error::custom(format!("expecting a number, got {other}")))
+        }
     }
 }
 
@@ -50,10 +58,14 @@ pub(super) fn required_unsigned<'de, D: Deserializer<'de>>(deserializer: D) -> R
 pub(super) fn signed<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<i64>, D::Error> {
     match Value::deserialize(deserializer)? {
         Value::Null => Ok(None),
-        Value::String(text) => text.trim().parse().map(Some).map_err(|_| D::Error::custom(format!("'{text}' is not an integer"))),
+        Value::String(text) => {
+            text.trim().parse().map(Some).map_err(|_| D::Error::custom(format!("'{text}' is not an integer")))
+        }
         #[allow(clippy::cast_possible_truncation)] // a double beyond i64 saturates, as a bad grace period does later
         Value::Number(number) => Ok(number.as_i64().or_else(|| number.as_f64().map(|double| double as i64))),
-        other => Err(D::Error::custom(format!("expecting an integer, got {other}"))),
+        other @ (Value::Bool(_) | Value::Array(_) | Value::Object(_)) => {
+            Err(D::Error::custom(format!("expecting an integer, got {other}")))
+        }
     }
 }
 
@@ -75,6 +87,8 @@ pub(super) fn boolean<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Opti
         Value::Bool(value) => Ok(Some(value)),
         Value::String(text) if text == "true" => Ok(Some(true)),
         Value::String(text) if text == "false" => Ok(Some(false)),
-        other => Err(D::Error::custom(format!("expecting a boolean, got {other}"))),
+        other @ (Value::Number(_) | Value::String(_) | Value::Array(_) | Value::Object(_)) => {
+            Err(D::Error::custom(format!("expecting a boolean, got {other}")))
+        }
     }
 }

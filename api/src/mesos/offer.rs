@@ -75,7 +75,9 @@ mod tests {
 
     #[test]
     fn refusals_last_five_seconds_unless_said() {
-        for (given, effective) in [(None, 5.0), (Some(0.0), 0.0), (Some(-1.0), 5.0), (Some(f64::NAN), 5.0), (Some(1e12), 31_536_000.0)] {
+        for (given, effective) in
+            [(None, 5.0), (Some(0.0), 0.0), (Some(-1.0), 5.0), (Some(f64::NAN), 5.0), (Some(1e12), 31_536_000.0)]
+        {
             let filters = Filters { refuse_seconds: given };
             assert!((filters.effective_refuse_seconds() - effective).abs() < 1e-9, "{given:?}");
         }

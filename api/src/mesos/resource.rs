@@ -199,7 +199,12 @@ fn reservations_from_wire(wire: &WireResource) -> Vec<Reservation> {
             dynamic: wire.reservation.is_some(),
             role: role.to_owned(),
             principal: wire.reservation.as_ref().and_then(|entry| entry.principal.clone()),
-            labels: wire.reservation.as_ref().and_then(|entry| entry.labels.as_ref()).map(Labels::pairs).unwrap_or_default(),
+            labels: wire
+                .reservation
+                .as_ref()
+                .and_then(|entry| entry.labels.as_ref())
+                .map(Labels::pairs)
+                .unwrap_or_default(),
         }],
     }
 }
@@ -227,7 +232,8 @@ fn resource_to_wire(resource: &Resource, format: &Format) -> WireResource {
         }
         ResourceValue::Ranges(ranges) => {
             wire.kind = "RANGES".to_owned();
-            wire.ranges = Some(RangesValue { range: ranges.iter().map(|(begin, end)| RangeValue { begin, end }).collect() });
+            wire.ranges =
+                Some(RangesValue { range: ranges.iter().map(|(begin, end)| RangeValue { begin, end }).collect() });
         }
         ResourceValue::Set(items) => {
             wire.kind = "SET".to_owned();
@@ -345,8 +351,14 @@ mod tests {
         };
         assert_eq!(read(r#"{"name":"cpus","type":"SCALAR","scalar":{"value":"0.5"},"x":1}"#).unwrap(), "cpus:0.5");
         assert_eq!(read(r#"{"name":"gpus","type":"SCALAR","scalar":{"value":0}}"#).unwrap(), "{}");
-        assert_eq!(read(r#"{"name":"ports","type":"RANGES","ranges":{"range":{"begin":"7","end":8.0}}}"#).unwrap(), "ports:[7-8]");
-        assert_eq!(read(r#"{"name":"gpus","type":"SCALAR","scalar":{"value":0.5}}"#), Err(ResourceError::FractionalGpus));
+        assert_eq!(
+            read(r#"{"name":"ports","type":"RANGES","ranges":{"range":{"begin":"7","end":8.0}}}"#).unwrap(),
+            "ports:[7-8]"
+        );
+        assert_eq!(
+            read(r#"{"name":"gpus","type":"SCALAR","scalar":{"value":0.5}}"#),
+            Err(ResourceError::FractionalGpus)
+        );
         assert!(read(r#"{"name":"cpus","type":"SCALAR"}"#).is_err());
         assert!(read(r#"{"name":"cpus","type":"SCALAR","scalar":{"value":-1}}"#).is_err());
         assert!(read(r#"{"type":"SCALAR","scalar":{"value":1}}"#).is_err());

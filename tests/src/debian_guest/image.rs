@@ -16,9 +16,6 @@ const SUITE: &str = "bookworm";
 /// The cloud kernel has the NVMe driver and ext4 built in: it needs no initramfs to find its root.
 const PACKAGES: &str = "systemd,systemd-sysv,dbus,udev,kmod,linux-image-cloud-amd64";
 
-/// Sparse.
-const SIZE: &str = "1500M";
-
 const WANTS: &str = "etc/systemd/system/multi-user.target.wants";
 
 /// Added to what the packages bring.
@@ -53,6 +50,17 @@ const ENABLED: &[(&str, &str)] = &[
     ("systemd-networkd.service", "/lib/systemd/system/systemd-networkd.service"),
 ];
 
+/// A hook gets the tree as $1 and runs where its owners are what they seem. The tree still has /proc and the like mounted
+/// on it; a bind mount shows it without them, and is gone with its mount namespace.
+const FINISH: &str = r#"unshare --mount sh -ec '
+cp -r --preserve=mode,links --no-target-directory "$MESOLITH_OUT/overlay" "$1"
+cp --no-target-directory "$1"/boot/vmlinuz-* "$MESOLITH_OUT/vmlinuz"
+mkdir "$MESOLITH_OUT/tree"
+mount --bind "$1" "$MESOLITH_OUT/tree"
+truncate -s 1500M "$MESOLITH_OUT/root.img"
+/sbin/mke2fs -q -F -t ext4 -d "$MESOLITH_OUT/tree" "$MESOLITH_OUT/root.img"
+' sh "$1""#;
+
 /// A kernel and a root file system.
 pub(super) struct Image {
     pub(super) kernel: PathBuf,
@@ -69,7 +77,7 @@ pub(super) fn cached() -> Result<Image> {
         .context("cannot wait for whoever makes the Debian guest")?;
     let dir = cache.join("debian-guest");
     let image = Image { kernel: dir.join("vmlinuz"), root: dir.join("root.img") };
-    let recipe = format!("{SUITE}\n{PACKAGES}\n{SIZE}\n{FILES:?}\n{ENABLED:?}\n");
+    let recipe = format!("{SUITE}\n{PACKAGES}\n{FINISH}\n{FILES:?}\n{ENABLED:?}\n");
     if fs::read_to_string(dir.join("recipe")).is_ok_and(|made_by| made_by == recipe) {
         return Ok(image);
     }
@@ -96,15 +104,11 @@ fn make(dir: &Path) -> Result<()> {
     for (unit, target) in ENABLED {
         symlink(target, overlay.join(WANTS).join(unit)).with_context(|| format!("cannot enable {unit}"))?;
     }
-    // Each hook gets the finished tree as $1, and runs where its owners are what they seem.
     let output = Command::new("mmdebstrap")
         .args(["--variant=minbase", "--format=null", &format!("--include={PACKAGES}")])
         .args(["--dpkgopt=path-exclude=/usr/share/doc/*", "--dpkgopt=path-exclude=/usr/share/man/*"])
         .args(["--dpkgopt=path-exclude=/usr/share/locale/*"])
-        .arg("--customize-hook=cp -r --preserve=mode,links --no-target-directory \"$MESOLITH_OUT/overlay\" \"$1\"")
-        .arg("--customize-hook=cp --no-target-directory \"$1\"/boot/vmlinuz-* \"$MESOLITH_OUT/vmlinuz\"")
-        .arg(format!("--customize-hook=truncate -s {SIZE} \"$MESOLITH_OUT/root.img\""))
-        .arg("--customize-hook=/sbin/mke2fs -q -F -t ext4 -d \"$1\" \"$MESOLITH_OUT/root.img\"")
+        .arg(format!("--customize-hook={FINISH}"))
         .args([SUITE, "/dev/null"])
         .env("MESOLITH_OUT", dir)
         .output()
@@ -116,5 +120,9 @@ fn make(dir: &Path) -> Result<()> {
         "mmdebstrap cannot make the Debian guest:\n{}",
         lines[lines.len().saturating_sub(20)..].join("\n")
     );
-    fs::remove_dir_all(&overlay).with_context(|| format!("cannot remove {}", overlay.display()))
+    // The root file system holds them now.
+    for left in [overlay, dir.join("tree")] {
+        fs::remove_dir_all(&left).with_context(|| format!("cannot remove {}", left.display()))?;
+    }
+    Ok(())
 }

@@ -9,7 +9,7 @@ use anyhow::{Context, Result, bail, ensure};
 use serde_json::{Value, json};
 
 use crate::framework::Framework;
-use crate::rack::{FaultLine, Node, Options, Rack, repository};
+use crate::rack::{Node, Options, Rack, repository};
 
 /// How many tasks the latency is taken over.
 const TASKS: usize = 20;
@@ -28,12 +28,12 @@ pub fn bench(dir: &Path) -> Result<()> {
     let image = dir.join("image");
     sizes(&image)?;
     let bare = bare_boot(dir, &image)?;
-    let rack = Rack::start(FaultLine::with_line(Options { image_dir: image, ..Options::new()? }))?;
+    let rack = Rack::start(Options { nodes: 1, image_dir: image, ..Options::new()? })?;
     let accelerator = rack.status()?.accelerator.map_or_else(String::new, |a| format!("{a:?}").to_lowercase());
     row("servers run by", &accelerator);
     boot(&rack, &rack.node(1), bare)?;
     latency(&rack)?;
-    memory(&rack)?;
+    memory(&rack.node(1))?;
     rack.end()?;
     allocation()
 }
@@ -97,10 +97,12 @@ fn stamp(line: &str) -> Result<f64> {
 }
 
 /// What the node's processes hold, as init reads it in the guest.
-fn memory(rack: &Rack) -> Result<()> {
-    let kib = FaultLine::connect(rack)?.ask("memory", "agent")?;
-    for (name, kib) in kib {
-        row(&format!("resident memory of {name}"), &format!("{:.1} MB", kib as f64 * 1024.0 / 1e6));
+fn memory(node: &Node<'_>) -> Result<()> {
+    let line = node.wait_console("resident: ", Duration::from_secs(30))?;
+    let (_, figures) = line.split_once("resident: ").context("just waited for it")?;
+    for figure in figures.trim().split(", ") {
+        let (name, size) = figure.split_once(' ').with_context(|| format!("`{figure}` is not a name and a size"))?;
+        row(&format!("resident memory of {name}"), size);
     }
     Ok(())
 }

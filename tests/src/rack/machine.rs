@@ -159,7 +159,8 @@ impl Machine {
         ] {
             args.extend([flag.to_owned(), value]);
         }
-        args.extend(options.qemu_args.iter().cloned());
+        let own = options.node_qemu_args.get(name).into_iter().flatten();
+        args.extend(options.qemu_args.iter().chain(own).cloned());
         args
     }
 }

@@ -1,5 +1,6 @@
 //! What a rack is made of: chosen by a test or by `./dev up`, written to `options.json` for the process that serves it.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -58,6 +59,8 @@ pub struct Options {
     pub cmdline: String,
     /// Added to each QEMU's command line.
     pub qemu_args: Vec<String>,
+    /// Added to the command line of one node's QEMU, by the node's name.
+    pub node_qemu_args: BTreeMap<String, Vec<String>>,
     /// The files to run.
     pub programs: Programs,
 }
@@ -82,6 +85,7 @@ impl Options {
             master_args: Vec::new(),
             cmdline: String::new(),
             qemu_args: Vec::new(),
+            node_qemu_args: BTreeMap::new(),
             programs,
         })
     }

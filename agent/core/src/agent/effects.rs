@@ -126,6 +126,15 @@ pub enum Effect {
     },
     /// Let it run; answered by [`Input::Started`].
     Start(ContainerId),
+    /// Write cpu.max as soon as the first process has become the task's program.
+    LimitCpu {
+        /// Which.
+        container: ContainerId,
+        /// Its first process.
+        process: Process,
+        /// What to write.
+        cpu_max: String,
+    },
     /// SIGTERM, as if to the whole process tree.
     Terminate {
         /// Which.

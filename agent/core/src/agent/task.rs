@@ -9,7 +9,7 @@ use super::effects::{Effect, Now, Report};
 use crate::container::{Ending, Input, Phase, Step};
 use crate::ending::{Verdict, verdict};
 use crate::handover;
-use crate::launch::{self, LaunchError, Plan, Site};
+use crate::launch::{self, LaunchError, Limits, Plan, Site};
 use crate::randomness::Randomness;
 use crate::record::Record;
 
@@ -77,6 +77,13 @@ impl Task {
         [updates, self.record.phase.deadline_ms(), complete_by_ms, self.unseen_at_ms].into_iter().flatten().min()
     }
 
+    /// Safe to repeat, so a restarted agent does it again.
+    pub(super) fn limit_cpu(&self, site: &Site) -> Option<Effect> {
+        let process = self.record.process.filter(|_| !site.unconfined)?;
+        let cpu_max = Limits::of(&self.record.info, site.pids_max).cpu_max();
+        Some(Effect::LimitCpu { container: self.record.container.clone(), process, cpu_max })
+    }
+
     pub(super) fn send_due(&mut self, now_ms: u64) -> Option<Effect> {
         let status = Box::new(self.record.updates.due(now_ms)?.clone());
         Some(Effect::Send { framework: self.record.framework.clone(), status, latest: self.record.state })
@@ -138,7 +145,7 @@ impl Task {
                 let limit_ms = self.record.info.max_completion_time.and_then(api::mesos::DurationInfo::millis);
                 self.record.complete_by_ms = limit_ms.map(|limit_ms| now.uptime_ms.saturating_add(limit_ms));
                 self.tell(TaskState::Running, None, site, randomness, now);
-                None
+                self.limit_cpu(site)
             }
             Step::Killing => {
                 if self.record.framework_info.has(Capability::TaskKillingState) {

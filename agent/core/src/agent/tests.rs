@@ -115,7 +115,7 @@ impl World {
                 self.containers.remove(&container);
                 self.input(Input::Deleted { container });
             }
-            Effect::Claim { .. } => {}
+            Effect::Claim { .. } | Effect::LimitCpu { .. } => {}
             Effect::AcknowledgeExit { sequence } => self.exits.retain(|exit| exit.sequence != sequence),
             Effect::Send { status, .. } => {
                 let uuid = status.uuid.clone().unwrap();
@@ -168,7 +168,12 @@ impl World {
                     status: (*status).to_owned(),
                 })
                 .collect(),
-            alive: self.records.values().filter_map(|record| record.process).filter(|process| pids.contains(&process.pid)).collect(),
+            alive: self
+                .records
+                .values()
+                .filter_map(|record| record.process)
+                .filter(|process| pids.contains(&process.pid))
+                .collect(),
             start_ticks: BTreeMap::new(),
         };
         self.sequence += 1000;

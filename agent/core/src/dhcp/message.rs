@@ -105,7 +105,9 @@ pub(super) fn decode(bytes: &[u8], xid: u32, mac: [u8; 6]) -> Option<Reply> {
 
 fn lease(address: Ipv4Addr, server: Ipv4Addr, options: &DhcpOptions) -> Lease {
     let addresses = |code| match options.get(code) {
-        Some(DhcpOption::Router(list) | DhcpOption::DomainNameServer(list) | DhcpOption::NtpServers(list)) => list.clone(),
+        Some(DhcpOption::Router(list) | DhcpOption::DomainNameServer(list) | DhcpOption::NtpServers(list)) => {
+            list.clone()
+        }
         _ => Vec::new(),
     };
     // Option 51 is mandatory in an ACK; a server without it gets an hour.

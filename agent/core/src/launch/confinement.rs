@@ -67,7 +67,8 @@ pub(super) fn devices() -> Value {
 
 /// The file systems of a container. On the host's own root only `/proc` must be its own.
 pub(super) fn mounts(sandbox: &str, root: &Root) -> Value {
-    let proc = json!({ "destination": "/proc", "type": "proc", "source": "proc", "options": ["nosuid", "noexec", "nodev"] });
+    let proc =
+        json!({ "destination": "/proc", "type": "proc", "source": "proc", "options": ["nosuid", "noexec", "nodev"] });
     if root.is_host {
         return json!([proc]);
     }

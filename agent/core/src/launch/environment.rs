@@ -1,7 +1,7 @@
 //! What a task finds in its environment (mesos-api 2.4): only this, nothing of the agent's own.
 
-use api::mesos::{FrameworkInfo, TaskInfo};
 use api::FrameworkId;
+use api::mesos::{FrameworkInfo, TaskInfo};
 
 use super::{LaunchError, Site};
 
@@ -45,7 +45,8 @@ pub(super) fn variables(
     if let Some(role) = role {
         variables.push(("MESOS_ALLOCATION_ROLE".to_owned(), role));
     }
-    let own = task.command.iter().flat_map(|command| &command.environment).flat_map(|environment| &environment.variables);
+    let own =
+        task.command.iter().flat_map(|command| &command.environment).flat_map(|environment| &environment.variables);
     for variable in own {
         let value = variable.value.clone().unwrap_or_default();
         if variable.name.contains(['\0', '=']) || value.contains('\0') {

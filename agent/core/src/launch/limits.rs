@@ -40,7 +40,8 @@ impl Limits {
         let resources = resources_from_wire(&task.resources).unwrap_or_default();
         let cpus = resources.scalar("cpus").0;
         let request_bytes = (resources.scalar("mem").0.saturating_mul(MIB) / 1000).max(LEAST_MEMORY_BYTES);
-        let quota = |milli: u64| (i64::try_from(milli).unwrap_or(i64::MAX / 100) * (PERIOD_US / 1000)).max(LEAST_QUOTA_US);
+        let quota =
+            |milli: u64| (i64::try_from(milli).unwrap_or(i64::MAX / 100) * (PERIOD_US / 1000)).max(LEAST_QUOTA_US);
         #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)] // limit() lets only 0..=10^12 through
         let whole = |units: f64| units.round() as u64;
         let cpu_quota_us = match limit(task, "cpus") {
@@ -53,7 +54,21 @@ impl Limits {
             Limit::Infinite => None,
             Limit::Units(units) => Some(whole(units).saturating_mul(MIB).max(request_bytes)),
         };
-        Self { cpu_weight: (cpus / 10).clamp(1, 10_000), cpu_quota_us, memory_bytes, memory_low_bytes: request_bytes, pids }
+        Self {
+            cpu_weight: (cpus / 10).clamp(1, 10_000),
+            cpu_quota_us,
+            memory_bytes,
+            memory_low_bytes: request_bytes,
+            pids,
+        }
+    }
+
+    /// cpu.max, to be written once the task's own program runs. Not a part of the specification: making a container
+    /// takes a tenth of a second of processor time *inside* its cgroup, so a task with 0.1 cpus would start ten times
+    /// slower than one with a whole one. cpu.weight holds from the beginning.
+    #[must_use]
+    pub fn cpu_max(&self) -> String {
+        self.cpu_quota_us.map_or_else(|| format!("max {PERIOD_US}"), |quota| format!("{quota} {PERIOD_US}"))
     }
 
     pub(super) fn oci(self) -> Value {
@@ -67,13 +82,8 @@ impl Limits {
         if self.memory_bytes != Some(self.memory_low_bytes) {
             unified["memory.low"] = json!(self.memory_low_bytes.to_string());
         }
-        let mut cpu = json!({ "period": PERIOD_US });
-        if let Some(quota) = self.cpu_quota_us {
-            cpu["quota"] = json!(quota);
-        }
         let mut resources = json!({
             "devices": super::confinement::devices(),
-            "cpu": cpu,
             "pids": { "limit": self.pids },
             "unified": unified,
         });
@@ -91,7 +101,8 @@ pub fn memory_limit_bytes(task: &TaskInfo) -> Option<u64> {
 }
 
 fn limit(task: &TaskInfo, name: &str) -> Limit {
-    let value = task.limits.as_ref().and_then(|limits| limits.get(name)).map(|limit| limit.get("value").unwrap_or(limit));
+    let value =
+        task.limits.as_ref().and_then(|limits| limits.get(name)).map(|limit| limit.get("value").unwrap_or(limit));
     match value {
         Some(Value::String(text)) if text.eq_ignore_ascii_case("infinity") => Limit::Infinite,
         Some(Value::String(text)) => text.parse().map_or(Limit::Unset, bounded),
@@ -126,6 +137,7 @@ mod tests {
             assert_eq!((limits.cpu_weight, limits.cpu_quota_us, limits.memory_bytes), (weight, quota, bytes), "{name}");
             assert_eq!(limits.oci()["unified"]["memory.swap.max"], "0");
             assert_eq!(limits.oci()["pids"]["limit"], 9);
+            assert!(limits.oci().get("cpu").is_none() && limits.cpu_max().ends_with(" 100000"));
         }
     }
 }

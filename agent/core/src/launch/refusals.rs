@@ -51,7 +51,10 @@ mod tests {
             (r#"{"executor":{"executor_id":{"value":"mine"}}}"#, "custom executors (executor 'mine')"),
             (r#"{"command":{"value":"x","uris":[{"value":"http://a/b.tgz"}]}}"#, "http://a/b.tgz"),
             (r#"{"command":{"value":"x"},"container":{"type":"DOCKER","docker":{"image":"nginx"}}}"#, "'nginx'"),
-            (r#"{"command":{"value":"x"},"container":{"type":"MESOS","mesos":{"image":{"docker":{"name":"redis"}}}}}"#, "'redis'"),
+            (
+                r#"{"command":{"value":"x"},"container":{"type":"MESOS","mesos":{"image":{"docker":{"name":"redis"}}}}}"#,
+                "'redis'",
+            ),
             (r#"{"command":{"value":"x"},"container":{"type":"MESOS","volumes":[{"host_path":"/"}]}}"#, "volumes"),
             (r#"{"command":{"value":"x","environment":{"variables":[{"name":"P","type":"SECRET"}]}}}"#, "secrets"),
         ] {

@@ -94,9 +94,33 @@ mod tests {
         sorted.dedup();
         assert_eq!(sorted.len(), count);
         for forbidden in [
-            "bpf", "mount", "umount2", "pivot_root", "unshare", "setns", "init_module", "finit_module", "reboot", "ptrace",
-            "kexec_load", "clock_settime", "settimeofday", "swapon", "keyctl", "add_key", "io_uring_setup", "open_by_handle_at",
-            "perf_event_open", "userfaultfd", "iopl", "ioperm", "process_vm_writev", "clone", "clone3", "syslog", "acct",
+            "bpf",
+            "mount",
+            "umount2",
+            "pivot_root",
+            "unshare",
+            "setns",
+            "init_module",
+            "finit_module",
+            "reboot",
+            "ptrace",
+            "kexec_load",
+            "clock_settime",
+            "settimeofday",
+            "swapon",
+            "keyctl",
+            "add_key",
+            "io_uring_setup",
+            "open_by_handle_at",
+            "perf_event_open",
+            "userfaultfd",
+            "iopl",
+            "ioperm",
+            "process_vm_writev",
+            "clone",
+            "clone3",
+            "syslog",
+            "acct",
         ] {
             assert!(!ALLOWED.contains(&forbidden), "{forbidden}");
         }

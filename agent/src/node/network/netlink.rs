@@ -108,7 +108,8 @@ impl Netlink {
     }
 
     pub(super) async fn links(&self) -> Result<Vec<LinkState>, NetlinkError> {
-        let links: Vec<LinkMessage> = self.0.link().get().execute().try_collect().await.map_err(refused("list links"))?;
+        let links: Vec<LinkMessage> =
+            self.0.link().get().execute().try_collect().await.map_err(refused("list links"))?;
         Ok(links.iter().map(LinkState::of).collect())
     }
 
@@ -150,8 +151,14 @@ impl Netlink {
     }
 
     /// Its routes go with it.
-    pub(super) async fn remove_address(&self, index: u32, address: Ipv4Addr, prefix_len: u8) -> Result<(), NetlinkError> {
-        let message = rtnetlink::AddressMessageBuilder::<Ipv4Addr>::new().index(index).address(address, prefix_len).build();
+    pub(super) async fn remove_address(
+        &self,
+        index: u32,
+        address: Ipv4Addr,
+        prefix_len: u8,
+    ) -> Result<(), NetlinkError> {
+        let message =
+            rtnetlink::AddressMessageBuilder::<Ipv4Addr>::new().index(index).address(address, prefix_len).build();
         self.0.address().del(message).execute().await.map_err(refused("remove an address"))
     }
 }
