@@ -9,6 +9,7 @@ mod causes;
 mod container_cgroup;
 mod executable;
 mod first_process;
+mod host_root;
 mod oci;
 mod plain;
 pub(crate) mod plain_task;
@@ -81,6 +82,9 @@ fn serve(causes: causes::Causes) -> Result<std::convert::Infallible, LauncherErr
     let mut runtime: Box<dyn Runtime> = if run_dir::without_isolation() {
         Box::new(plain::PlainRuntime::open(&run.containers()).map_err(LauncherError::Prepare)?)
     } else {
+        if let Some(path) = run_dir::host_root() {
+            host_root::show(&path).map_err(|error| LauncherError::Prepare(error.into()))?;
+        }
         let task_cgroup = run_dir::task_cgroup();
         Box::new(oci::OciRuntime::open(&run.containers(), &task_cgroup, causes).map_err(LauncherError::Prepare)?)
     };

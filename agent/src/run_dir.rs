@@ -6,6 +6,8 @@ use std::path::{Path, PathBuf};
 pub(crate) const RUN_DIR_VARIABLE: &str = "MESOLITH_RUN_DIR";
 /// Tells the children of `init` below which cgroup tasks live, as an absolute path in the hierarchy.
 pub(crate) const TASK_CGROUP_VARIABLE: &str = "MESOLITH_TASK_CGROUP";
+/// Tells the children of `init` where containers find the host's root, in hosted mode.
+pub(crate) const HOST_ROOT_VARIABLE: &str = "MESOLITH_HOST_ROOT";
 /// `none` when tasks are plain processes.
 pub(crate) const ISOLATION_VARIABLE: &str = "MESOLITH_ISOLATION";
 
@@ -43,6 +45,11 @@ impl RunDir {
         self.0.join("containers")
     }
 
+    /// Where the launcher binds the host's root; for everybody else an empty directory.
+    pub(crate) fn host_root(&self) -> PathBuf {
+        self.0.join("host-root")
+    }
+
     pub(crate) fn logs(&self) -> PathBuf {
         self.0.join("log")
     }
@@ -51,6 +58,11 @@ impl RunDir {
 /// The cgroup below which each task has its own: `/tasks` unless `init` says otherwise.
 pub(crate) fn task_cgroup() -> String {
     std::env::var(TASK_CGROUP_VARIABLE).unwrap_or_else(|_| "/tasks".to_owned())
+}
+
+/// What containers that name no image have for their root in hosted mode.
+pub(crate) fn host_root() -> Option<PathBuf> {
+    std::env::var_os(HOST_ROOT_VARIABLE).map(PathBuf::from)
 }
 
 /// Whether tasks run as plain processes on this host.

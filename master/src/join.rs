@@ -46,12 +46,13 @@ impl Join for JoinService {
         })
         .await
         .map_err(|_| Status::internal("joining failed"))?;
+        // Quoted, for a stranger's words must not look like lines of this log.
         match &joined {
             Ok(reply) => {
-                tracing::info!(?remote, node = %reply.node_name, uuid = %machine.uuid, macs = ?machine.macs, "node joined");
+                tracing::info!(?remote, node = %reply.node_name, uuid = ?machine.uuid, macs = ?machine.macs, "node joined");
             }
             Err(status) => tracing::warn!(
-                ?remote, uuid = %machine.uuid, macs = ?machine.macs, reason = status.message(),
+                ?remote, uuid = ?machine.uuid, macs = ?machine.macs, reason = status.message(),
                 "node refused to join"
             ),
         }

@@ -27,7 +27,7 @@ pub const MASTER: &str = "10.0.2.100:5052";
 const BOOT: Duration = Duration::from_secs(300);
 
 /// What a command may take unless it is told otherwise.
-const COMMAND: Duration = Duration::from_secs(60);
+const COMMAND: Duration = Duration::from_secs(180);
 
 /// What the shell says when it waits for a command.
 const READY: &str = "@@ ready";

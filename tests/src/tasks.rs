@@ -150,8 +150,7 @@ impl Tasks {
                           "resources": [amount("cpus", cpus), amount("mem", mem)]});
         let launch = json!({"type": "LAUNCH", "launch": {"task_infos": [task]}});
         let filters = json!({ "refuse_seconds": REFUSE_SECONDS });
-        self.framework
-            .call("ACCEPT", &json!({"offer_ids": [offer["id"]], "operations": [launch], "filters": filters}))
+        self.framework.call("ACCEPT", &json!({"offer_ids": [offer["id"]], "operations": [launch], "filters": filters}))
     }
 }
 

@@ -2,6 +2,8 @@
 //!
 //! Every text here is what Apache Mesos 1.11.0 answers, word for word; only the JSON parser's own words are cut off.
 
+#![allow(clippy::unwrap_used)] // a panic is how a test fails, in its parts too
+
 use std::fs::File;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -14,6 +16,9 @@ use tests::rack::Programs;
 const SCHEDULER: &str = "/api/v1/scheduler";
 const ANSWER: Duration = Duration::from_secs(10);
 const JSON: &[(&str, &str)] = &[("Content-Type", "application/json"), ("Accept", "application/json")];
+
+/// What it is called, headers, body; the status and how the text begins.
+type Malformed<'a> = (&'a str, &'a [(&'a str, &'a str)], String, u16, &'a str);
 
 /// A master without a rack. Ends with the test.
 struct BareMaster {
@@ -59,9 +64,9 @@ impl BareMaster {
 
     /// An answer that has no end (a stream, where an error was due) comes as a response with status 0.
     fn send(&self, method: &str, path: &str, headers: &[(&str, &str)], body: Option<&str>) -> http::Response {
-        http::request(method, &format!("{}{path}", self.url), headers, body.map(str::as_bytes), ANSWER).unwrap_or_else(|error| {
-            http::Response { status: 0, headers: Vec::new(), body: format!("{error:#}").into_bytes() }
-        })
+        http::request(method, &format!("{}{path}", self.url), headers, body.map(str::as_bytes), ANSWER).unwrap_or_else(
+            |error| http::Response { status: 0, headers: Vec::new(), body: format!("{error:#}").into_bytes() },
+        )
     }
 
     fn call(&self, body: &Value, headers: &[(&str, &str)]) -> http::Response {
@@ -119,7 +124,7 @@ fn malformed_requests_get_mesos_own_status_and_words() {
     let no_kill = "Failed to validate scheduler::Call: Expecting 'kill' to be present";
     let no_type = "Failed to validate scheduler::Call: Expecting 'type' to be present";
     let bad_json = "Failed to parse body into JSON: ";
-    let requests: Vec<(&str, &[(&str, &str)], String, u16, &str)> = vec![
+    let requests: Vec<Malformed<'_>> = vec![
         ("no content type", &[], "{}".to_owned(), 400, "Expecting 'Content-Type' to be present"),
         (
             "plain text",
@@ -294,7 +299,8 @@ fn a_framework_that_cannot_be_is_refused_on_its_stream() {
         // A 200 with the error as its only event, and then the end.
         let answer = master.call(&json!({"type": "SUBSCRIBE", "subscribe": {"framework_info": info}}), JSON);
         let body = answer.text();
-        let event = body.split_once('\n').and_then(|(_, event)| serde_json::from_str::<Value>(event).ok()).unwrap_or_default();
+        let event =
+            body.split_once('\n').and_then(|(_, event)| serde_json::from_str::<Value>(event).ok()).unwrap_or_default();
         if answer.status != 200 || event["type"] != "ERROR" || event["error"]["message"] != message {
             wrong_answers.push(format!("{more}: {} {body} instead of {message}", answer.status));
         }

@@ -1,5 +1,7 @@
 //! Every verb of `mesolith` against a rack of two servers that booted over the network.
 
+#![allow(clippy::unwrap_used)] // a panic is how a test fails, in its parts too
+
 use std::process::{Command, Output, Stdio};
 use std::time::{Duration, Instant};
 

@@ -129,7 +129,9 @@ fn without_isolation_tasks_are_plain_processes_with_mesos_endings() {
     }
 
     // It is a process among ours: the same namespaces, the same root, its sandbox where the host sees it.
-    tasks.launch("look", "readlink /proc/self/ns/pid /proc/self/ns/mnt; pwd; echo $MESOS_SANDBOX", 0.1, 16.0, SOON).unwrap();
+    tasks
+        .launch("look", "readlink /proc/self/ns/pid /proc/self/ns/mnt; pwd; echo $MESOS_SANDBOX", 0.1, 16.0, SOON)
+        .unwrap();
     tasks.wait_end("look", SOON).unwrap();
     let said = tasks.stdout("look").unwrap();
     let lines: Vec<&str> = said.lines().collect();
@@ -198,7 +200,9 @@ fn a_host_without_cgroup_v2_is_refused_with_the_reason_and_the_way_out() {
     let output = refused(dir.path());
     let said = String::from_utf8_lossy(&output.stderr);
     assert_eq!(output.status.code(), Some(1), "{said}");
-    for part in ["this host cannot isolate tasks", "/sys/fs/cgroup is not a cgroup v2 hierarchy", "--insecure-no-isolation"] {
+    for part in
+        ["this host cannot isolate tasks", "/sys/fs/cgroup is not a cgroup v2 hierarchy", "--insecure-no-isolation"]
+    {
         assert!(said.contains(part), "it does not say `{part}`: {said}");
     }
     assert_eq!(said.trim_end().lines().count(), 1, "{said}");

@@ -42,13 +42,13 @@ fn nodes_join_without_giving_anything_away_and_are_refused_with_a_reason() {
     wrong_clocks_are_set_before_joining(&rack);
     let mut tasks = Tasks::subscribe(rack.api_url(), "joining").unwrap();
     a_task_sees_nothing_of_its_node(&mut tasks);
+    tasks.framework.call("TEARDOWN", &Value::Null).unwrap();
     no_token_is_where_others_read(&rack);
     a_script_is_worth_one_token(&rack);
     another_ca_is_refused(&rack);
     a_clock_that_nobody_can_set_is_named(&rack);
     a_token_the_master_does_not_know_is_refused(&rack);
-    a_full_disk_is_survived(&rack, &mut tasks);
-    tasks.framework.call("TEARDOWN", &Value::Null).unwrap();
+    a_full_disk_is_survived(&rack);
     rack.end().unwrap();
 }
 
@@ -76,6 +76,7 @@ try processes sh -c 'echo /proc/[0-9]*'
 try first cat /proc/1/comm
 try status grep -E '^(NoNewPrivs|Seccomp|CapEff|CapBnd|CapAmb):' /proc/self/status
 try cgroup cat /proc/self/cgroup
+try descriptors sh -c 'ls -l /proc/1/fd | sed "s/.* \([0-9]* -> \)/\1/"'
 try mknod mknod "$MESOS_SANDBOX/memory" c 1 1
 try mount mount -t tmpfs none /tmp
 try unshare unshare -m true
@@ -98,14 +99,18 @@ fn a_task_sees_nothing_of_its_node(tasks: &mut Tasks) {
         said.lines().filter_map(|line| line.split_once(": ")).map(|(name, text)| (name, text.trim())).collect();
     let answer = |name: &str| *answers.get(name).unwrap_or_else(|| panic!("nothing about {name}: {end}\n{said}"));
     assert_eq!(answer("cmdline"), "");
-    for path in ["/etc/mesolith", "/run/mesolith", "/var/lib/mesolith", "/dev/mem", "/dev/kmsg", "/dev/sda", "/dev/ttyS0"] {
+    for path in
+        ["/etc/mesolith", "/run/mesolith", "/var/lib/mesolith", "/dev/mem", "/dev/kmsg", "/dev/sda", "/dev/ttyS0"]
+    {
         let text = answer(&format!("exists {path}"));
         assert!(text.contains("No such file"), "{path}: {text}");
     }
     // Masked: an empty directory lies over it.
     assert!(!answer("exists /sys/firmware/dmi").contains("tables"));
     assert_eq!(answer("token"), "");
-    assert!(!answer("environment").to_lowercase().contains("token") && answer("environment").contains("MESOS_TASK_ID=nosy"));
+    assert!(
+        !answer("environment").to_lowercase().contains("token") && answer("environment").contains("MESOS_TASK_ID=nosy")
+    );
     let processes = answer("processes").split(' ').count();
     assert!(processes <= 6 && answer("processes").contains("/proc/1 "), "{}", answer("processes"));
     assert_eq!(answer("first"), "sh");
@@ -117,8 +122,18 @@ fn a_task_sees_nothing_of_its_node(tasks: &mut Tasks) {
         .collect();
     assert_eq!((status["NoNewPrivs"], status["Seccomp"]), ("1", "2"), "{status:?}");
     // chown, dac_override, fowner, fsetid, kill, setgid, setuid, setpcap, net_bind_service.
-    assert_eq!((status["CapEff"], status["CapBnd"], status["CapAmb"]), ("00000000000005fb", "00000000000005fb", "0000000000000000"));
+    assert_eq!(
+        (status["CapEff"], status["CapBnd"], status["CapAmb"]),
+        ("00000000000005fb", "00000000000005fb", "0000000000000000")
+    );
     assert_eq!(answer("cgroup"), "0::/");
+    // Nothing of the node's own is open: no socket, no console.
+    let open: Vec<&str> = answer("descriptors").split_whitespace().filter(|word| word.starts_with('/')).collect();
+    assert!(
+        open.len() >= 3 && open[0] == "/dev/null" && open[1].ends_with("/stdout") && open[2].ends_with("/stderr"),
+        "{open:?}"
+    );
+    assert!(!answer("descriptors").contains("socket") && !answer("descriptors").contains("mesolith.sock"));
     for name in ["mknod", "mount", "unshare", "dmesg", "hostname", "raw"] {
         let text = answer(name).to_lowercase();
         assert!(text.contains("not permitted") || text.contains("denied"), "{name}: {text}");
@@ -231,8 +246,9 @@ said=$(dd if=/dev/zero of=fill bs=1M 2>&1)
 echo "dd: $said"
 while :; do sleep 0.2; done"#;
 
-fn a_full_disk_is_survived(rack: &Rack, tasks: &mut Tasks) {
+fn a_full_disk_is_survived(rack: &Rack) {
     let node = rack.node(HONEST);
+    let mut tasks = Tasks::subscribe(rack.api_url(), "full disk").unwrap();
     let started = node.console().matches("agent started").count();
     tasks.launch("fill", FILL, 0.3, 620.0, SOON).unwrap();
     tasks.wait_state("fill", "TASK_RUNNING", SOON).unwrap();
@@ -242,7 +258,11 @@ fn a_full_disk_is_survived(rack: &Rack, tasks: &mut Tasks) {
         if said.contains("dd: ") {
             break said;
         }
-        assert!(Instant::now() < deadline && tasks.ends("fill").is_empty(), "the disk is not full: {said} {:?}", tasks.ends("fill"));
+        assert!(
+            Instant::now() < deadline && tasks.ends("fill").is_empty(),
+            "the disk is not full: {said} {:?}",
+            tasks.ends("fill")
+        );
         tasks.take(Duration::from_millis(200)).unwrap();
     };
     assert!(said.contains("No space left on device"), "{said}");
@@ -277,6 +297,7 @@ fn a_full_disk_is_survived(rack: &Rack, tasks: &mut Tasks) {
     let console = node.console();
     assert_eq!(console.matches("agent started").count(), started, "the agent did not restart");
     assert!(!console.contains("cannot write a checkpoint"), "checkpoints are on another file system");
+    tasks.framework.call("TEARDOWN", &Value::Null).unwrap();
 }
 
 /// Where the logs stood before the machine was reset.

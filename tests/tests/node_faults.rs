@@ -3,6 +3,8 @@
 //! One server, booted over the network. Its kernel command line says `mesolith.insecure_faults`, so that init obeys
 //! `pids` and `kill NAME` from the second serial line; without the word there is nothing to obey.
 
+#![allow(clippy::unwrap_used)] // a panic is how a test fails, in its parts too
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::io::{BufRead, BufReader, ErrorKind, Write};
@@ -272,9 +274,17 @@ impl<'a> Cluster<'a> {
         }
     }
 
+    /// The agent may be coming back just now: then the master says to try again.
     fn stdout(&self, task: &str) -> String {
         let url = format!("{}/mesolith/v1/tasks/{}/{task}/files/stdout", self.rack.api_url(), self.framework.id);
-        http::get(&url, Duration::from_secs(30)).unwrap().success().unwrap().text()
+        let deadline = Instant::now() + SOON;
+        loop {
+            let answer = http::get(&url, Duration::from_secs(30)).unwrap();
+            if answer.status != 503 || Instant::now() > deadline {
+                return answer.success().unwrap().text();
+            }
+            std::thread::sleep(Duration::from_millis(200));
+        }
     }
 
     /// How often a task of [`BEATS`] has spoken, and its start time: without a gap, and always the same.
@@ -285,7 +295,7 @@ impl<'a> Cluster<'a> {
         for (expected, line) in whole.lines().enumerate() {
             let words: Vec<u64> =
                 line.split(' ').map(|word| word.parse().unwrap_or_else(|_| panic!("{task} said `{line}`"))).collect();
-            assert_eq!(words[0] as usize, expected, "{task} stopped or began anew");
+            assert_eq!(usize::try_from(words[0]).unwrap(), expected, "{task} stopped or began anew");
             assert_eq!(*start.get_or_insert(words[1]), words[1], "{task} is another process");
         }
         (whole.lines().count(), start.unwrap_or_else(|| panic!("{task} has said nothing")))
@@ -337,7 +347,11 @@ fn killing_the_agent_loses_nothing(rack: &Rack, faults: &mut Faults, cluster: &m
     }
     cluster.take(Duration::ZERO);
     for task in ending {
-        assert!(cluster.ends(task).is_empty(), "an agent lived long enough to report {task}: {:?}", cluster.states(task));
+        assert!(
+            cluster.ends(task).is_empty(),
+            "an agent lived long enough to report {task}: {:?}",
+            cluster.states(task)
+        );
     }
     let last = *killed.iter().next_back().unwrap();
     let now = faults.wait_other("agent", last);

@@ -2,6 +2,8 @@
 //!
 //! The program on it is `tests/clients/pymesos_framework.py`. It runs scenarios and reports; what is right is said here.
 
+#![allow(clippy::unwrap_used)] // a panic is how a test fails, in its parts too
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::path::{Path, PathBuf};

@@ -42,7 +42,7 @@ pub struct Site {
 /// The file tree of tasks that name no image.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub struct Root {
-    /// `/usr/share/mesolith/taskroot`, or `/` in hosted mode.
+    /// `/usr/share/mesolith/taskroot`; in hosted mode `/`, or where the launcher has bound it.
     pub path: String,
     /// Its `/etc/passwd`.
     pub passwd: String,

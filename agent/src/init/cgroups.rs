@@ -104,6 +104,18 @@ pub(crate) fn is_populated(cgroup: &Path) -> bool {
         .is_ok_and(|events| events.lines().any(|line| line == "populated 1"))
 }
 
+/// The processes in a cgroup and everything below it.
+pub(crate) fn processes_below(cgroup: &Path) -> Vec<i32> {
+    let text = fs::read_to_string(cgroup.join("cgroup.procs")).unwrap_or_default();
+    let mut pids: Vec<i32> = text.lines().filter_map(|line| line.parse().ok()).filter(|pid| *pid > 0).collect();
+    for entry in fs::read_dir(cgroup).into_iter().flatten().flatten() {
+        if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
+            pids.extend(processes_below(&entry.path()));
+        }
+    }
+    pids
+}
+
 fn controllers(cgroup: &Path) -> Result<Vec<String>, CgroupError> {
     let path = cgroup.join("cgroup.controllers");
     match fs::read_to_string(&path) {

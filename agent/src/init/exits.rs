@@ -96,6 +96,11 @@ impl Exits {
         self.kept.retain(|_, kept| kept.claimed || now_ms.saturating_sub(kept.exit.uptime_ms) < lifetime_ms);
     }
 
+    /// Whether an exit that somebody has claimed waits to be acknowledged.
+    pub(crate) fn awaits_acknowledgement(&self) -> bool {
+        self.kept.values().any(|kept| kept.claimed)
+    }
+
     pub(crate) fn len(&self) -> usize {
         self.kept.len()
     }
@@ -128,7 +133,9 @@ mod tests {
         let exit = exits.record(7, ExitStatus::Signal(9), 1_000);
         exits.expire(u64::MAX);
         assert_eq!(exits.at_or_after(0), Some(exit));
+        assert!(exits.awaits_acknowledgement());
         assert!(exits.acknowledge(exit.sequence));
+        assert!(!exits.awaits_acknowledgement());
         assert!(!exits.acknowledge(exit.sequence));
         assert_eq!(exits.at_or_after(0), None);
     }

@@ -14,7 +14,7 @@ use super::console::Console;
 use super::power;
 use super::supervisor::{Owner, Supervisor};
 use crate::arguments::HostedArgs;
-use crate::run_dir::{ISOLATION_VARIABLE, RunDir};
+use crate::run_dir::{HOST_ROOT_VARIABLE, ISOLATION_VARIABLE, RunDir};
 use crate::seqpacket::Listener;
 
 /// What people do when this host cannot limit tasks.
@@ -47,6 +47,7 @@ fn supervise(arguments: &HostedArgs) -> anyhow::Result<()> {
     } else {
         let tree = delegated_tree().map_err(|error| anyhow!("this host cannot isolate tasks: {error:#}; {WAY_OUT}"))?;
         console.say(format!("tasks live in cgroup {}", tree.tasks_in_hierarchy()));
+        environment.push((HOST_ROOT_VARIABLE, run.host_root().into()));
         Some(tree)
     };
     // Containers whose launcher has ended become our children, as they become PID 1's on a machine of ours.
@@ -60,6 +61,9 @@ fn supervise(arguments: &HostedArgs) -> anyhow::Result<()> {
     supervisor.run();
     supervisor.console.say("ending");
     let tasks = tree.as_ref().map(Tree::tasks);
+    if let Some(tasks) = &tasks {
+        power::end_tasks(&mut supervisor, tasks);
+    }
     power::end_processes(&mut supervisor, tasks.as_deref(), power::kill_descendants);
     Ok(())
 }

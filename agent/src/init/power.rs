@@ -16,6 +16,35 @@ use crate::uptime;
 /// What each of the steps may take.
 const STEP_MS: u64 = 5_000;
 
+/// Ends the tasks below a cgroup while the agent still lives, which so learns how each of them has ended: SIGTERM, then
+/// SIGKILL as soon as only such are left as do not hear it.
+pub(crate) fn end_tasks(supervisor: &mut Supervisor, tasks: &Path) {
+    for pid in cgroups::processes_below(tasks) {
+        // One that has just ended is what we want.
+        let _ = kill(Pid::from_raw(pid), Signal::SIGTERM);
+    }
+    // The first process of a container that has no handler for it never gets it.
+    let deaf = || cgroups::processes_below(tasks).into_iter().all(|pid| !hears_sigterm(pid));
+    supervisor.work_until(uptime::millis() + STEP_MS, |_| deaf());
+    // Gone or empty already is fine.
+    let _ = cgroups::kill_all(tasks);
+    let told = |supervisor: &Supervisor| !cgroups::is_populated(tasks) && supervisor.exits_are_taken();
+    if !supervisor.work_until(uptime::millis() + STEP_MS, told) {
+        supervisor.console.say("the agent has not learnt in time how every task ended");
+    }
+}
+
+/// Whether a process ends, or does something of its own, on SIGTERM: not if it ignores it, nor if it is the first of a
+/// PID namespace and has no handler.
+fn hears_sigterm(pid: i32) -> bool {
+    const BIT: u64 = 1 << (Signal::SIGTERM as u64 - 1);
+    let Ok(status) = fs::read_to_string(format!("/proc/{pid}/status")) else { return false };
+    let field = |name: &str| status.lines().find_map(|line| line.strip_prefix(name)).unwrap_or_default().trim();
+    let mask = |name: &str| u64::from_str_radix(field(name), 16).unwrap_or_default() & BIT != 0;
+    let first = field("NSpid:").split_whitespace().skip(1).last() == Some("1");
+    mask("SigCgt:") || !(first || mask("SigIgn:"))
+}
+
 /// Ends every process below us: the agent may finish what it does, then tasks and everything else are killed.
 pub(crate) fn end_processes(supervisor: &mut Supervisor, tasks: Option<&Path>, leftovers: impl Fn()) {
     let within = |supervisor: &mut Supervisor, done: &dyn Fn(&Supervisor) -> bool| {

@@ -130,6 +130,11 @@ impl Supervisor {
         }
     }
 
+    /// Whether the agent has made every exit durable that it has asked for.
+    pub(super) fn exits_are_taken(&self) -> bool {
+        !self.exits.awaits_acknowledgement()
+    }
+
     /// Works until `done` or the deadline; true when done.
     pub(crate) fn work_until(&mut self, deadline_ms: u64, done: impl Fn(&Supervisor) -> bool) -> bool {
         // A short grain: what is waited for here may make no event.

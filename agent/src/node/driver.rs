@@ -20,7 +20,7 @@ use super::identity::{Identity, IdentityError};
 use super::init_client::{GreetingError, InitClient};
 use super::settings::Settings;
 use super::supervision::{Supervision, SupervisionError};
-use super::{capacity, garbage, join, link, machine, network, residents};
+use super::{capacity, garbage, join, link, machine, network, residents, supervision};
 use crate::uptime;
 
 /// Events that wait for the driver; whoever has more waits.
@@ -31,6 +31,8 @@ const STATUS_LINES: usize = 64;
 const ALIVE: Duration = Duration::from_secs(5);
 /// How long the driver sleeps at most.
 const LONGEST_SLEEP_MS: u64 = 60_000;
+/// How often the age of our certificate is looked at, and a renewal that failed is tried again.
+const RENEWAL: Duration = Duration::from_secs(3600);
 /// When the memory that starting took is given back.
 const SETTLED: Duration = Duration::from_secs(10);
 /// Files the master may read at the same time; one more is refused.
@@ -69,6 +71,12 @@ struct Driver {
     generation: u64,
     link: Option<JoinHandle<()>>,
     readers: BTreeMap<u64, AbortHandle>,
+    /// Where a certificate is asked for: the master of the last session.
+    master: String,
+    /// The last renewal of the certificate.
+    renewal: Option<JoinHandle<()>>,
+    /// The last removal of old sandboxes.
+    collector: Option<JoinHandle<()>>,
     events: Events,
     /// Says what memory we hold, once after the first registration.
     memory_report: Option<mpsc::Sender<String>>,
@@ -124,11 +132,15 @@ pub(crate) async fn run(settings: Settings) -> Result<Infallible, DriverError> {
         generation: 0,
         link: None,
         readers: BTreeMap::new(),
+        master: String::new(),
+        renewal: None,
+        collector: None,
         events,
         memory_report: Some(status),
     };
     let mut alive = tokio::time::interval(ALIVE);
     let mut garbage = tokio::time::interval(garbage::EVERY);
+    let mut renewal = tokio::time::interval(RENEWAL);
     loop {
         driver.supervision.perform(&mut driver.init, driver.session.as_ref());
         driver.poll_registration();
@@ -141,6 +153,7 @@ pub(crate) async fn run(settings: Settings) -> Result<Infallible, DriverError> {
             Some(line) = lines.recv() => driver.init.say(&line),
             _ = alive.tick() => driver.init.call(InitRequest::Alive),
             _ = garbage.tick() => driver.collect_garbage(),
+            _ = renewal.tick() => driver.renew_certificate(),
             () = tokio::time::sleep(sleep) => driver.supervision.input(Input::Tick),
         }
     }
@@ -171,6 +184,7 @@ impl Driver {
             Event::Core(input) => self.supervision.input(input),
             Event::Online(online) => self.came_online(online),
             Event::Joined(result) => self.joined(result),
+            Event::Renewed(result) => self.renewed(result),
             Event::SessionOpened { generation, session } if generation == self.generation => {
                 self.session = Some(session);
                 self.registration(registration::Event::Connected);
@@ -234,6 +248,10 @@ impl Driver {
     }
 
     fn start_join(&mut self, master: String) {
+        if self.identity.as_ref().is_some_and(|identity| !identity.has_expired(supervision::now().unix_ms)) {
+            // It was the clock, which is right again.
+            return self.registration(registration::Event::Joined);
+        }
         self.init.say(&format!("joining the cluster at {master}"));
         let name = self.settings.config.name.clone().unwrap_or_default();
         let (settings, events, hosted) = (self.settings.clone(), self.events.clone(), self.kept.machine.clone());
@@ -263,8 +281,45 @@ impl Driver {
         }
     }
 
+    /// Asks for the next certificate long before this one ends. The open session goes on; the next one uses the new.
+    fn renew_certificate(&mut self) {
+        let Some(identity) = self.identity.clone().filter(|_| self.session.is_some()) else { return };
+        let running = self.renewal.as_ref().is_some_and(|renewal| !renewal.is_finished());
+        if running || !identity.is_to_be_renewed(supervision::now().unix_ms) {
+            return;
+        }
+        let (settings, events, master) = (self.settings.clone(), self.events.clone(), self.master.clone());
+        self.renewal = Some(tokio::spawn(async move {
+            let result = join::renew(settings, master, identity).await;
+            let _ = events.send(Event::Renewed(result)).await;
+        }));
+    }
+
+    fn renewed(&mut self, result: Result<Box<Identity>, JoinFailure>) {
+        match result {
+            Ok(identity) => {
+                tracing::info!(node = identity.node_name, "the node's certificate was renewed");
+                self.identity = Some(*identity);
+            }
+            Err(JoinFailure { reason, .. }) => self.failed("the node's certificate cannot be renewed", &reason),
+        }
+    }
+
+    /// A certificate that has ended is of no use: it takes a token again. It is kept, for it may be the clock.
+    fn start_over(&mut self, master: String) {
+        self.failed("joining anew", "the node's certificate has expired");
+        let mut masters = self.settings.config.masters.clone();
+        masters.sort_by_key(|other| *other != master);
+        let seed = *uuid::Uuid::new_v4().as_bytes();
+        self.registration = Some(Registration::new(masters, Credential::Nothing, seed, uptime::millis()));
+    }
+
     fn start_session(&mut self, master: String) {
         let Some(identity) = self.identity.clone() else { return };
+        if identity.has_expired(supervision::now().unix_ms) {
+            return self.start_over(master);
+        }
+        self.master.clone_from(&master);
         let Some(ca_sha256) = self.settings.config.ca_sha256 else { return };
         self.generation += 1;
         self.end_session();
@@ -352,6 +407,7 @@ impl Driver {
                 }
                 let ping_timeout_ms = registered.ping_timeout_ms.max(1_000);
                 self.registration(registration::Event::Registered { ping_timeout_ms });
+                self.renew_certificate();
                 self.supervision.input(Input::Registered { agent });
             }
             from_master::Message::Refused(refused) => {
@@ -448,16 +504,21 @@ impl Driver {
         tracing::warn!(reason, "{what}");
     }
 
-    fn collect_garbage(&self) {
+    fn collect_garbage(&mut self) {
+        // A large sandbox takes longer to remove than until we look again.
+        if self.collector.as_ref().is_some_and(|collector| !collector.is_finished()) {
+            return;
+        }
+        let asked = std::time::SystemTime::now();
         let in_use: BTreeSet<String> =
             self.supervision.agent.reports().into_iter().map(|report| report.container.0).collect();
         let work_dir = self.settings.work_dir.clone();
-        tokio::task::spawn_blocking(move || {
-            let removed = garbage::collect(&work_dir, &in_use);
+        self.collector = Some(tokio::task::spawn_blocking(move || {
+            let removed = garbage::collect(&work_dir, &in_use, asked);
             if removed > 0 {
                 tracing::info!(removed, "removed sandboxes of ended tasks to make room");
             }
-        });
+        }));
     }
 }
 

@@ -18,6 +18,8 @@ pub(crate) enum Event {
     Online(Online),
     /// A Join has ended.
     Joined(Result<Box<Identity>, JoinFailure>),
+    /// A renewal of the certificate has ended.
+    Renewed(Result<Box<Identity>, JoinFailure>),
     /// A session is open; `Register` was sent.
     SessionOpened { generation: u64, session: Session },
     /// The master said something.

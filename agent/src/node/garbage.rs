@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::fs;
+use std::io;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
@@ -13,10 +14,16 @@ pub(crate) const EVERY: Duration = Duration::from_secs(30);
 const FREE_PERCENT: u64 = 25;
 /// Nobody has asked for it for so long (Mesos's gc_delay).
 const OLDEST: Duration = Duration::from_secs(7 * 24 * 3600);
+/// File systems tell the time in steps.
+const STEP: Duration = Duration::from_secs(1);
 
 /// Removes the oldest sandboxes that are not in use until there is room. Returns how many.
-pub(crate) fn collect(work_dir: &Path, in_use: &BTreeSet<String>) -> usize {
+///
+/// `in_use` was true at `asked`: what is younger may be the sandbox of a task that came meanwhile.
+pub(crate) fn collect(work_dir: &Path, in_use: &BTreeSet<String>, asked: SystemTime) -> usize {
+    remove_graves(work_dir);
     let mut sandboxes = sandboxes(work_dir, in_use);
+    sandboxes.retain(|(changed, _)| asked.duration_since(*changed).is_ok_and(|age| age > STEP));
     sandboxes.sort();
     let mut removed = 0;
     for (changed, path) in sandboxes {
@@ -24,7 +31,7 @@ pub(crate) fn collect(work_dir: &Path, in_use: &BTreeSet<String>) -> usize {
         if !old && free_percent(work_dir) >= FREE_PERCENT {
             break;
         }
-        if let Err(error) = fs::remove_dir_all(&path) {
+        if let Err(error) = bury(&path, work_dir) {
             tracing::warn!(path = %path.display(), %error, "a sandbox cannot be removed");
             continue;
         }
@@ -62,6 +69,47 @@ fn children(path: &Path) -> Vec<PathBuf> {
         .collect()
 }
 
+/// Where sandboxes go to be taken apart; nobody looks for one there.
+const GRAVES: &str = "removing";
+
+/// Moves a sandbox away, so that it is there whole or not at all, and removes it.
+fn bury(sandbox: &Path, work_dir: &Path) -> io::Result<()> {
+    let graves = work_dir.join(GRAVES);
+    fs::create_dir_all(&graves)?;
+    fs::rename(sandbox, graves.join(uuid::Uuid::new_v4().to_string()))?;
+    empty(&graves)
+}
+
+/// What an agent that was killed left half removed.
+fn remove_graves(work_dir: &Path) {
+    let graves = work_dir.join(GRAVES);
+    if graves.exists()
+        && let Err(error) = empty(&graves)
+    {
+        tracing::warn!(path = %graves.display(), %error, "a sandbox cannot be removed");
+    }
+}
+
+/// Removes everything in a directory, which stays. A task may have nested directories deeper than our stack and our
+/// descriptors reach, so each directory is lifted to the top before it is looked into.
+fn empty(directory: &Path) -> io::Result<()> {
+    let mut waiting = children(directory);
+    while let Some(here) = waiting.pop() {
+        for entry in fs::read_dir(&here)? {
+            let entry = entry?;
+            if entry.file_type()?.is_dir() {
+                let lifted = directory.join(uuid::Uuid::new_v4().to_string());
+                fs::rename(entry.path(), &lifted)?;
+                waiting.push(lifted);
+            } else {
+                fs::remove_file(entry.path())?;
+            }
+        }
+        fs::remove_dir(here)?;
+    }
+    Ok(())
+}
+
 fn remove_empty_parents(sandbox: &Path, work_dir: &Path) {
     let Some(runs) = sandbox.parent() else { return };
     if children(runs).is_empty() {
@@ -95,9 +143,42 @@ mod tests {
         let in_use = BTreeSet::from(["c2".to_owned()]);
         let found = sandboxes(dir.path(), &in_use);
         assert_eq!(found.iter().map(|(_, path)| path.clone()).collect::<Vec<_>>(), [run("t1", "c1")]);
-        fs::remove_dir_all(run("t1", "c1")).unwrap();
+        bury(&run("t1", "c1"), dir.path()).unwrap();
         remove_empty_parents(&run("t1", "c1"), dir.path());
         assert!(!dir.path().join("slaves/a/frameworks/f/executors/t1").exists());
         assert!(run("t2", "c2").exists());
+    }
+    #[test]
+    fn a_sandbox_deeper_than_any_stack_is_removed() {
+        let dir = tempfile::tempdir().unwrap();
+        let sandbox = dir.path().join("sandbox");
+        fs::create_dir(&sandbox).unwrap();
+        fs::write(sandbox.join("file"), "").unwrap();
+        // From the inside out, for no path may be so long.
+        for _ in 0..3_000 {
+            let outer = dir.path().join("outer");
+            fs::create_dir(&outer).unwrap();
+            fs::rename(&sandbox, outer.join("d")).unwrap();
+            fs::rename(&outer, &sandbox).unwrap();
+        }
+        std::os::unix::fs::symlink("/", sandbox.join("away")).unwrap();
+        bury(&sandbox, dir.path()).unwrap();
+        assert!(!sandbox.exists());
+        assert_eq!(fs::read_dir(dir.path().join(GRAVES)).unwrap().count(), 0);
+        assert!(Path::new("/proc/self").exists(), "links are not followed");
+    }
+
+    #[test]
+    fn a_sandbox_younger_than_the_question_stays() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("slaves/a/frameworks/f/executors/t/runs/c");
+        fs::create_dir_all(&path).unwrap();
+        let file = fs::File::create(path.join("stdout")).unwrap();
+        let asked = SystemTime::now();
+        let in_use = BTreeSet::new();
+        file.set_modified(asked - OLDEST - STEP * 60).unwrap();
+        assert_eq!(collect(dir.path(), &in_use, asked - OLDEST - STEP * 60), 0);
+        assert_eq!(collect(dir.path(), &in_use, asked), 1);
+        assert!(!path.exists());
     }
 }

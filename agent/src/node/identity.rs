@@ -62,6 +62,24 @@ impl Identity {
         private_file::write(&path, &content).map_err(|source| IdentityError::Io { path, source })
     }
 
+    /// Whether less than a third of the certificate's life is left.
+    pub(crate) fn is_to_be_renewed(&self, unix_ms: u64) -> bool {
+        self.validity().is_some_and(|(from, until)| until.saturating_sub(seconds(unix_ms)) < (until - from) / 3)
+    }
+
+    /// Whether the certificate has ended.
+    pub(crate) fn has_expired(&self, unix_ms: u64) -> bool {
+        self.validity().is_some_and(|(_, until)| until < seconds(unix_ms))
+    }
+
+    /// Seconds since 1970. None for what TLS will refuse in its own words.
+    fn validity(&self) -> Option<(i64, i64)> {
+        let der = CertificateDer::from_pem_slice(self.certificate_pem.as_bytes()).ok()?;
+        let (_, certificate) = x509_parser::parse_x509_certificate(&der).ok()?;
+        let validity = certificate.validity();
+        Some((validity.not_before.timestamp(), validity.not_after.timestamp()))
+    }
+
     /// For a TLS handshake.
     pub(crate) fn for_tls(&self) -> Result<(Vec<CertificateDer<'static>>, PrivateKeyDer<'static>), IdentityError> {
         let bad = |error: rustls::pki_types::pem::Error| IdentityError::Pem(error.to_string());
@@ -86,9 +104,14 @@ impl Key {
         {
             return Ok(Self(key));
         }
-        let key = KeyPair::generate().map_err(IdentityError::Key)?;
-        private_file::write(&path, key.serialize_pem().as_bytes()).map_err(io)?;
-        Ok(Self(key))
+        let key = Self::make()?;
+        private_file::write(&path, key.0.serialize_pem().as_bytes()).map_err(io)?;
+        Ok(key)
+    }
+
+    /// A new one, kept nowhere yet.
+    pub(crate) fn make() -> Result<Self, IdentityError> {
+        KeyPair::generate().map(Self).map_err(IdentityError::Key)
     }
 
     /// A certificate request. The master names the node, so the subject is empty.
@@ -103,6 +126,10 @@ impl Key {
         // Left behind it does no harm; it is as private as the identity.
         let _ = private_file::remove(&state.join("pki").join("join.key"));
     }
+}
+
+fn seconds(unix_ms: u64) -> i64 {
+    i64::try_from(unix_ms / 1000).unwrap_or(i64::MAX)
 }
 
 fn file(state: &Path) -> PathBuf {
@@ -124,5 +151,20 @@ mod tests {
         assert_eq!(Identity::load(dir.path(), [1; 32]).unwrap().unwrap().node_name, "node-1");
         assert!(Identity::load(dir.path(), [2; 32]).unwrap().is_none());
         assert!(!format!("{:?}", Identity::load(dir.path(), [1; 32]).unwrap()).contains("PRIVATE"));
+    }
+    #[test]
+    fn a_certificate_is_renewed_in_the_last_third_of_its_life() {
+        let key = Key::make().unwrap();
+        let mut params = CertificateParams::default();
+        params.not_before = rcgen::date_time_ymd(2026, 1, 1);
+        params.not_after = rcgen::date_time_ymd(2026, 1, 31);
+        let certificate = params.self_signed(&key.0).unwrap().pem();
+        let identity = Identity::new("node-1".to_owned(), certificate, &key, [1; 32]);
+        let day = |day: u64| (1_767_225_600 + (day - 1) * 86_400) * 1000;
+        for (now, renewed, expired) in
+            [(day(1) - 5, false, false), (day(20), false, false), (day(22), true, false), (day(32), true, true)]
+        {
+            assert_eq!((identity.is_to_be_renewed(now), identity.has_expired(now)), (renewed, expired), "{now}");
+        }
     }
 }

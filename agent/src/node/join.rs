@@ -20,7 +20,9 @@ const CLOCK_SLACK_MS: u64 = 5_000;
 
 /// Joins once.
 pub(crate) async fn join(settings: Settings, master: String, machine: Machine) -> Result<Box<Identity>, JoinFailure> {
-    let identity = ask(&settings, &master, machine).await?;
+    let token = read_token(&settings)?;
+    let key = Key::load_or_make(&settings.state).map_err(|error| later(chain(&error)))?;
+    let identity = ask(&settings, &master, Asker { token, machine, key, holds: None }).await?;
     identity.store(&settings.state).map_err(|error| later(chain(&error)))?;
     Key::forget(&settings.state);
     if let Some(token) = settings.token.as_ref().filter(|_| settings.owns_token)
@@ -31,12 +33,29 @@ pub(crate) async fn join(settings: Settings, master: String, machine: Machine) -
     Ok(Box::new(identity))
 }
 
-async fn ask(settings: &Settings, master: &str, machine: Machine) -> Result<Identity, JoinFailure> {
-    let token = read_token(settings)?;
+/// Trades a certificate that still holds for a new one with a new key.
+pub(crate) async fn renew(settings: Settings, master: String, old: Identity) -> Result<Box<Identity>, JoinFailure> {
+    let key = Key::make().map_err(|error| later(chain(&error)))?;
+    // The certificate says who we are; there is no token any more.
+    let asker = Asker { token: String::new(), machine: Machine::default(), key, holds: Some(&old) };
+    let identity = ask(&settings, &master, asker).await?;
+    identity.store(&settings.state).map_err(|error| later(chain(&error)))?;
+    Ok(Box::new(identity))
+}
+
+/// Who asks for a certificate, and what it has to show.
+struct Asker<'a> {
+    token: String,
+    machine: Machine,
+    key: Key,
+    holds: Option<&'a Identity>,
+}
+
+async fn ask(settings: &Settings, master: &str, asker: Asker<'_>) -> Result<Identity, JoinFailure> {
+    let Asker { token, machine, key, holds } = asker;
     let ca_sha256 = settings.config.ca_sha256.expect("the settings are refused without a CA");
-    let key = Key::load_or_make(&settings.state).map_err(|error| later(chain(&error)))?;
     let csr_pem = key.request().map_err(|error| later(chain(&error)))?;
-    let channel = tls::connect(master, ca_sha256, None).await.map_err(|error| not_connected(&error))?;
+    let channel = tls::connect(master, ca_sha256, holds).await.map_err(|error| not_connected(&error))?;
     let mut request = tonic::Request::new(JoinRequest {
         token,
         csr_pem,

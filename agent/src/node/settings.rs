@@ -73,7 +73,7 @@ impl Settings {
             SettingsError::Options(ConfigMistakes(told))
         })?;
         let root = Root {
-            path: "/".to_owned(),
+            path: run_dir::host_root().map_or_else(|| "/".to_owned(), |path| path.display().to_string()),
             passwd: std::fs::read_to_string("/etc/passwd").unwrap_or_default(),
             is_host: true,
         };

@@ -65,38 +65,51 @@ pub(super) fn devices() -> Value {
     ])
 }
 
-/// The file systems of a container. On the host's own root only `/proc` must be its own.
+fn mount(kind: &str, source: &str, destination: &str, options: &[&str]) -> Value {
+    json!({ "destination": destination, "type": kind, "source": source, "options": options })
+}
+
+/// The file systems of a container. On the host's own root it keeps the host's files, but neither the host's devices nor
+/// a writable view of its kernel: there a task could lift its own limits.
 pub(super) fn mounts(sandbox: &str, root: &Root) -> Value {
-    let proc =
-        json!({ "destination": "/proc", "type": "proc", "source": "proc", "options": ["nosuid", "noexec", "nodev"] });
-    if root.is_host {
-        return json!([proc]);
+    let mut mounts = vec![
+        mount("proc", "proc", "/proc", &["nosuid", "noexec", "nodev"]),
+        mount("tmpfs", "tmpfs", "/dev", &["nosuid", "strictatime", "mode=755", "size=64k"]),
+        mount("devpts", "devpts", "/dev/pts", &["nosuid", "noexec", "newinstance", "ptmxmode=0666", "mode=0620"]),
+        // Counts against the task's own memory limit.
+        mount("tmpfs", "shm", "/dev/shm", &["nosuid", "noexec", "nodev", "mode=1777"]),
+        mount("sysfs", "sysfs", "/sys", &["nosuid", "noexec", "nodev", "ro"]),
+        mount("cgroup", "cgroup", "/sys/fs/cgroup", &["nosuid", "noexec", "nodev", "relatime", "ro"]),
+    ];
+    if !root.is_host {
+        mounts.extend([
+            // As /dev/shm does.
+            mount("tmpfs", "tmpfs", "/tmp", &["nosuid", "nodev", "mode=1777"]),
+            mount("bind", "/etc/hosts", "/etc/hosts", &["bind", "ro", "nosuid", "nodev"]),
+            mount("bind", "/etc/resolv.conf", "/etc/resolv.conf", &["bind", "ro", "nosuid", "nodev"]),
+            mount("bind", sandbox, SANDBOX, &["bind", "rw", "nosuid", "nodev"]),
+        ]);
     }
-    let bind = |source: &str, destination: &str, mode: &str| {
-        let options = ["bind", mode, "nosuid", "nodev"];
-        json!({ "destination": destination, "type": "bind", "source": source, "options": options })
-    };
-    json!([
-        proc,
-        { "destination": "/dev", "type": "tmpfs", "source": "tmpfs",
-          "options": ["nosuid", "strictatime", "mode=755", "size=64k"] },
-        { "destination": "/dev/pts", "type": "devpts", "source": "devpts",
-          "options": ["nosuid", "noexec", "newinstance", "ptmxmode=0666", "mode=0620"] },
-        // Both count against the task's own memory limit.
-        { "destination": "/dev/shm", "type": "tmpfs", "source": "shm", "options": ["nosuid", "noexec", "nodev", "mode=1777"] },
-        { "destination": "/tmp", "type": "tmpfs", "source": "tmpfs", "options": ["nosuid", "nodev", "mode=1777"] },
-        { "destination": "/sys", "type": "sysfs", "source": "sysfs", "options": ["nosuid", "noexec", "nodev", "ro"] },
-        { "destination": "/sys/fs/cgroup", "type": "cgroup", "source": "cgroup",
-          "options": ["nosuid", "noexec", "nodev", "relatime", "ro"] },
-        bind("/etc/hosts", "/etc/hosts", "ro"),
-        bind("/etc/resolv.conf", "/etc/resolv.conf", "ro"),
-        bind(sandbox, SANDBOX, "rw"),
-    ])
+    Value::Array(mounts)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn on_the_hosts_root_devices_and_the_kernels_files_are_the_containers_own() {
+        let host = Root { path: "/".to_owned(), passwd: String::new(), is_host: true };
+        let places = |root: &Root| -> Vec<String> {
+            let mounts = mounts("/s", root);
+            let places =
+                mounts.as_array().unwrap().iter().map(|mount| mount["destination"].as_str().unwrap().to_owned());
+            places.collect()
+        };
+        assert_eq!(places(&host), ["/proc", "/dev", "/dev/pts", "/dev/shm", "/sys", "/sys/fs/cgroup"]);
+        assert!(places(&Root::default()).starts_with(&places(&host)));
+        assert!(mounts("/s", &host)[5]["options"].as_array().unwrap().contains(&json!("ro")));
+    }
 
     #[test]
     fn only_root_starts_with_capabilities_and_none_can_touch_devices() {
