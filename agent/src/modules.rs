@@ -1,16 +1,17 @@
 //! Kernel modules from the image: found by the index, loaded with what they need.
 
 use std::collections::BTreeSet;
-use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
 
 use initramfs::index::{IndexError, ModuleIndex, Step};
 use nix::errno::Errno;
-use nix::kmod::{ModuleInitFlags, finit_module};
+use nix::kmod::init_module;
 
 /// The index's name beside the modules' directory `kernel`.
 const INDEX_FILE: &str = "mesolith.index";
+/// No module is larger: the largest of a distribution's kernels, with graphics, have some ten megabytes.
+const MAX_MODULE: u64 = 64 << 20;
 
 /// Why modules cannot be loaded.
 #[derive(Debug, thiserror::Error)]
@@ -75,9 +76,10 @@ impl Modules {
 
     fn insert(&self, step: &Step<'_>, loaded: &mut Loaded) {
         let name = step.module.name.to_owned();
-        let result = File::open(self.dir.join(step.module.path))
+        let result = std::fs::read(self.dir.join(step.module.path))
             .map_err(|error| Errno::from_raw(error.raw_os_error().unwrap_or(libc::EIO)))
-            .and_then(|file| finit_module(&file, c"", ModuleInitFlags::empty()));
+            .and_then(|packed| unpack(&packed))
+            .and_then(|module| init_module(&module, c""));
         match result {
             Ok(()) => loaded.new.push(name),
             Err(Errno::EEXIST) => {}
@@ -86,5 +88,37 @@ impl Modules {
             Err(_) if !step.required => {}
             Err(errno) => loaded.failed.push((name, errno)),
         }
+    }
+}
+
+/// The module in a zstd frame. A damaged one is what the kernel, too, calls a file that is no module.
+fn unpack(packed: &[u8]) -> Result<Vec<u8>, Errno> {
+    let size = zstd::zstd_safe::get_frame_content_size(packed).ok().flatten();
+    let size = size.filter(|size| *size <= MAX_MODULE).and_then(|size| usize::try_from(size).ok());
+    // All at once into its final place: a streaming decoder would hold the module twice.
+    zstd::bulk::decompress(packed, size.ok_or(Errno::ENOEXEC)?).map_err(|_| Errno::ENOEXEC)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_frame_of_a_module_is_unpacked_and_anything_else_is_none() {
+        let module: Vec<u8> = (0..200_000u32).flat_map(|number| (number / 7).to_le_bytes()).collect();
+        let packed = zstd::bulk::compress(&module, 3).unwrap();
+        assert_eq!(unpack(&packed), Ok(module));
+        assert_eq!(unpack(b"\x7fELF"), Err(Errno::ENOEXEC));
+        assert_eq!(unpack(&packed[..packed.len() / 2]), Err(Errno::ENOEXEC));
+        assert_eq!(unpack(b""), Err(Errno::ENOEXEC));
+    }
+
+    #[test]
+    fn a_frame_that_claims_to_be_huge_takes_no_memory() {
+        // The magic, a descriptor for an eight-byte size in a single segment, and a size of 2^62.
+        let mut frame = vec![0x28, 0xb5, 0x2f, 0xfd, 0xe0];
+        frame.extend((1u64 << 62).to_le_bytes());
+        assert_eq!(zstd::zstd_safe::get_frame_content_size(&frame).unwrap(), Some(1 << 62));
+        assert_eq!(unpack(&frame), Err(Errno::ENOEXEC));
     }
 }

@@ -10,6 +10,7 @@ mod inspect;
 mod kernel;
 mod lock;
 mod module_set;
+mod packed;
 mod pxe;
 mod report;
 mod rootfs;

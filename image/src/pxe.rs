@@ -9,9 +9,9 @@ use crate::kernel::Kernel;
 use crate::lock::{self, Lock, Role};
 use crate::report::{self, Item, Report, Source};
 use crate::rootfs::Release;
-use crate::{agent, module_set, rootfs, task_root};
+use crate::{agent, module_set, packed, rootfs, task_root};
 use anyhow::{Context, Result, ensure};
-use initramfs::modules::Selection;
+use initramfs::modules::{PACKED, Selection};
 use initramfs::{Manifest, cpio};
 use std::fs;
 use std::io::Write;
@@ -114,17 +114,23 @@ pub(crate) fn build(arguments: &Arguments, console: &Console) -> Result<()> {
     let mut manifest = Manifest::new();
     rootfs::add(&mut manifest, agent, certificates, &release)?;
     task_root::add(&mut manifest, busybox)?;
-    add_modules(&mut manifest, &kernel.release, &selection, index)?;
+    let modules_dir = format!("usr/lib/modules/{}", kernel.release);
+    manifest.file(&format!("{modules_dir}/{MODULE_INDEX}"), 0o644, index.into_bytes())?;
     firmware.add(&mut manifest)?;
     if arguments.firmware.is_some() {
         report_firmware(&selection, &firmware, console);
     }
 
+    let modules = pack_modules(&modules_dir, &selection, arguments.zstd_level, console)?;
     let archive = cpio::write(&manifest, source_date_epoch)?;
     let mut image = firmware.early_archive(source_date_epoch)?;
     let stage = console.stage("compress initramfs", archive.len() as u64);
     image.extend(compress(&archive, arguments.zstd_level, |bytes| stage.advance(bytes))?);
     stage.done(&format!("{} to {}", human(archive.len() as u64), human(image.len() as u64)));
+    // Apart from the rest and as it is: unpacking what is compressed already would cost every boot time.
+    // The kernel looks for an archive at multiples of four bytes only.
+    image.resize(image.len().next_multiple_of(4), 0);
+    image.extend(cpio::write(&modules, source_date_epoch)?);
 
     let sources = [kernel_input.sources, busybox_input.sources, certificates_input.sources];
     let report = Report {
@@ -135,7 +141,7 @@ pub(crate) fn build(arguments: &Arguments, console: &Console) -> Result<()> {
         zstd_level: arguments.zstd_level,
         packages: sources.into_iter().flatten().collect(),
         artefacts: vec![Item::new("vmlinuz", kernel.vmlinuz), Item::new("initramfs.img", &image)],
-        files: Report::files_of(&manifest),
+        files: [&manifest, &modules].into_iter().flat_map(Report::files_of).collect(),
     };
     write_bundle(&arguments.out, kernel.vmlinuz, &image, &report)?;
     print!("{}", report.sizes());
@@ -162,18 +168,23 @@ fn input(role: Role, given: &[PathBuf], lock: &Lock, apt: &mut Apt, console: &Co
     Ok(input)
 }
 
-fn add_modules<'a>(
-    manifest: &mut Manifest<'a>,
-    release: &str,
-    selection: &'a Selection<'_, '_>,
-    index: String,
-) -> Result<()> {
-    let directory = format!("usr/lib/modules/{release}");
-    for (_, module) in &selection.modules {
-        manifest.file(&format!("{directory}/{}", module.path), 0o644, &*module.bytes)?;
+/// The archive of modules.
+fn pack_modules(
+    directory: &str,
+    selection: &Selection<'_, '_>,
+    level: i32,
+    console: &Console,
+) -> Result<Manifest<'static>> {
+    let unpacked: usize = selection.modules.iter().map(|(_, module)| module.bytes.len()).sum();
+    let stage = console.stage("compress kernel modules", unpacked as u64);
+    let frames = packed::compress(selection, level, |bytes| stage.advance(bytes))?;
+    let size: usize = frames.iter().map(Vec::len).sum();
+    stage.done(&format!("{} to {}", human(unpacked as u64), human(size as u64)));
+    let mut manifest = Manifest::new();
+    for ((_, module), frame) in selection.modules.iter().zip(frames) {
+        manifest.file(&format!("{directory}/{}{PACKED}", module.path), 0o644, frame)?;
     }
-    manifest.file(&format!("{directory}/{MODULE_INDEX}"), 0o644, index.into_bytes())?;
-    Ok(())
+    Ok(manifest)
 }
 
 /// Says how much of what the drivers may ask for is there; most of it only matters with the hardware present.

@@ -30,7 +30,7 @@ pub(crate) struct Report {
     pub(crate) packages: Vec<Source>,
     /// The bundle's own files.
     pub(crate) artefacts: Vec<Item>,
-    /// What the initramfs contains: regular files only, after the early microcode archive.
+    /// What the initramfs contains: regular files only, after the early microcode archive. Modules are compressed.
     pub(crate) files: Vec<Item>,
 }
 
@@ -63,7 +63,7 @@ impl Report {
         regular.map(|(path, entry)| Item::new(path, entry.content())).collect()
     }
 
-    /// The bundle's files, then what the initramfs holds by kind, before compression.
+    /// The bundle's files, then what the initramfs holds by kind, as it lies in a machine's memory.
     pub(crate) fn sizes(&self) -> String {
         let mut text = format!("image {}, kernel {}, modules {}\n", self.image_version, self.kernel, self.module_set);
         let mut line = |name: &str, count: usize, bytes: u64| {

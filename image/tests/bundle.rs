@@ -8,7 +8,7 @@ use initramfs::modules::ModuleInfo;
 use initramfs::{EntryKind, Manifest, cpio};
 use std::collections::BTreeSet;
 use std::fs;
-use std::io::Write;
+use std::io::{Read, Write};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
@@ -57,13 +57,32 @@ fn bundle() -> &'static Path {
     bundle
 }
 
-fn archive() -> &'static [u8] {
-    static ARCHIVE: OnceLock<Vec<u8>> = OnceLock::new();
-    ARCHIVE.get_or_init(|| zstd::decode_all(fs::File::open(bundle().join("initramfs.img")).unwrap()).unwrap())
+/// The two archives of an image: the compressed one, unpacked, and the plain one with the modules.
+fn unpack(image: &[u8]) -> [Vec<u8>; 2] {
+    let mut decoder = zstd::stream::read::Decoder::with_buffer(image).unwrap().single_frame();
+    let mut first = Vec::new();
+    decoder.read_to_end(&mut first).unwrap();
+    let frame = image.len() - decoder.finish().len();
+    let second = frame.next_multiple_of(4);
+    assert!(image[frame..second].iter().all(|byte| *byte == 0));
+    [first, image[second..].to_vec()]
 }
 
+fn archives() -> &'static [Vec<u8>; 2] {
+    static ARCHIVES: OnceLock<[Vec<u8>; 2]> = OnceLock::new();
+    ARCHIVES.get_or_init(|| unpack(&fs::read(bundle().join("initramfs.img")).unwrap()))
+}
+
+/// What the kernel has when it has unpacked one archive after the other.
 fn manifest() -> Manifest<'static> {
-    cpio::read(archive()).unwrap().manifest
+    let mut manifest = Manifest::new();
+    for archive in archives() {
+        let archive = cpio::read(archive).unwrap();
+        for (path, entry) in archive.manifest.entries() {
+            manifest.insert(path, entry.clone()).unwrap();
+        }
+    }
+    manifest
 }
 
 fn index(manifest: &Manifest<'_>) -> (String, ModuleIndex) {
@@ -103,7 +122,7 @@ fn another_build_time_changes_the_bytes() {
     assert!(output.status.success(), "{}", text(&output));
     let later = fs::read(bundle().parent().unwrap().join("later/initramfs.img")).unwrap();
     assert_ne!(later, fs::read(bundle().join("initramfs.img")).unwrap());
-    let later = zstd::decode_all(later.as_slice()).unwrap();
+    let [later, _] = unpack(&later);
     let later = cpio::read(&later).unwrap().manifest;
     let release = str::from_utf8(later.get("etc/mesolith/release").unwrap().content()).unwrap();
     assert!(release.contains("\"build_time_unix\":2000000000"), "{release}");
@@ -117,7 +136,8 @@ fn every_module_finds_what_it_depends_on() {
     let mut files = 0;
     for module in index.modules() {
         let entry = manifest.get(&format!("{directory}{}", module.path));
-        let info = ModuleInfo::read(entry.unwrap_or_else(|| panic!("{} is not in the image", module.path)).content());
+        let packed = entry.unwrap_or_else(|| panic!("{} is not in the image", module.path)).content();
+        let info = ModuleInfo::read(&zstd::decode_all(packed).unwrap());
         let order: Vec<_> =
             index.load_order(module).into_iter().map(|step| (step.module.name, step.required)).collect();
         let own = order.iter().position(|(name, _)| *name == module.name).unwrap();
@@ -127,8 +147,13 @@ fn every_module_finds_what_it_depends_on() {
         }
         files += 1;
     }
-    let in_image = manifest.entries().filter(|(path, _)| path.ends_with(".ko")).count();
+    let in_image = manifest.entries().filter(|(path, _)| path.contains(".ko")).count();
     assert_eq!(files, in_image);
+    let [compressed, plain] = archives();
+    assert!(cpio::read(compressed).unwrap().manifest.entries().all(|(path, _)| !path.contains(".ko")));
+    assert!(
+        cpio::read(plain).unwrap().manifest.entries().filter(|(path, _)| path.ends_with(".ko.zst")).count() == files
+    );
 }
 
 #[test]
@@ -154,6 +179,13 @@ fn devices_of_a_virtual_machine_find_their_drivers() {
 
 #[test]
 fn cpio_reads_the_same_names() {
+    for archive in archives() {
+        let names = cpio_names(archive);
+        assert!(names.lines().eq(cpio::read(archive).unwrap().manifest.entries().map(|(path, _)| path)));
+    }
+}
+
+fn cpio_names(archive: &'static [u8]) -> String {
     let mut child = Command::new("cpio")
         .args(["-it", "--quiet"])
         .stdin(Stdio::piped())
@@ -161,13 +193,11 @@ fn cpio_reads_the_same_names() {
         .spawn()
         .expect("cpio is installed");
     let mut stdin = child.stdin.take().unwrap();
-    let writer = std::thread::spawn(move || stdin.write_all(archive()));
+    let writer = std::thread::spawn(move || stdin.write_all(archive));
     let output = child.wait_with_output().unwrap();
     writer.join().unwrap().unwrap();
     assert!(output.status.success());
-    let names = String::from_utf8(output.stdout).unwrap();
-    let manifest = manifest();
-    assert!(names.lines().eq(manifest.entries().map(|(path, _)| path)));
+    String::from_utf8(output.stdout).unwrap()
 }
 
 #[test]
@@ -223,7 +253,10 @@ fn sizes_and_inspect_describe_the_bundle_and_notice_a_changed_one() {
     let inspect = Command::new(PROGRAM).arg("inspect").arg(bundle().join("initramfs.img")).output().unwrap();
     let listing = text(&inspect);
     assert!(listing.contains("init -> /usr/bin/mesolith-agent\n"), "{listing}");
-    assert!(listing.contains(&format!("{} entries", manifest().len())));
+    for archive in archives() {
+        let count = cpio::read(archive).unwrap().manifest.len();
+        assert!(listing.contains(&format!("{count} entries")), "{listing}");
+    }
 
     let changed = tempfile::tempdir().unwrap();
     for entry in fs::read_dir(bundle()).unwrap() {

@@ -11,6 +11,9 @@ use crate::index::{self, IndexedModule};
 use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 
+/// What an image appends to a module's path: each file is one zstd frame.
+pub const PACKED: &str = ".zst";
+
 /// All modules of one kernel.
 #[derive(Debug, Default)]
 pub struct Catalogue<'a> {
@@ -163,7 +166,7 @@ impl<'a> Catalogue<'a> {
         self.modules.iter().filter(|(_, module)| serves(module)).map(|(name, _)| name.as_str()).collect()
     }
 
-    /// The index of a selection, as [`index::ModuleIndex`] reads it.
+    /// The index of a selection, as [`index::ModuleIndex`] reads it. Its paths are those of packed files.
     ///
     /// # Errors
     /// When a hard dependency is not there.
@@ -173,7 +176,7 @@ impl<'a> Catalogue<'a> {
             let (before, after) = self.load_order(name)?;
             indexed.push(IndexedModule {
                 name: (*name).to_owned(),
-                path: module.path.clone(),
+                path: format!("{}{PACKED}", module.path),
                 before,
                 after,
                 firmware: module.info.firmware.clone(),

@@ -12,6 +12,9 @@ pub(crate) const HIERARCHY: &str = "/sys/fs/cgroup";
 const NEEDED: [&str; 3] = ["cpu", "memory", "pids"];
 /// Memory the kernel takes from tasks before it takes it from our own processes.
 const PROTECTED_MEMORY: &str = "64M";
+/// The service that works when the others have nothing to do, and its share where theirs is 100.
+const BACKGROUND: &str = "devices";
+const BACKGROUND_WEIGHT: &str = "5";
 
 /// Why tasks cannot be limited here.
 #[derive(Debug, thiserror::Error)]
@@ -86,6 +89,10 @@ impl Tree {
         make(&self.tasks())?;
         for path in [self.base.clone(), self.base.join(OWN), self.tasks()] {
             enable(&path, &available)?;
+        }
+        // Drivers that nobody waits for are loaded while the agent starts: it goes first.
+        if services.contains(&BACKGROUND) {
+            let _ = write(&self.service(BACKGROUND).join("cpu.weight"), BACKGROUND_WEIGHT);
         }
         // Good to have; a kernel without it works.
         let _ = write(&self.base.join(OWN).join("memory.low"), PROTECTED_MEMORY);
