@@ -200,7 +200,7 @@ impl Session {
                     Ok(Some(link::FromAgent { message: None })) => Ok(()),
                     Ok(None) => Err(Ended),
                     Err(status) => {
-                        tracing::info!(node = %self.node, error = %status, "connection to agent lost");
+                        tracing::info!(node = %self.node, error = status.message(), "connection to agent lost");
                         Err(Ended)
                     }
                 },

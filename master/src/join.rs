@@ -40,14 +40,17 @@ impl Join for JoinService {
         let (ca, tokens) = (self.ca.clone(), self.tokens.clone());
         let words = request.into_inner();
         let machine = words.machine.clone().unwrap_or_default();
+        let holder = holder.filter(|_| words.token.is_empty());
+        let renews = holder.is_some();
         let joined = tokio::task::spawn_blocking(move || match holder {
-            Some(node) if words.token.is_empty() => renew(&ca, &words, node.as_str()),
-            _ => join(&ca, &tokens, &words),
+            Some(node) => renew(&ca, &words, node.as_str()),
+            None => join(&ca, &tokens, &words),
         })
         .await
         .map_err(|_| Status::internal("joining failed"))?;
         // Quoted, for a stranger's words must not look like lines of this log.
         match &joined {
+            Ok(reply) if renews => tracing::info!(?remote, node = %reply.node_name, "certificate renewed"),
             Ok(reply) => {
                 tracing::info!(?remote, node = %reply.node_name, uuid = ?machine.uuid, macs = ?machine.macs, "node joined");
             }

@@ -109,23 +109,23 @@ async fn accept(
 
 /// In an operator's words: TLS has only a number for why the other end does not want us.
 fn cause(error: &io::Error) -> &'static str {
+    use rustls::Error::{AlertReceived, InvalidCertificate};
     let Some(error) = error.get_ref().and_then(|error| error.downcast_ref::<rustls::Error>()) else {
         return "the connection broke";
     };
-    match error {
-        rustls::Error::AlertReceived(AlertDescription::CertificateExpired) => {
-            "the peer finds our certificate outside its validity: its clock is wrong, or ours"
-        }
-        rustls::Error::AlertReceived(AlertDescription::CertificateUnknown | AlertDescription::UnknownCA) => {
-            "the peer trusts another CA: compare its mesolith.ca= or --ca with ca_sha256 in ready.json"
-        }
-        rustls::Error::InvalidCertificate(
-            CertificateError::Expired
-            | CertificateError::ExpiredContext { .. }
-            | CertificateError::NotValidYet
-            | CertificateError::NotValidYetContext { .. },
-        ) => "the peer's certificate is outside its validity: it has to join again",
-        rustls::Error::InvalidCertificate(_) => "the peer's certificate is not of this cluster: it has to join first",
-        _ => "the peer does not speak this protocol",
+    let outdated = |error: &CertificateError| {
+        use CertificateError::{Expired, ExpiredContext, NotValidYet, NotValidYetContext};
+        matches!(error, Expired | ExpiredContext { .. } | NotValidYet | NotValidYetContext { .. })
+    };
+    if matches!(error, AlertReceived(AlertDescription::CertificateExpired)) {
+        "the peer finds our certificate outside its validity: its clock is wrong, or ours"
+    } else if matches!(error, AlertReceived(AlertDescription::CertificateUnknown | AlertDescription::UnknownCA)) {
+        "the peer trusts another CA: compare its mesolith.ca= or --ca with ca_sha256 in ready.json"
+    } else if matches!(error, InvalidCertificate(error) if outdated(error)) {
+        "the peer's certificate is outside its validity: it has to join again"
+    } else if matches!(error, InvalidCertificate(_)) {
+        "the peer's certificate is not of this cluster: it has to join first"
+    } else {
+        "the peer does not speak this protocol"
     }
 }

@@ -267,7 +267,7 @@ class Scenarios:
         """A fork bomb. What it came to is told by the shell alone, which could not start a program any more."""
         command = (
             "mkfifo /tmp/never; exec 3<>/tmp/never; read max </sys/fs/cgroup/pids.max; echo max $max; "
-            "bomb() { bomb | bomb & }; bomb 2>/dev/null; "
+            "bomb() { bomb & bomb & read nothing <&3; }; (bomb) 2>/dev/null & "
             "peak=0; i=0; while [ $i -lt 10 ]; do read -t 1 nothing <&3; read now </sys/fs/cgroup/pids.current; "
             "[ $now -gt $peak ] && peak=$now; i=$((i+1)); done; echo peak $peak; "
             "while read key value; do echo event $key $value; done </sys/fs/cgroup/pids.events; exit 0"

@@ -54,12 +54,11 @@ impl DebianGuest {
     pub fn boot(dir: &Path, link: &str, payload: &Path, cmdline: &str) -> Result<Self> {
         let image = image::cached()?;
         let archive = dir.join("payload.tar");
-        let packed = Command::new("tar")
-            .args(["--owner=0", "--group=0", "-cf"])
+        // Files alone: for a directory of the archive tar would shut that of the guest while it unpacks, / to begin with.
+        let packed = Command::new("sh")
+            .args(["-c", "find . ! -type d -print0 | tar --null --files-from=- --owner=0 --group=0 -cf \"$0\""])
             .arg(&archive)
-            .arg("-C")
-            .arg(payload)
-            .arg(".")
+            .current_dir(payload)
             .status()
             .context("cannot start tar")?;
         ensure!(packed.success(), "tar cannot pack {}", payload.display());
@@ -92,7 +91,9 @@ impl DebianGuest {
             Ok(shell) => {
                 let mut guest = Self { qemu, dir: dir.to_owned(), shell: BufReader::new(shell) };
                 guest.read_until(READY, Instant::now() + BOOT).context("Debian has not come up")?;
-                guest.run("tar -xf /dev/nvme0n2 -C / --no-overwrite-dir && systemctl daemon-reload")?;
+                // Also when some unit of Debian's own has failed.
+                guest.run("systemctl is-system-running --wait || true")?;
+                guest.run("tar -xf /dev/nvme0n2 -C / && systemctl daemon-reload")?;
                 Ok(guest)
             }
             Err(error) => {

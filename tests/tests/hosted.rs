@@ -2,6 +2,8 @@
 //!
 //! That tasks are isolated where they can be is shown in a booted guest: `hosted_systemd.rs`.
 
+#![allow(clippy::unwrap_used)] // a panic is how a test fails, in its parts too
+
 use std::fs::{self, File};
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;

@@ -32,7 +32,10 @@ pub(crate) fn run(arguments: &HostedArgs) -> ExitCode {
 }
 
 fn supervise(arguments: &HostedArgs) -> anyhow::Result<()> {
+    // Our children work in `/`.
     let work_dir = std::path::absolute(&arguments.work_dir).context("cannot find the work directory")?;
+    let token_file = arguments.token_file.as_ref().map(std::path::absolute).transpose();
+    let token_file = token_file.context("cannot find the token file")?;
     let run = RunDir::new(work_dir.join("run"));
     make_private(&work_dir)?;
     make_private(run.path())?;
@@ -53,7 +56,7 @@ fn supervise(arguments: &HostedArgs) -> anyhow::Result<()> {
     // Containers whose launcher has ended become our children, as they become PID 1's on a machine of ours.
     nix::sys::prctl::set_child_subreaper(true).context("cannot become a child subreaper")?;
     let listener = Listener::bind(&run.init_socket())?;
-    let options = HostedArgs { work_dir, ..arguments.clone() }.to_command_line();
+    let options = HostedArgs { work_dir, token_file, ..arguments.clone() }.to_command_line();
     let names = ["launcher", "agent"];
     let services = super::services(&names, &run, tree.as_ref(), &options, &environment)?;
     let mut supervisor = Supervisor::new(console, Clients::new(listener), services, Owner::SomebodyElse)?;
