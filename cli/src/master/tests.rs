@@ -1,3 +1,5 @@
+//! The master over HTTP, against a server of a few lines.
+
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
 

@@ -1,3 +1,5 @@
+//! A job from offers to its end, event by event.
+
 use super::super::constraint::Constraint;
 use super::super::demand::tests::offer;
 use super::*;
