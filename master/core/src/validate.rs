@@ -119,11 +119,16 @@ pub(crate) fn framework(info: &FrameworkInfo, suppressed_roles: &[String]) -> Re
     }
     let roles = info.effective_roles();
     let mut seen = BTreeSet::new();
+    let twice: BTreeSet<&str> = roles.iter().filter(|name| !seen.insert(*name)).map(String::as_str).collect();
+    if !twice.is_empty() {
+        let twice: Vec<&str> = twice.into_iter().collect();
+        return Err(format!("'FrameworkInfo.roles' contains duplicate items: {{ {} }}", twice.join(", ")));
+    }
     for name in &roles {
-        if !seen.insert(name) {
-            return Err(format!("'FrameworkInfo.roles' contains duplicate role '{name}'"));
-        }
-        role(name)?;
+        role(name).map_err(|error| match multi_role {
+            true => format!("'FrameworkInfo.roles' contains invalid role: {error}"),
+            false => format!("'FrameworkInfo.role' is not a valid role: {error}"),
+        })?;
     }
     if let Some(id) = info.id.as_ref().filter(|id| !id.value.as_str().is_empty()) {
         api::id::validate(id.value.as_str()).map_err(|error| format!("Framework ID is invalid: {error}"))?;
@@ -167,25 +172,29 @@ fn role(name: &str) -> Result<(), String> {
     if name == "*" {
         return Ok(());
     }
-    let invalid = |why: &str| Err(format!("Role name '{name}' is invalid: {why}"));
     if name.is_empty() {
         return Err("Empty role name is invalid".to_owned());
     }
+    let cannot = |what: &str| Err(format!("Role '{name}' cannot {what}"));
     if name.starts_with('/') {
-        return invalid("it cannot start with a slash");
+        return cannot("start with a slash");
     }
     if name.ends_with('/') {
-        return invalid("it cannot end with a slash");
+        return cannot("end with a slash");
+    }
+    if name.contains("//") {
+        return cannot("contain two adjacent slashes");
     }
     for component in name.split('/') {
-        match component {
-            "" => return invalid("it cannot contain two adjacent slashes"),
-            "." | ".." | "*" => return invalid("'.', '..' and '*' cannot be components"),
-            _ if component.starts_with('-') => return invalid("a component cannot start with a dash"),
-            _ if component.chars().any(|c| c.is_whitespace() || c.is_control()) => {
-                return invalid("it cannot contain whitespace or control characters");
-            }
-            _ => {}
+        let invalid = |why: &str| Err(format!("Role component '{component}' is invalid{why}"));
+        if matches!(component, "." | ".." | "*") {
+            return invalid("");
+        }
+        if component.starts_with('-') {
+            return invalid(" because it begins with a dash");
+        }
+        if component.chars().any(|c| c.is_whitespace() || c.is_control()) {
+            return invalid(" because it contains backspace or whitespace");
         }
     }
     Ok(())

@@ -91,9 +91,12 @@ fn impossible_frameworks_get_an_error_event() {
         ),
         (
             json!({"roles": ["a", "a"], "capabilities": [{"type": "MULTI_ROLE"}]}),
-            "'FrameworkInfo.roles' contains duplicate role 'a'",
+            "'FrameworkInfo.roles' contains duplicate items: { a }",
         ),
-        (json!({"role": "a//b"}), "Role name 'a//b' is invalid: it cannot contain two adjacent slashes"),
+        (
+            json!({"role": "a//b"}),
+            "'FrameworkInfo.role' is not a valid role: Role 'a//b' cannot contain two adjacent slashes",
+        ),
         (json!({"failover_timeout": -1.0}), "The framework failover_timeout (-1) is invalid"),
     ] {
         let mut rig = Rig::default();

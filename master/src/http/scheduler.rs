@@ -60,7 +60,7 @@ async fn pipeline(
     let stream = header(&head.headers, STREAM_ID).map(|id| StreamId(id.to_owned()));
     if call.kind.as_deref() == Some("SUBSCRIBE") && call.subscribe.is_some() {
         if !accepts_json(&head.headers) {
-            let body = "Expecting 'Accept' to allow application/json";
+            let body = "Expecting 'Accept' to allow 'application/x-protobuf' or 'application/json'";
             return Err(text(StatusCode::NOT_ACCEPTABLE, body));
         }
         if stream.is_some() {
@@ -149,9 +149,29 @@ fn parse(body: &[u8]) -> Result<Call, String> {
     let value: serde_json::Value =
         serde_json::from_slice(body).map_err(|error| format!("Failed to parse body into JSON: {error}"))?;
     if !value.is_object() {
-        return Err("Failed to parse body into JSON: expecting an object".to_owned());
+        return Err("Failed to convert JSON into Call protobuf: Expecting a JSON object".to_owned());
+    }
+    let missing = missing_fields(&value);
+    if !missing.is_empty() {
+        let missing = missing.join(", ");
+        return Err(format!("Failed to convert JSON into Call protobuf: Missing required fields: {missing}"));
     }
     serde_json::from_value(value).map_err(|error| format!("Failed to convert JSON into Call protobuf: {error}"))
+}
+
+/// Fields that are `required` in Mesos's protobuf and have a default in ours, so that only the text knows.
+fn missing_fields(call: &serde_json::Value) -> Vec<&'static str> {
+    let Some(subscribe) = call.get("subscribe").filter(|member| member.is_object()) else {
+        return Vec::new();
+    };
+    let Some(info) = subscribe.get("framework_info").filter(|info| !info.is_null()) else {
+        return vec!["subscribe.framework_info"];
+    };
+    [("user", "subscribe.framework_info.user"), ("name", "subscribe.framework_info.name")]
+        .into_iter()
+        .filter(|(field, _)| info.get(field).is_none_or(serde_json::Value::is_null))
+        .map(|(_, path)| path)
+        .collect()
 }
 
 #[allow(clippy::result_large_err)]
