@@ -252,7 +252,8 @@ impl State {
     /// The node, or an error that names those there are.
     pub(crate) fn node(&self, text: &str) -> Result<&Node> {
         self.find_node(text).ok_or_else(|| {
-            let names: Vec<&str> = self.slaves.iter().map(Node::name).collect();
+            let mut names: Vec<&str> = self.slaves.iter().map(Node::name).collect();
+            names.sort_unstable();
             let next = if names.is_empty() {
                 "no node has joined yet: look at their consoles and the master's log".to_owned()
             } else {
@@ -358,7 +359,7 @@ mod tests {
         }
         assert_eq!((state.node_name("M-S0"), state.node_name("M-S9")), ("node-1", "M-S9"));
         let (_, next) = crate::advice::describe(&state.node("node-7").unwrap_err());
-        assert_eq!(next.as_deref(), Some("the nodes are node-1, 10.77.0.12, node-3"));
+        assert_eq!(next.as_deref(), Some("the nodes are 10.77.0.12, node-1, node-3"));
         assert_eq!(state.slaves[0].attributes_text(), "level=3.0 rack=r1");
     }
 
