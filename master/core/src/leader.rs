@@ -162,7 +162,7 @@ impl Leader {
         };
         leader.timers.set(Timer::Ping, now.monotonic + leader.config.ping_interval);
         for agent in state.agents.values().filter(|agent| agent.reachability == Reachability::Reachable) {
-            leader.allocator.add_agent(&agent.id, agent.resources.clone(), Activity::Inactive);
+            leader.allocator.add_agent(&agent.id, &agent.resources, agents::facts(agent), Activity::Inactive);
             leader.timers.set(Timer::Unreachable(agent.id.clone()), now.monotonic + leader.config.reregister_timeout);
         }
         for framework in state.frameworks.values() {
@@ -217,9 +217,9 @@ impl Leader {
 
     pub(crate) fn handle(&mut self, turn: &mut Turn<'_>, input: Input) {
         match input {
-            Input::Call { request, stream, call } => {
+            Input::Call { request, stream, principal, call } => {
                 turn.counters.calls += 1;
-                self.call(turn, request, stream, *call);
+                self.call(turn, request, (stream, principal), *call);
             }
             Input::StreamClosed(stream) => self.stream_closed(turn, &stream),
             Input::AgentRegisters { session, registration } => self.agent_registers(turn, session, registration),

@@ -4,10 +4,10 @@ use api::mesos::Event;
 use api::{AgentId, FrameworkId, NodeName, TaskId};
 
 use super::{Contest, Leader, Session, Timer, Turn};
-use crate::allocator::Activity;
+use crate::allocator::{Activity, AgentFacts};
 use crate::command::Command;
 use crate::io::{AgentMessage, Output, Registration, SessionId, ToAgent};
-use crate::state::Task;
+use crate::state::{Agent, Task};
 
 impl Leader {
     pub(super) fn agent_registers(&mut self, turn: &mut Turn<'_>, session: SessionId, registration: Box<Registration>) {
@@ -55,9 +55,10 @@ impl Leader {
     pub(super) fn agent_registered(&mut self, turn: &mut Turn<'_>, id: &AgentId, node: &NodeName) {
         let Some(agent) = turn.state.agents.get(id) else { return };
         if self.allocator.has_agent(id) {
-            self.allocator.update_agent(id, agent.resources.clone());
+            self.allocator.update_total(id, &agent.resources);
+            self.allocator.update_facts(id, facts(agent));
         } else {
-            self.allocator.add_agent(id, agent.resources.clone(), Activity::Inactive);
+            self.allocator.add_agent(id, &agent.resources, facts(agent), Activity::Inactive);
             for task in turn.state.tasks_on(id).filter(|task| task.holds_resources()) {
                 self.allocator.charge(&task.framework, &task.role, id, &task.resources);
             }
@@ -167,7 +168,8 @@ impl Leader {
     pub(super) fn capacity_changed(&mut self, turn: &mut Turn<'_>, id: &AgentId) {
         let Some(agent) = turn.state.agents.get(id) else { return };
         self.rescind_agent(turn, id); // they show what is no longer so
-        self.allocator.update_agent(id, agent.resources.clone());
+        self.allocator.update_total(id, &agent.resources);
+        self.allocator.update_facts(id, facts(agent));
     }
 
     pub(super) fn ping_all(&mut self, turn: &mut Turn<'_>) {
@@ -261,6 +263,15 @@ impl Leader {
         for framework in frameworks {
             self.tell(turn, &framework, Event::Failure { agent_id: agent.clone(), executor: None });
         }
+    }
+}
+
+/// An agent as the allocator sees it.
+pub(super) fn facts(agent: &Agent) -> AgentFacts {
+    AgentFacts {
+        hostname: agent.hostname.clone(),
+        attributes: agent.attributes.clone(),
+        ..AgentFacts::default()
     }
 }
 
