@@ -33,7 +33,11 @@ const REGISTER_DEADLINE: Duration = Duration::from_secs(10);
 /// Files read from one agent at once. Full: the reader is told to come back.
 const READS_PER_AGENT: usize = 64;
 /// Chunks waiting for one reader. Full: the agent is told to stop, and the reader goes on from there later.
-pub const CHUNKS_CAPACITY: usize = 64;
+pub const CHUNKS_CAPACITY: usize = 16;
+/// No agent of ours sends a longer piece of a file. With the capacity above: what a reader may cost.
+const LONGEST_CHUNK: usize = 256 << 10;
+/// What is known of a machine: the largest server's fits ten times. It goes into the replicated log.
+const LONGEST_INVENTORY: usize = 1 << 20;
 
 /// How to talk to a connected agent.
 #[derive(Clone, Debug)]
@@ -298,6 +302,10 @@ impl Session {
     async fn chunk(&mut self, chunk: link::FileChunk) -> Result<(), Ended> {
         // What was cancelled may still be on its way.
         let Some(reader) = self.reads.get(&chunk.request) else { return Ok(()) };
+        if chunk.data.len() > LONGEST_CHUNK {
+            tracing::warn!(node = %self.node, bytes = chunk.data.len(), "agent sends too long a piece of a file; its connection is closed");
+            return Err(Ended);
+        }
         // An empty piece says that the file is open; at the end it says nothing.
         let data = Bytes::from(chunk.data);
         let mut fits = (chunk.end && data.is_empty()) || reader.try_send(Chunk::Data(data)).is_ok();
@@ -356,6 +364,7 @@ fn read_registration(node: NodeName, register: link::Register) -> Result<Registr
             link::PROTOCOL
         ));
     }
+    check_inventory(&register.inventory_json)?;
     let (resources, attributes) = read_capacity(&register.capacity.unwrap_or_default())?;
     let tasks = register.tasks.into_iter().map(read_task_report).collect::<Result<_, _>>()?;
     Ok(Registration {
@@ -371,6 +380,18 @@ fn read_registration(node: NodeName, register: link::Register) -> Result<Registr
         inventory_json: register.inventory_json,
         tasks,
     })
+}
+
+/// It is kept as text and given to whoever asks: what it is has to be known before.
+fn check_inventory(json: &str) -> Result<(), String> {
+    if json.len() > LONGEST_INVENTORY {
+        return Err(format!("its inventory has {} bytes: at most {LONGEST_INVENTORY} are taken", json.len()));
+    }
+    if json.is_empty() {
+        return Ok(());
+    }
+    let checked: Result<BTreeMap<String, serde::de::IgnoredAny>, _> = serde_json::from_str(json);
+    checked.map(drop).map_err(|error| format!("its inventory is no JSON object: {error}"))
 }
 
 fn read_task_report(report: link::TaskReport) -> Result<ReportedTask, String> {
@@ -430,6 +451,14 @@ mod tests {
         let broken = link::Capacity { resources_json: "{".to_owned(), ..link::Capacity::default() };
         let broken = link::Register { capacity: Some(broken), ..register() };
         assert!(read_registration("n".into(), broken).unwrap_err().contains("resources"));
+        let inventory = |json: String| {
+            read_registration("n".into(), link::Register { inventory_json: json, ..register() }).map(drop)
+        };
+        assert!(inventory(r#"{"cpu":{}}"#.to_owned()).is_ok());
+        assert!(inventory("[1]".to_owned()).unwrap_err().contains("inventory"));
+        assert!(inventory("<script>".to_owned()).unwrap_err().contains("inventory"));
+        let long = format!(r#"{{"x":"{}"}}"#, "x".repeat(LONGEST_INVENTORY));
+        assert!(inventory(long).unwrap_err().contains("at most 1048576"));
     }
 
     #[test]
