@@ -178,8 +178,8 @@ struct Session {
     agent: Option<AgentId>,
 }
 
-/// A batch that came back from the log.
-type Written = (Vec<Command>, Result<(), WriteError>);
+/// What became of a batch.
+type Written = Result<(), WriteError>;
 
 impl Driver {
     /// Puts the parts together.
@@ -228,7 +228,7 @@ impl Driver {
             tokio::select! {
                 biased;
                 Some(message) = self.log.recv() => self.logged(message, &leading)?,
-                Some((commands, result)) = self.written.1.recv() => self.batch_written(commands, result)?,
+                Some(result) = self.written.1.recv() => self.batch_written(result)?,
                 () = tick => self.handle(Input::Tick),
                 message = self.inbox.recv() => {
                     let Some(message) = message else { return Ok(()) };
@@ -274,17 +274,17 @@ impl Driver {
         Ok(())
     }
 
-    fn batch_written(&mut self, mut commands: Vec<Command>, result: Result<(), WriteError>) -> Result<(), DriverError> {
+    fn batch_written(&mut self, result: Written) -> Result<(), DriverError> {
         self.writing = false;
         match result {
             Ok(()) => Ok(()),
             // Not written. While we believe to lead it is for a moment only, and order must be kept.
-            Err(WriteError::NotLeading) if self.leading => {
+            Err(WriteError::NotLeading(mut commands)) if self.leading => {
                 commands.append(&mut self.gathered);
                 self.gathered = commands;
                 Ok(())
             }
-            Err(WriteError::NotLeading) => Ok(()),
+            Err(WriteError::NotLeading(_)) => Ok(()),
             Err(WriteError::Stopped(reason)) => Err(DriverError::Log(reason)),
         }
     }
@@ -298,12 +298,12 @@ impl Driver {
         self.writing = true;
         let (replica, written) = (self.replica.clone(), self.written.0.clone());
         tokio::spawn(async move {
-            let result = replica.write(&commands).await;
-            if matches!(result, Err(WriteError::NotLeading)) {
+            let result = replica.write(commands).await;
+            if matches!(result, Err(WriteError::NotLeading(_))) {
                 tokio::time::sleep(Duration::from_millis(20)).await;
             }
             // If the driver is gone, so is whoever waited for these commands.
-            drop(written.send((commands, result)).await);
+            drop(written.send(result).await);
         });
     }
 
@@ -404,10 +404,11 @@ impl Driver {
     }
 
     fn send_to_agent(&mut self, id: SessionId, message: ToAgent, caused: &mut Vec<Input>) {
-        let master = self.master.state().cluster.clone().unwrap_or_default();
         let Some(session) = self.sessions.get_mut(&id) else { return };
+        let mut master = None;
         if let ToAgent::Registered { agent } = &message {
             session.agent = Some(agent.clone());
+            master.clone_from(&self.master.state().cluster);
         }
         let command = SessionCommand::Send { message: Box::new(message), master };
         if session.handle.commands.try_send(command).is_err() {

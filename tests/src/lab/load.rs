@@ -229,8 +229,14 @@ fn tasks(load: &Load, report: &mut Report) -> Result<()> {
 
 async fn throughput(load: &Load, team: &mut Team, process: Process, report: &mut Report) -> Result<()> {
     let each = load.tasks / load.frameworks;
-    let job =
-        Job { tasks: each, per_offer: load.per_offer, at_once: usize::MAX, command: "true", leave_running: false };
+    let job = Job {
+        tasks: each,
+        per_offer: load.per_offer,
+        at_once: usize::MAX,
+        command: "true",
+        leave_running: false,
+        hold_one: true,
+    };
     let (cpu, begin) = (process.cpu()?, Instant::now());
     let times = team.work(&job).await?;
     let (elapsed, cpu) = (begin.elapsed().as_secs_f64(), process.cpu()? - cpu);
@@ -246,10 +252,9 @@ async fn throughput(load: &Load, team: &mut Team, process: Process, report: &mut
 /// One task at a time on one agent: latencies without a queue, and from ACCEPT to the next offer.
 async fn probe(team: &mut Team, name: &str, report: &mut Report) -> Result<()> {
     let mut scheduler = team.schedulers.pop().context("there is a scheduler")?;
-    let job = Job { tasks: PROBES, per_offer: 1, at_once: 1, command: "true", leave_running: false };
+    let job = Job { tasks: PROBES, per_offer: 1, at_once: 1, command: "true", leave_running: false, hold_one: true };
     scheduler.revive().await?;
     scheduler.wait_offer().await?;
-    scheduler.keep_one().await?;
     let times =
         tokio::time::timeout(PHASE, scheduler.work(&job)).await.context("the tasks were not done in time")??;
     team.schedulers.push(scheduler);
@@ -269,6 +274,7 @@ async fn stay(load: &Load, team: &mut Team, count: usize) -> Result<()> {
         at_once: usize::MAX,
         command: "cat",
         leave_running: true,
+        hold_one: false,
     };
     for scheduler in &mut team.schedulers {
         scheduler.revive().await?;

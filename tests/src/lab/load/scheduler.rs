@@ -29,6 +29,8 @@ pub(super) struct Job {
     pub(super) command: &'static str,
     /// Done when all run, rather than when all have ended.
     pub(super) leave_running: bool,
+    /// Holds one offer at most, and refuses the others for good.
+    pub(super) hold_one: bool,
 }
 
 /// The times of one task.
@@ -125,6 +127,11 @@ impl Scheduler {
         let mut times: Vec<Times> = Vec::with_capacity(job.tasks);
         let (mut running, mut ended) = (0, 0);
         loop {
+            if job.hold_one && self.held.len() > 1 {
+                let one = self.held.pop_back();
+                self.decline().await?;
+                self.held.extend(one);
+            }
             self.launch(job, first, &mut times, ended).await?;
             if times.len() == job.tasks {
                 self.decline().await?;
@@ -133,10 +140,13 @@ impl Scheduler {
                 return Ok(times);
             }
             let acknowledgement = {
-                if self.caller.is_finished() {
-                    bail!("the connection for calls has ended");
-                }
-                let record = self.events.next().await?.to_vec();
+                let record = tokio::select! {
+                    record = self.events.next() => record?.to_vec(),
+                    ended = &mut self.caller => {
+                        ended??;
+                        bail!("the connection for calls has ended");
+                    }
+                };
                 let event: Event<'_> = serde_json::from_slice(&record)?;
                 let now = Instant::now();
                 self.keep_offers(&event, now);
@@ -191,14 +201,6 @@ impl Scheduler {
             let accepted = Instant::now();
             times.resize(times.len() + count, Times { offered, accepted, running: None, ended: None });
         }
-    }
-
-    /// Gives back all offers but one, for good.
-    pub(super) async fn keep_one(&mut self) -> Result<()> {
-        let one = self.held.pop_back();
-        self.decline().await?;
-        self.held.extend(one);
-        Ok(())
     }
 
     /// Reads events until it holds an offer.

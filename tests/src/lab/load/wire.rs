@@ -1,5 +1,7 @@
 //! HTTP/1.1 as a scheduler library speaks it: one connection for the event stream, one for calls, which are pipelined.
 
+use std::time::{Duration, Instant};
+
 use anyhow::{Context, Result, bail, ensure};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -7,9 +9,14 @@ use tokio::net::TcpStream;
 /// Larger events are refused: offers of 50,000 agents come near it.
 const MAX_RECORD: usize = 256 << 20;
 
+/// The master closes connections that idle: one that did for so long is replaced before it is used.
+const IDLE: Duration = Duration::from_secs(3);
+
 /// A connection that calls are sent on.
 pub(super) struct Calls {
+    address: String,
     stream: TcpStream,
+    used: Instant,
     head: String,
     out: Vec<u8>,
     received: Vec<u8>,
@@ -18,10 +25,10 @@ pub(super) struct Calls {
 impl Calls {
     /// `more` is sent with every call: header lines, each with its line end.
     pub(super) async fn connect(address: &str, more: &str) -> Result<Self> {
-        let stream = TcpStream::connect(address).await.with_context(|| format!("cannot connect to {address}"))?;
-        stream.set_nodelay(true)?;
+        let stream = open(address).await?;
         let head = format!("POST /api/v1/scheduler HTTP/1.1\r\nHost: {address}\r\n{more}Content-Length: ");
-        Ok(Self { stream, head, out: Vec::new(), received: Vec::new() })
+        let address = address.to_owned();
+        Ok(Self { address, stream, used: Instant::now(), head, out: Vec::new(), received: Vec::new() })
     }
 
     /// Adds a call to what [`flush`](Self::flush) sends.
@@ -34,11 +41,15 @@ impl Calls {
 
     /// Sends what was pushed and waits for so many answers, which must be 202.
     pub(super) async fn flush(&mut self, calls: usize) -> Result<()> {
+        if self.used.elapsed() > IDLE {
+            self.stream = open(&self.address).await?;
+        }
         self.stream.write_all(&self.out).await.context("cannot send calls")?;
         self.out.clear();
         for _ in 0..calls {
             self.answer().await?;
         }
+        self.used = Instant::now();
         Ok(())
     }
 
@@ -83,8 +94,7 @@ pub(super) struct Events {
 impl Events {
     /// Sends SUBSCRIBE and reads the answer's head.
     pub(super) async fn subscribe(address: &str, media_type: &str, body: &[u8]) -> Result<Self> {
-        let mut stream = TcpStream::connect(address).await.with_context(|| format!("cannot connect to {address}"))?;
-        stream.set_nodelay(true)?;
+        let mut stream = open(address).await?;
         let head = format!(
             "POST /api/v1/scheduler HTTP/1.1\r\nHost: {address}\r\nContent-Type: {media_type}\r\nAccept: {media_type}\r\n\
              Content-Length: {}\r\n\r\n",
@@ -161,6 +171,12 @@ impl Events {
         self.received.drain(..at);
         Ok(())
     }
+}
+
+async fn open(address: &str) -> Result<TcpStream> {
+    let stream = TcpStream::connect(address).await.with_context(|| format!("cannot connect to {address}"))?;
+    stream.set_nodelay(true)?;
+    Ok(stream)
 }
 
 fn find(bytes: &[u8], what: &[u8]) -> Option<usize> {
