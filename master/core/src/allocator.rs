@@ -385,8 +385,10 @@ impl Allocator {
         let name = role.name.clone();
         self.owed.sub(&before);
         self.owed.add(&after);
-        if before.is_zero() != after.is_zero() {
-            self.role_sorter.mark(&name, !after.is_zero());
+        match (before.is_zero(), after.is_zero()) {
+            (true, false) => self.role_sorter.mark(&name),
+            (false, true) => self.role_sorter.unmark(&name),
+            (true, true) | (false, false) => {}
         }
     }
 

@@ -102,7 +102,8 @@ impl History {
     /// By the model: reservations of the role's subtree, and what it has unreserved.
     fn consumed(&self, top: &str) -> u64 {
         let below = |role: &str| role.split('/').next() == Some(top);
-        let reserved = self.totals.values().flat_map(Resources::iter).filter(|r| !r.reservations.is_empty() && below(r.role()));
+        let reserved =
+            self.totals.values().flat_map(Resources::iter).filter(|r| !r.reservations.is_empty() && below(r.role()));
         let held = self.held().filter(|held| below(&held.role)).flat_map(|held| held.resources.iter());
         let plain = held.filter(|r| r.reservations.is_empty() && !r.revocable);
         one("cpus", &reserved.chain(plain).cloned().collect())
@@ -112,7 +113,8 @@ impl History {
         match step {
             Step::AddAgent { agent, cpus, more } => {
                 let id = AgentId(format!("s{agent}"));
-                let mut total = Resources::parse(&format!("cpus:{cpus};mem:{};ports:[1-9]", u32::from(cpus) * 64)).unwrap();
+                let mut total =
+                    Resources::parse(&format!("cpus:{cpus};mem:{};ports:[1-9]", u32::from(cpus) * 64)).unwrap();
                 for (bit, text) in [(1, "cpus(a):1;mem(a):64"), (2, "cpus(a/b):2"), (4, "gpus:1")] {
                     if more & bit != 0 {
                         total.add_all(&Resources::parse(text).unwrap());
@@ -293,7 +295,10 @@ impl History {
             }
             for refusal in &self.refusals {
                 let same = refusal.framework == *framework && refusal.role == *role && refusal.agent == *agent;
-                assert!(!same || !refusal.resources.contains(resources), "{framework} refused {resources}: {refusal:?}");
+                assert!(
+                    !same || !refusal.resources.contains(resources),
+                    "{framework} refused {resources}: {refusal:?}"
+                );
             }
         }
         self.offered.extend(given);

@@ -3,9 +3,7 @@
 use std::time::{Duration, Instant};
 
 use api::{AgentId, FrameworkId, Resources};
-use master_core::allocator::{
-    Abilities, Activity, AgentFacts, Allocation, Allocator, Consider, Options, Subscription,
-};
+use master_core::allocator::{Abilities, Activity, AgentFacts, Allocation, Allocator, Consider, Options, Subscription};
 
 /// See the module.
 pub(crate) struct Cluster {

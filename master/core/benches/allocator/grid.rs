@@ -5,8 +5,8 @@ use std::time::{Duration, Instant};
 use api::{Milli, Resource, Resources};
 use master_core::allocator::{Allocation, Consider};
 
-use crate::SWEEPS;
 use crate::cluster::{Cluster, agent_id, framework_id, millis, ratio, resources};
+use crate::{Extent, SWEEPS};
 
 /// (agents, frameworks, then Mesos's milliseconds: add agents, update agents, add agents before
 /// declining, one cycle while declining, one cycle while suppressing.)
@@ -27,10 +27,12 @@ const ADDS_A_RUN: usize = 100;
 const FOR_EVER: Duration = Duration::from_secs(365 * 24 * 3600);
 
 /// Runs the grid; each figure is the smallest of three sweeps, a cycle the smallest of all rounds.
-pub(crate) fn beside_mesos(quick: bool) {
+pub(crate) fn beside_mesos(extent: Extent) {
     println!("Mesos's workloads: smallest of {SWEEPS} sweeps on both sides; Mesos did not run in this run (recorded)");
-    println!("add and update: a run for every {ADDS_A_RUN} agents; decline: first 6 rounds; suppress: 5 rounds");
-    for (agents, frameworks, recorded) in RECORDED.iter().filter(|(agents, ..)| !quick || *agents == 1_000) {
+    println!("add and update: a run for every {ADDS_A_RUN} agents; decline: first 6 rounds; suppress: until all are");
+    for (agents, frameworks, recorded) in
+        RECORDED.iter().filter(|(agents, ..)| extent == Extent::Whole || *agents == 1_000)
+    {
         let best = sweep(*agents, *frameworks);
         let size = format!("{agents} x {frameworks}");
         let names = ["add agents", "update agents", "add agents (decline)", "cycle, decline", "cycle, suppress"];
@@ -42,7 +44,9 @@ pub(crate) fn beside_mesos(quick: bool) {
 
 /// Sizes that nothing was recorded for.
 pub(crate) fn alone() {
-    println!("mesolith alone, one sweep: add agents, update agents, add agents (decline), cycle decline, cycle suppress");
+    println!(
+        "mesolith alone, one sweep: add agents, update agents, add agents (decline), cycle decline, cycle suppress"
+    );
     for (agents, frameworks) in [(20_000, 2_000), (50_000, 1_000), (50_000, 6_000)] {
         let figures = once(agents, frameworks);
         let texts: Vec<String> = figures.iter().map(|figure| format!("{:>9.3} ms", millis(*figure))).collect();
@@ -69,7 +73,13 @@ fn once(agents: usize, frameworks: usize) -> [Duration; 5] {
 }
 
 /// Adds all agents; a run for every so many. How long, and how many offers.
-fn add_all(cluster: &mut Cluster, agents: usize, frameworks: usize, total: &Resources, used: &Resources) -> (Duration, usize) {
+fn add_all(
+    cluster: &mut Cluster,
+    agents: usize,
+    frameworks: usize,
+    total: &Resources,
+    used: &Resources,
+) -> (Duration, usize) {
     let start = Instant::now();
     let mut offers = 0;
     for agent in 0..agents {
@@ -113,7 +123,8 @@ fn add_and_update(agents: usize, frameworks: usize) -> (Duration, Duration) {
 
 /// Sixteen ranges of ports, as Mesos's benchmark makes them.
 fn fragmented(text: &str) -> Resources {
-    let ranges: Vec<String> = (0..16).map(|index| format!("{}-{}", 31_000 + index * 62, 31_000 + index * 62 + 30)).collect();
+    let ranges: Vec<String> =
+        (0..16).map(|index| format!("{}-{}", 31_000 + index * 62, 31_000 + index * 62 + 30)).collect();
     resources(&format!("{text};ports:[{}]", ranges.join(",")))
 }
 
@@ -135,7 +146,13 @@ fn decline(agents: usize, frameworks: usize) -> (Duration, Duration) {
 }
 
 /// What [`add_all`] offered: whoever holds what is not in use.
-fn held_offers(cluster: &Cluster, agents: usize, frameworks: usize, total: &Resources, used: &Resources) -> Vec<Allocation> {
+fn held_offers(
+    cluster: &Cluster,
+    agents: usize,
+    frameworks: usize,
+    total: &Resources,
+    used: &Resources,
+) -> Vec<Allocation> {
     let offered = total.checked_sub(used).expect("less is used than there is");
     let mut offers = Vec::with_capacity(agents);
     for agent in 0..agents {

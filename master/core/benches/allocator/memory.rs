@@ -8,14 +8,15 @@ use api::{Attribute, Resources};
 use master_core::allocator::{Activity, AgentFacts, Allocator, Options};
 use master_core::{Command, Registration, State};
 
+use crate::Extent;
 use crate::cluster::{Cluster, agent_id, framework_id, millis, resources};
 
 const TOTAL: &str = "cpus:24;mem:4096;disk:4096;ports:[31000-32000]";
 
 /// Runs all of it.
-pub(crate) fn print(quick: bool) {
-    allocator_alone(if quick { 10_000 } else { 50_000 });
-    state_and_allocator();
+pub(crate) fn print(extent: Extent) {
+    state_and_allocator(); // first: later, memory that was freed would be used again
+    allocator_alone(if extent == Extent::Quick { 10_000 } else { 50_000 });
 }
 
 fn resident_kib() -> u64 {
@@ -24,22 +25,26 @@ fn resident_kib() -> u64 {
     line.split_whitespace().nth(1).and_then(|kib| kib.parse().ok()).unwrap_or(0)
 }
 
-/// Idle agents, and then the same agents offered and refused once.
+/// Idle agents; then agents that a framework was offered and refused.
 fn allocator_alone(agents: u64) {
     let total = resources(TOTAL);
-    let mut cluster = Cluster::new();
-    let before = resident_kib();
-    for index in 0..agents {
-        cluster.add_agent(usize::try_from(index).unwrap_or(0), &total, None);
+    for refused in [false, true] {
+        let before = resident_kib();
+        let mut cluster = Cluster::new();
+        if refused {
+            cluster.add_framework(0, "*");
+        }
+        for index in 0..agents {
+            cluster.add_agent(usize::try_from(index).unwrap_or(0), &total, None);
+            if refused {
+                let given = cluster.allocator.run(cluster.now);
+                cluster.give_back(&given, std::time::Duration::from_secs(1_000_000));
+            }
+        }
+        let what = if refused { "in the allocator, refused by one framework" } else { "in the allocator" };
+        println!("memory   {:>6} bytes an idle agent {what}, of {agents}", (resident_kib() - before) * 1024 / agents);
+        std::mem::forget(cluster); // so that the next one cannot use its memory
     }
-    let idle = resident_kib();
-    cluster.add_framework(0, "*");
-    let (given, _) = cluster.cycle();
-    cluster.give_back(&given, std::time::Duration::from_secs(1_000_000));
-    drop(given);
-    let refused = resident_kib();
-    println!("memory   {:>6} bytes an idle agent in the allocator, of {agents}", (idle - before) * 1024 / agents);
-    println!("memory   {:>6} bytes more when a framework has refused it", (refused - idle) * 1024 / agents);
 }
 
 fn register(state: &mut State, index: u64, total: &Resources) {

@@ -6,8 +6,8 @@ use std::time::Duration;
 use api::{Milli, Resources};
 use master_core::allocator::Quota;
 
-use crate::SWEEPS;
 use crate::cluster::{Cluster, ratio, resources};
+use crate::{Extent, SWEEPS};
 
 fn quota(text: &str) -> Quota {
     let named: BTreeMap<String, Milli> =
@@ -55,13 +55,13 @@ fn large_and_small(small: usize, large: usize) -> Cluster {
 }
 
 /// Two agents and two frameworks a role.
-fn roles(count: usize, with_quota: bool) -> Cluster {
+fn roles(count: usize, each: Option<&Quota>) -> Cluster {
     let total = resources("cpus:2;mem:2048;disk:2048");
     let mut cluster = fill(count * 2, &total);
     for role in 0..count {
         let name = format!("role{role}");
-        if with_quota {
-            cluster.allocator.update_quota(&name, &quota("cpus:4;mem:4096;disk:4096"));
+        if let Some(quota) = each {
+            cluster.allocator.update_quota(&name, quota);
         }
         cluster.add_framework(role * 2, &name);
         cluster.add_framework(role * 2 + 1, &name);
@@ -70,25 +70,24 @@ fn roles(count: usize, with_quota: bool) -> Cluster {
 }
 
 /// Runs both.
-pub(crate) fn beside_mesos(quick: bool) {
+pub(crate) fn beside_mesos(extent: Extent) {
     println!("Mesos's quota workloads (drf sorter): ours the smallest of {SWEEPS} sweeps, Mesos's one recorded run");
-    for (small, large, agents, recorded) in
-        [(250, 50, 300, (228.0, 175.0)), (2_500, 500, 3_000, (12_200.0, 9_500.0))]
-    {
+    for (small, large, agents, recorded) in [(250, 50, 300, (228.0, 175.0)), (2_500, 500, 3_000, (12_200.0, 9_500.0))] {
         let first_and_idle = best(|| large_and_small(small, large), small + large * 4);
         report("LargeAndSmallQuota", &format!("{agents} x {}", small + large), first_and_idle, recorded);
     }
+    let two_agents = quota("cpus:4;mem:4096;disk:4096");
     for (count, with_quota, recorded) in [
         (100, false, (4.2, 4.0)),
         (100, true, (4.5, 1.8)),
         (1_000, false, (199.0, 142.0)),
         (1_000, true, (164.0, 52.0)),
     ] {
-        if quick && count == 1_000 {
+        if extent == Extent::Quick && count == 1_000 {
             continue;
         }
         let name = if with_quota { "NonQuotaVsQuota, with" } else { "NonQuotaVsQuota, without" };
-        let first_and_idle = best(|| roles(count, with_quota), count * 4);
+        let first_and_idle = best(|| roles(count, with_quota.then_some(&two_agents)), count * 4);
         report(name, &format!("{} x {count}", count * 2), first_and_idle, recorded);
     }
 }

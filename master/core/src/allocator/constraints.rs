@@ -88,9 +88,10 @@ impl Pattern {
             return Err(PatternError::TooLong(pattern.len()));
         }
         let build = |text: &str| {
-            regex_lite::RegexBuilder::new(text).size_limit(LARGEST_PROGRAM).build().map_err(|error| {
-                PatternError::Malformed { pattern: pattern.to_owned(), why: error.to_string() }
-            })
+            regex_lite::RegexBuilder::new(text)
+                .size_limit(LARGEST_PROGRAM)
+                .build()
+                .map_err(|error| PatternError::Malformed { pattern: pattern.to_owned(), why: error.to_string() })
         };
         build(pattern)?; // `a)|(b` is one only between our parentheses
         build(&format!("^(?:{pattern})$")).map(Self)

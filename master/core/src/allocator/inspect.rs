@@ -71,7 +71,8 @@ impl Allocator {
         for agent in self.agents.iter().flatten() {
             totals.add(&self.kinds.scalars(&agent.total));
             headroom.add(&self.kinds.plain(&agent.free));
-            for piece in agent.total.rest.iter().filter(|piece| !self.kinds.get(piece.kind).resource.reservations.is_empty())
+            for piece in
+                agent.total.rest.iter().filter(|piece| !self.kinds.get(piece.kind).resource.reservations.is_empty())
             {
                 let mut one = Bag::default();
                 one.add(piece.kind, piece.amount.clone());
@@ -101,12 +102,13 @@ impl Allocator {
                 return false;
             }
         }
-        let clients_agree = self.clients.iter().enumerate().filter(|(_, client)| client.exists).all(|(number, client)| {
-            let number = super::number_of(number);
-            let counted = self.roles[client.role as usize].frameworks.allocation(number);
-            holds.get(&number).copied().unwrap_or(0) == client.holds
-                && given.get(&number).is_none_or(|given| counted.covers(given))
-        });
+        let clients_agree =
+            self.clients.iter().enumerate().filter(|(_, client)| client.exists).all(|(number, client)| {
+                let number = super::number_of(number);
+                let counted = self.roles[client.role as usize].frameworks.allocation(number);
+                holds.get(&number).copied().unwrap_or(0) == client.holds
+                    && given.get(&number).is_none_or(|given| counted.covers(given))
+            });
         let mut owed = Quantities::default();
         let roles_agree = self.role_numbers.values().all(|number| {
             let role = &self.roles[*number as usize];

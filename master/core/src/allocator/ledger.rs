@@ -135,6 +135,7 @@ impl Allocator {
         let client = self.find_client(framework, role).unwrap_or(ORPHANS);
         let bag = self.kinds.bag(resources);
         let Some(back) = self.agent_mut(number).release(client, bag) else { return };
+        self.agent_mut(number).drop_empty_holders();
         if client != ORPHANS {
             self.uncharge(number, client, &back);
         }
@@ -236,6 +237,13 @@ impl Agent {
             self.holders.remove(position);
         }
         (!back.is_empty()).then_some(back)
+    }
+
+    /// An idle agent keeps no room for holders.
+    fn drop_empty_holders(&mut self) {
+        if self.holders.is_empty() {
+            self.holders = Vec::new();
+        }
     }
 
     pub(super) fn take_holder(&mut self, client: u32) -> Option<Bag> {

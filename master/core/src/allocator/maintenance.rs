@@ -156,7 +156,8 @@ impl Allocator {
         }
         let mut all = Vec::new();
         for (number, window) in &mut self.maintenance.agents {
-            let Some(agent) = self.agents[*number as usize].as_ref().filter(|agent| agent.active && agent.listed) else {
+            let Some(agent) = self.agents[*number as usize].as_ref().filter(|agent| agent.active && agent.listed)
+            else {
                 continue;
             };
             for holder in agent.holders.iter().filter(|holder| holder.client != ORPHANS) {

@@ -95,21 +95,20 @@ impl Allocator {
     /// in the framework's roles.
     pub fn revive(&mut self, id: &FrameworkId, roles: &BTreeSet<String>) {
         let Some(number) = self.framework_numbers.get(id).copied() else { return };
-        self.change_clients(number, |role| roles.contains(role), |client, epoch| {
-            client.suppressed = false;
-            client.epoch = epoch;
-        });
+        self.change_clients(
+            number,
+            |role| roles.contains(role),
+            |client, epoch| {
+                client.suppressed = false;
+                client.epoch = epoch;
+            },
+        );
         self.maintenance.revive(number);
         self.consider_all();
     }
 
     /// Changes the clients of a framework whose role is wanted; each hears of an epoch never used before.
-    fn change_clients(
-        &mut self,
-        number: u32,
-        wanted: impl Fn(&str) -> bool,
-        change: impl Fn(&mut Client, u32),
-    ) {
+    fn change_clients(&mut self, number: u32, wanted: impl Fn(&str) -> bool, change: impl Fn(&mut Client, u32)) {
         let Some(framework) = self.frameworks[number as usize].as_ref() else { return };
         for (role, client) in &framework.clients {
             if wanted(&self.roles[*role as usize].name) {
@@ -184,7 +183,8 @@ impl Allocator {
 
     /// The framework as a client of the role.
     pub(super) fn client(&mut self, framework_number: u32, role_number: u32) -> u32 {
-        let framework = self.frameworks[framework_number as usize].as_mut().expect("numbers of frameworks are looked up");
+        let framework =
+            self.frameworks[framework_number as usize].as_mut().expect("numbers of frameworks are looked up");
         if let Some(client) = framework.clients.get(&role_number) {
             return *client;
         }

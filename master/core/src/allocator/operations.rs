@@ -67,7 +67,8 @@ impl Allocator {
         let number = self.find_agent(agent).ok_or(NotAvailable::NoAgent)?;
         let (from, to) = (self.kinds.bag(from), self.kinds.bag(to));
         let agent = self.agent(number);
-        let in_use = |kind: u32| agent.holders.iter().any(|holder| holder.bag.rest.iter().any(|piece| piece.kind == kind));
+        let in_use =
+            |kind: u32| agent.holders.iter().any(|holder| holder.bag.rest.iter().any(|piece| piece.kind == kind));
         if !agent.free.contains(&from) || from.shared().any(|piece| in_use(piece.kind)) {
             return Err(NotAvailable::NotFree);
         }

@@ -145,7 +145,10 @@ mod tests {
         assert_eq!((all.get(0), all.get(tape), names.name(tape)), (3, 5, "tape"));
         let less = names.quantities([("tape", Milli(4))]);
         assert!(all.covers(&less) && !less.covers(&all));
-        assert_eq!(names.named(&all.minus(&less)), [("cpus".to_owned(), Milli(3)), ("tape".to_owned(), Milli(1))].into());
+        assert_eq!(
+            names.named(&all.minus(&less)),
+            [("cpus".to_owned(), Milli(3)), ("tape".to_owned(), Milli(1))].into()
+        );
         all.sub(&all.clone());
         assert!(all.is_zero() && all == Quantities::default());
     }

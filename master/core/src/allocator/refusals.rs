@@ -36,8 +36,7 @@ impl Refusals {
 
     /// Refused is what a refusal contains whole: more, or something else, is worth a look.
     pub(super) fn refuse(&self, client: u32, epoch: u32, bag: &Bag) -> bool {
-        !self.0.is_empty()
-            && self.of(client).iter().any(|refusal| refusal.epoch == epoch && refusal.bag.contains(bag))
+        !self.0.is_empty() && self.of(client).iter().any(|refusal| refusal.epoch == epoch && refusal.bag.contains(bag))
     }
 
     /// Adds one; others that say no more than it does go.
@@ -50,6 +49,9 @@ impl Refusals {
         if count >= MOST {
             let first = (from..from + count).min_by_key(|index| self.0[*index].until).unwrap_or(from);
             self.0.remove(first);
+        }
+        if self.0.capacity() == 0 {
+            self.0.reserve_exact(1); // most agents are refused by one framework or by many
         }
         self.0.insert(from, Refusal { client, epoch, until, bag: Box::new(bag) });
     }

@@ -152,10 +152,19 @@ impl Allocator {
     }
 
     /// What stage 1 gives: the missing part of the guarantee, and what comes with it.
-    fn guaranteed(&self, seen: &Seen<'_>, role: u32, client: u32, missing: &Quantities, progress: &Progress) -> Option<Bag> {
+    fn guaranteed(
+        &self,
+        seen: &Seen<'_>,
+        role: u32,
+        client: u32,
+        missing: &Quantities,
+        progress: &Progress,
+    ) -> Option<Bag> {
         let (role, client_number) = (&self.roles[role as usize], client);
         let (client, framework) = self.client_of(client)?;
-        if self.is_hidden(seen, role, client, framework) || seen.agent.refusals.refuse(client_number, client.epoch, &seen.agent.free) {
+        if self.is_hidden(seen, role, client, framework)
+            || seen.agent.refusals.refuse(client_number, client.epoch, &seen.agent.free)
+        {
             return None;
         }
         let visible = self.visible(seen, role, framework, progress);
@@ -201,7 +210,9 @@ impl Allocator {
         let _ = self.role_sorter.walk(&mut |role| {
             let Some(bounds) = self.room(&seen, role, progress) else { return ControlFlow::Continue(()) };
             asked = true;
-            self.roles[role as usize].frameworks.walk(&mut |client| match self.fair(&seen, role, client, &bounds, progress) {
+            self.roles[role as usize].frameworks.walk(&mut |client| match self
+                .fair(&seen, role, client, &bounds, progress)
+            {
                 Some(taken) => {
                     found = Some((role, client, taken));
                     ControlFlow::Break(())

@@ -4,6 +4,8 @@
 //! Every node keeps its children in order, so that giving one client something moves only that
 //! client and its ancestors. When the cluster's totals change, everything is put in order anew, once.
 
+mod copies;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::{Bound, ControlFlow};
 use std::sync::Arc;
@@ -268,7 +270,8 @@ impl Sorter {
         own.key.count = self.node(index).key.count;
         let own = self.insert(own, ".".into());
         self.leaves.insert(data, own);
-        let held: Vec<_> = self.shared_of(index).map(|((_, agent, kind), copies)| ((own, agent, kind), copies)).collect();
+        let held: Vec<_> =
+            self.shared_of(index).map(|((_, agent, kind), copies)| ((own, agent, kind), copies)).collect();
         self.shared.extend(held);
     }
 
@@ -360,16 +363,22 @@ impl Sorter {
         self.weights.get(path).copied().unwrap_or(1.0)
     }
 
-    /// Marks a top-level path, or takes its mark away.
-    pub(super) fn mark(&mut self, path: &str, marked: bool) {
-        if marked {
-            self.marks.insert(path.to_owned());
-        } else {
-            self.marks.remove(path);
-        }
+    /// Marks a top-level path.
+    pub(super) fn mark(&mut self, path: &str) {
+        self.marks.insert(path.to_owned());
+        self.remark(path);
+    }
+
+    /// Takes the mark away.
+    pub(super) fn unmark(&mut self, path: &str) {
+        self.marks.remove(path);
+        self.remark(path);
+    }
+
+    fn remark(&mut self, path: &str) {
         if let Some(index) = self.node(ROOT).by_name.get(path).copied() {
             self.unplace(index);
-            self.node_mut(index).marked = marked;
+            self.node_mut(index).marked = self.marks.contains(path);
             self.place(index);
         }
     }
@@ -416,38 +425,6 @@ impl Sorter {
             node.allocation.sub(less);
             node.allocation.add(more);
         });
-    }
-
-    /// The client was given a copy of something that several may hold: each node counts it once.
-    pub(super) fn allocated_shared(&mut self, data: u32, (agent, kind): (u32, u32), quantities: &Quantities) {
-        let Some(mut index) = self.leaves.get(&data).copied() else { return };
-        while index != ROOT {
-            let copies = self.shared.entry((index, agent, kind)).or_default();
-            *copies += 1;
-            if *copies == 1 {
-                self.unplace(index);
-                self.node_mut(index).allocation.add(quantities);
-                self.place(index);
-            }
-            index = self.node(index).parent;
-        }
-    }
-
-    /// The client gave a copy back.
-    pub(super) fn unallocated_shared(&mut self, data: u32, (agent, kind): (u32, u32), quantities: &Quantities) {
-        let Some(mut index) = self.leaves.get(&data).copied() else { return };
-        while index != ROOT {
-            if let Some(copies) = self.shared.get_mut(&(index, agent, kind)) {
-                *copies -= 1;
-                if *copies == 0 {
-                    self.shared.remove(&(index, agent, kind));
-                    self.unplace(index);
-                    self.node_mut(index).allocation.sub(quantities);
-                    self.place(index);
-                }
-            }
-            index = self.node(index).parent;
-        }
     }
 
     /// What the client has.
