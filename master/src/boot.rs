@@ -31,7 +31,7 @@ use tokio::io::AsyncReadExt;
 use tokio::sync::mpsc;
 
 use crate::address_buckets::AddressBuckets;
-use crate::agents::{SessionCommand, SessionHandle, next_read};
+use crate::agents::{Read, SessionCommand, SessionHandle, next_read};
 use crate::clock::unix_ms;
 use crate::driver::{AgentName, Handle, Message};
 use crate::http::server::Connection;
@@ -254,7 +254,7 @@ async fn answers(session: &SessionHandle) -> bool {
     let (chunks, mut answer) = mpsc::channel(1);
     let request = next_read();
     let source = Source::NodeLog("console".to_owned());
-    let read = SessionCommand::Read { request, source, offset: 0, follow: false, chunks };
+    let read = SessionCommand::Read(Box::new(Read { request, source, offset: 0, follow: false, chunks }));
     if session.commands.send(read).await.is_err() {
         return false;
     }
