@@ -5,7 +5,12 @@ use super::{Quantities, ROOT, Sorter};
 
 impl Sorter {
     /// The client was given a copy of something that several may hold: each node counts it once.
-    pub(super) fn allocated_shared(&mut self, data: u32, (agent, kind): (u32, u32), quantities: &Quantities) {
+    pub(in crate::allocator) fn allocated_shared(
+        &mut self,
+        data: u32,
+        (agent, kind): (u32, u32),
+        quantities: &Quantities,
+    ) {
         let Some(mut index) = self.leaves.get(&data).copied() else { return };
         while index != ROOT {
             let copies = self.shared.entry((index, agent, kind)).or_default();
@@ -20,7 +25,12 @@ impl Sorter {
     }
 
     /// The client gave a copy back.
-    pub(super) fn unallocated_shared(&mut self, data: u32, (agent, kind): (u32, u32), quantities: &Quantities) {
+    pub(in crate::allocator) fn unallocated_shared(
+        &mut self,
+        data: u32,
+        (agent, kind): (u32, u32),
+        quantities: &Quantities,
+    ) {
         let Some(mut index) = self.leaves.get(&data).copied() else { return };
         while index != ROOT {
             if let Some(copies) = self.shared.get_mut(&(index, agent, kind)) {
