@@ -41,7 +41,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail};
 use serde_json::Value;
 use tokio::runtime::Runtime;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{Semaphore, mpsc, watch};
 
 use crate::bare_master::BareMaster;
 use agent::{Agent, Word};
@@ -51,6 +51,8 @@ pub use words::Told;
 
 /// Registering, all of them: a handshake and a log entry each.
 const REGISTER_DEADLINE: Duration = Duration::from_secs(300);
+/// Agents between connecting and being registered.
+const CONNECTING: usize = 512;
 /// Words an agent has not taken yet. Full: the caller waits.
 const WORDS: usize = 16;
 
@@ -141,12 +143,13 @@ impl Agents {
         let names: Vec<&str> = specs.iter().map(|spec| spec.name.as_str()).collect();
         let identities = runtime.block_on(certificates::obtain(master, &names, admission))?;
         let link: Arc<str> = master.link.as_str().into();
+        let doors = Arc::new(Semaphore::new(CONNECTING));
         let mut agents = BTreeMap::new();
         for (number, (spec, tls)) in specs.into_iter().zip(identities).enumerate() {
             let (words, inbox) = mpsc::channel(WORDS);
             let (report, standing) = watch::channel(Standing::default());
             let name = spec.name.clone();
-            runtime.spawn(Agent::new(spec, link.clone(), tls, number as u64, report).run(inbox));
+            runtime.spawn(Agent::new(spec, link.clone(), tls, number as u64, report, doors.clone()).run(inbox));
             agents.insert(name, Handle { words, standing });
         }
         Ok(Self { runtime: Some(runtime), agents })

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail};
 use api::link::{self, from_agent, from_master, link_client::LinkClient};
 use rustls::ClientConfig;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{Semaphore, mpsc, watch};
 use tokio_stream::wrappers::ReceiverStream;
 
 use super::runs::Runs;
@@ -36,6 +36,9 @@ pub(super) struct Agent {
     boot: u32,
     id: String,
     report: watch::Sender<Standing>,
+    /// How many connect at once: more than the master's kernel queues would be dropped, and their kernel waits for
+    /// seconds before it tries again.
+    doors: Arc<Semaphore>,
 }
 
 /// Why a session ended.
@@ -55,9 +58,10 @@ impl Agent {
         tls: Arc<ClientConfig>,
         number: u64,
         report: watch::Sender<Standing>,
+        doors: Arc<Semaphore>,
     ) -> Self {
         let runs = Runs::new(spec.statuses, number);
-        Self { spec, master, tls, runs, boot: 1, id: String::new(), report }
+        Self { spec, master, tls, runs, boot: 1, id: String::new(), report, doors }
     }
 
     pub(super) async fn run(mut self, mut inbox: mpsc::Receiver<Word>) {
@@ -101,6 +105,7 @@ impl Agent {
     }
 
     async fn session(&mut self, inbox: &mut mpsc::Receiver<Word>) -> Result<End> {
+        let mut door = Some(self.doors.clone().acquire_owned().await?);
         let channel = connection::connect(&self.master, &self.tls).await?;
         let (outbound, stream) = mpsc::channel(OUTBOUND);
         outbound.try_send(word(from_agent::Message::Register(self.registration())))?;
@@ -119,6 +124,8 @@ impl Agent {
             tokio::select! {
                 message = incoming.message() => {
                     let Some(message) = message?.and_then(|message| message.message) else { bail!("closed") };
+                    // Refused or registered.
+                    drop(door.take());
                     if let Some(end) = self.heard(message, &mut out)? {
                         return Ok(end);
                     }

@@ -101,12 +101,6 @@ impl Scheduler {
         self.call(event::bare(&self.framework, "REVIVE")).await
     }
 
-    /// Wants no offers, and gives back those it has.
-    pub(super) async fn suppress(&mut self) -> Result<()> {
-        self.call(event::bare(&self.framework, "SUPPRESS")).await?;
-        self.decline().await
-    }
-
     async fn decline(&mut self) -> Result<()> {
         let ids: Vec<String> = self.held.drain(..).map(|(id, ..)| id).collect();
         if ids.is_empty() {
@@ -125,7 +119,7 @@ impl Scheduler {
         self.held.iter_mut().for_each(|offer| offer.3 = begin);
         let first = self.launched;
         let mut times: Vec<Times> = Vec::with_capacity(job.tasks);
-        let (mut running, mut ended) = (0, 0);
+        let (mut running, mut ended, mut quiet) = (0, 0, false);
         loop {
             if job.hold_one && self.held.len() > 1 {
                 let one = self.held.pop_back();
@@ -133,7 +127,12 @@ impl Scheduler {
                 self.held.extend(one);
             }
             self.launch(job, first, &mut times, ended).await?;
+            // Whoever needs no more offers says so, or it would keep others from them.
             if times.len() == job.tasks {
+                if !quiet {
+                    self.call(event::bare(&self.framework, "SUPPRESS")).await?;
+                    quiet = true;
+                }
                 self.decline().await?;
             }
             if ended == job.tasks || (job.leave_running && running == job.tasks) {
