@@ -3,7 +3,7 @@
 //! It never waits for a socket or the disk. What the master proposes while a log write is in flight
 //! gathers, and goes into the next entry as one batch: one sync of the disk for all of it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -164,7 +164,7 @@ pub struct Driver {
     log: mpsc::Receiver<FromLog>,
     written: (mpsc::Sender<Written>, mpsc::Receiver<Written>),
     /// Proposed, not yet on the way.
-    gathered: Vec<Command>,
+    gathered: VecDeque<Command>,
     writing: bool,
     leading: bool,
     next_request: u64,
@@ -198,7 +198,7 @@ impl Driver {
             inbox,
             log,
             written: mpsc::channel(1),
-            gathered: Vec::new(),
+            gathered: VecDeque::new(),
             writing: false,
             leading: false,
             next_request: 0,
@@ -279,9 +279,8 @@ impl Driver {
         match result {
             Ok(()) => Ok(()),
             // Not written. While we believe to lead it is for a moment only, and order must be kept.
-            Err(WriteError::NotLeading(mut commands)) if self.leading => {
-                commands.append(&mut self.gathered);
-                self.gathered = commands;
+            Err(WriteError::NotLeading(commands)) if self.leading => {
+                commands.into_iter().rev().for_each(|command| self.gathered.push_front(command));
                 Ok(())
             }
             Err(WriteError::NotLeading(_)) => Ok(()),
@@ -293,8 +292,11 @@ impl Driver {
         if self.writing || self.gathered.is_empty() {
             return;
         }
-        let rest = self.gathered.split_off(self.gathered.len().min(BATCH_COMMANDS));
-        let commands = std::mem::replace(&mut self.gathered, rest);
+        // From the front, where nothing else has to move: a burst may be a hundred times a batch.
+        let commands: Vec<Command> = self.gathered.drain(..self.gathered.len().min(BATCH_COMMANDS)).collect();
+        if self.gathered.is_empty() {
+            self.gathered.shrink_to(BATCH_COMMANDS);
+        }
         self.writing = true;
         let (replica, written) = (self.replica.clone(), self.written.0.clone());
         tokio::spawn(async move {
@@ -376,7 +378,7 @@ impl Driver {
 
     fn perform(&mut self, output: Output, caused: &mut Vec<Input>) {
         match output {
-            Output::Propose(mut commands) => self.gathered.append(&mut commands),
+            Output::Propose(commands) => self.gathered.extend(commands),
             Output::Respond { request, response } => {
                 if let Some(reply) = self.waiting.remove(&request) {
                     // The caller may have gone away.
