@@ -10,6 +10,7 @@ use std::time::Duration;
 use api::mesos::Call;
 use api::{AgentId, FrameworkId, NodeName, recordio};
 use bytes::Bytes;
+use master_core::io::operator::OperatorWrite;
 use master_core::{
     AgentMessage, Command, Input, Master, Output, Registration, RequestId, Response, SessionId, StreamId, ToAgent, View,
 };
@@ -19,6 +20,7 @@ use crate::agents::{SessionCommand, SessionHandle};
 use crate::clock::Clock;
 use crate::raft::{FromLog, Replica, WriteError};
 use crate::subscribers::EventSink;
+use crate::timings;
 
 /// What waits for the driver. Full: HTTP callers wait up to their deadline and are then told to come
 /// back (503), agents' streams wait, which slows the agents down.
@@ -28,6 +30,9 @@ const BURST: usize = 256;
 /// Commands in one log entry, so that an entry stays of a size that replicates well.
 const BATCH_COMMANDS: usize = 1024;
 
+/// Frameworks that are told, when they return, that they were cut off. Full: one of them is not told.
+const CUT_OFF_CAPACITY: usize = 1024;
+
 /// What the other tasks tell the driver.
 #[derive(Debug)]
 pub enum Message {
@@ -35,6 +40,8 @@ pub enum Message {
     Call {
         /// Its `Mesos-Stream-Id`.
         stream: Option<StreamId>,
+        /// Who calls, if they had to say.
+        principal: Option<String>,
         /// What was asked.
         call: Box<Call>,
         /// For the answer.
@@ -57,6 +64,13 @@ pub enum Message {
     Teardown {
         /// Which.
         framework: FrameworkId,
+        /// For the answer.
+        reply: oneshot::Sender<Response>,
+    },
+    /// An operator writes.
+    Operator {
+        /// What.
+        write: Box<OperatorWrite>,
         /// For the answer.
         reply: oneshot::Sender<Response>,
     },
@@ -170,6 +184,8 @@ pub struct Driver {
     next_request: u64,
     waiting: BTreeMap<RequestId, oneshot::Sender<Response>>,
     streams: BTreeMap<StreamId, EventSink>,
+    /// Frameworks whose last stream was cut off, until they return or are forgotten.
+    cut_off: BTreeMap<FrameworkId, String>,
     sessions: BTreeMap<SessionId, Session>,
 }
 
@@ -204,6 +220,7 @@ impl Driver {
             next_request: 0,
             waiting: BTreeMap::new(),
             streams: BTreeMap::new(),
+            cut_off: BTreeMap::new(),
             sessions: BTreeMap::new(),
         }
     }
@@ -311,14 +328,18 @@ impl Driver {
 
     fn message(&mut self, message: Message) {
         match message {
-            Message::Call { stream, call, reply } => {
+            Message::Call { stream, principal, call, reply } => {
                 let request = self.expect_response(reply);
-                self.handle(Input::Call { request, stream, call });
+                self.handle(Input::Call { request, stream, principal, call });
             }
             Message::Subscribe { stream, sink, call, reply } => {
                 let request = self.expect_response(reply);
+                let id = call.framework_id.as_ref().map(|id| &id.value);
+                if let Some(why) = id.and_then(|id| self.cut_off.remove(id)) {
+                    sink.news().tell(why);
+                }
                 self.streams.insert(stream.clone(), sink);
-                self.handle(Input::Call { request, stream: Some(stream), call });
+                self.handle(Input::Call { request, stream: Some(stream), principal: None, call });
             }
             Message::StreamClosed(stream) => {
                 self.streams.remove(&stream);
@@ -327,6 +348,10 @@ impl Driver {
             Message::Teardown { framework, reply } => {
                 let request = self.expect_response(reply);
                 self.handle(Input::Teardown { request, framework });
+            }
+            Message::Operator { write, reply } => {
+                let request = self.expect_response(reply);
+                self.handle(Input::Operator { request, write });
             }
             // Whoever does not wait for the answer any more does not need it.
             Message::View(reply) => drop(reply.send(self.master.view())),
@@ -370,7 +395,12 @@ impl Driver {
         // What performing an output causes (a stream that overflows) is handed in after it, not within it.
         let mut inputs = vec![input];
         while let Some(input) = inputs.pop() {
-            for output in self.master.handle(input, self.clock.now()) {
+            let (began, runs) = (std::time::Instant::now(), self.master.counters().allocation_runs);
+            let outputs = self.master.handle(input, self.clock.now());
+            if self.master.counters().allocation_runs != runs {
+                timings::ALLOCATION_RUN.record(began.elapsed());
+            }
+            for output in outputs {
                 self.perform(output, &mut inputs);
             }
         }
@@ -391,6 +421,7 @@ impl Driver {
                 if sink.push(Bytes::from(recordio::encode(&json))).is_err() {
                     tracing::warn!(stream = %stream.0, "scheduler does not read its events; its stream is closed");
                     self.streams.remove(&stream);
+                    self.remember_cut_off(&stream);
                     caused.push(Input::StreamClosed(stream));
                 }
             }
@@ -403,6 +434,16 @@ impl Driver {
                 }
             }
         }
+    }
+
+    fn remember_cut_off(&mut self, stream: &StreamId) {
+        let mut frameworks = self.master.state().frameworks.values();
+        let Some(id) = frameworks.find(|framework| framework.stream == stream.0).map(|one| one.id.clone()) else { return };
+        if self.cut_off.len() >= CUT_OFF_CAPACITY {
+            self.cut_off.pop_first();
+        }
+        let why = "the last stream was closed because its events were not read: reconcile the tasks".to_owned();
+        self.cut_off.insert(id, why);
     }
 
     fn send_to_agent(&mut self, id: SessionId, message: ToAgent, caused: &mut Vec<Input>) {

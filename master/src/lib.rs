@@ -24,6 +24,7 @@ pub mod ready;
 pub mod revocations;
 pub mod subscribers;
 mod tcp;
+mod timings;
 pub mod token_command;
 pub mod tokens;
 

@@ -24,6 +24,7 @@ pub mod io;
 mod leader;
 mod master;
 mod offers;
+pub mod operation;
 pub mod state;
 mod timers;
 mod validate;

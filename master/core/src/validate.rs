@@ -168,7 +168,7 @@ fn offer_filter(minimum: Option<&serde_json::Value>) -> Result<(), String> {
 }
 
 /// Role names are paths.
-fn role(name: &str) -> Result<(), String> {
+pub(crate) fn role(name: &str) -> Result<(), String> {
     if name == "*" {
         return Ok(());
     }

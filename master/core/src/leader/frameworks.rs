@@ -101,6 +101,8 @@ impl Leader {
             turn.outputs.push(Output::CloseStream(old.stream));
         }
         self.discard_offers_of(id);
+        self.discard_inverse_offers(turn, id);
+        self.retry_operations_of(turn, Some(id));
         self.allocator.deactivate_framework(id); // a new scheduler has refused nothing yet
         self.timers.clear(&Timer::RemoveFramework(id.clone()));
         let Some(request) = self.subscribing.remove(&stream) else {
@@ -158,6 +160,7 @@ impl Leader {
         self.subscribers.remove(&id);
         self.timers.clear(&Timer::Heartbeat(id.clone()));
         self.discard_offers_of(&id);
+        self.discard_inverse_offers(turn, &id);
         self.allocator.deactivate_framework(&id);
         if let Some(framework) = turn.state.framework(&id) {
             tracing::info!(framework = %id, name = %framework.info.name, "framework disconnected");
@@ -191,6 +194,7 @@ impl Leader {
     pub(super) fn framework_removed(&mut self, turn: &mut Turn<'_>, id: &FrameworkId, agents: &[AgentId]) {
         tracing::info!(framework = %id, "framework removed");
         self.discard_offers_of(id);
+        self.discard_inverse_offers(turn, id);
         self.allocator.remove_framework(id);
         for timer in [Timer::RemoveFramework(id.clone()), Timer::Heartbeat(id.clone())] {
             self.timers.clear(&timer);
