@@ -12,6 +12,16 @@ use crate::state::{Agent, Task};
 impl Leader {
     pub(super) fn agent_registers(&mut self, turn: &mut Turn<'_>, session: SessionId, registration: Box<Registration>) {
         let node = &registration.node;
+        if let Some((why, retry)) = turn.state.refusal(&registration) {
+            tracing::warn!(%node, reason = %why, "refused an agent");
+            let frameworks: std::collections::BTreeSet<_> =
+                registration.tasks.into_iter().map(|task| task.framework).collect();
+            for framework in frameworks {
+                turn.tell_agent(session, ToAgent::ShutdownFramework { framework });
+            }
+            refuse(turn, session, ToAgent::Refused { reason: why, retry });
+            return;
+        }
         let agent = self.agent_id_of(turn, node);
         let Some(old) = self.sessions_by_agent.get(&agent).copied() else {
             self.admit(turn, session, agent, registration);
