@@ -6,7 +6,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use api::mesos::{FrameworkInfo, TaskInfo};
+use api::v1::{FrameworkInfo, TaskInfo};
 use api::{AgentId, FrameworkId, Resources};
 use master_core::allocator::{Activity, Allocation, Allocator, Consider, Options, Subscription};
 use master_core::{Command, Registration, State};

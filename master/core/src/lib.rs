@@ -25,7 +25,7 @@ mod master;
 mod offers;
 pub mod state;
 mod timers;
-mod validate;
+pub mod validate;
 mod view;
 
 pub use command::Command;

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use api::attributes::AttributeValue;
-use api::mesos::{Capability, FrameworkInfo, Labels, TaskStatus};
+use api::v1::{Capability, FrameworkInfo, Labels, TaskStatus};
 use api::{AgentId, Attribute, FrameworkId, Ranges, ResourceValue, Resources, TaskState};
 use master_core::state::{Agent, CompletedFramework, Framework, Reachability, Task};
 use master_core::{OutstandingOffer, View};
@@ -211,9 +211,9 @@ fn framework_info(info: &FrameworkInfo) -> Map<String, Value> {
         "user": info.user,
         "hostname": info.hostname.clone().unwrap_or_default(),
         "webui_url": info.webui_url.clone().unwrap_or_default(),
-        "failover_timeout": info.failover_timeout.unwrap_or(0.0),
-        "checkpoint": info.checkpoint.unwrap_or(false),
-        "capabilities": info.capabilities,
+        "failover_timeout": info.failover_timeout(),
+        "checkpoint": info.checkpoint(),
+        "capabilities": info.capabilities.iter().map(|one| one.r#type().as_str_name()).collect::<Vec<_>>(),
     }));
     if info.has(Capability::MultiRole) {
         map.insert("roles".to_owned(), json!(info.roles));
@@ -236,7 +236,7 @@ pub(super) fn task(task: &Task) -> Value {
         "id": task.id(),
         "name": info.name,
         "framework_id": task.framework,
-        "executor_id": info.executor.as_ref().map(|executor| executor.executor_id.value.0.clone()).unwrap_or_default(),
+        "executor_id": info.executor.as_ref().map(|executor| executor.executor_id.0.clone()).unwrap_or_default(),
         "slave_id": task.agent,
         "state": task.state,
         "resources": resources(&task.resources),
@@ -244,12 +244,12 @@ pub(super) fn task(task: &Task) -> Value {
         "statuses": statuses(&task.statuses),
     }));
     let optional = [
-        ("limits", info.limits.clone()),
+        ("limits", (!info.limits.is_empty()).then(|| json!(info.limits))),
         ("user", info.command.as_ref().and_then(|command| command.user.as_ref()).map(|user| json!(user))),
         ("labels", labels(info.labels.as_ref())),
-        ("discovery", info.discovery.clone()),
-        ("container", info.container.clone()),
-        ("health_check", info.health_check.clone()),
+        ("discovery", info.discovery.as_ref().map(|discovery| json!(discovery))),
+        ("container", info.container.as_ref().map(|container| json!(container))),
+        ("health_check", info.health_check.as_ref().map(|check| json!(check))),
     ];
     map.extend(optional.into_iter().filter_map(|(name, value)| Some((name.to_owned(), value?))));
     Value::Object(map)
@@ -262,10 +262,10 @@ fn statuses(statuses: &[TaskStatus]) -> Vec<Value> {
 }
 
 fn status(status: &TaskStatus) -> Value {
-    let mut map = object(json!({ "state": status.state, "timestamp": status.timestamp.unwrap_or(0.0) }));
+    let mut map = object(json!({ "state": status.state(), "timestamp": status.timestamp.unwrap_or(0.0) }));
     let optional = [
         ("labels", labels(status.labels.as_ref())),
-        ("container_status", status.container_status.clone()),
+        ("container_status", status.container_status.as_ref().map(|known| json!(known))),
         ("healthy", status.healthy.map(|healthy| json!(healthy))),
     ];
     map.extend(optional.into_iter().filter_map(|(name, value)| Some((name.to_owned(), value?))));

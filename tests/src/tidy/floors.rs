@@ -18,8 +18,8 @@ const FLOORS: [(&str, u8); 11] = [
 ];
 
 /// What the pure cores may depend on, dev-dependencies apart.
-const CORE_MAY_USE: [&str; 9] =
-    ["api", "thiserror", "serde", "tracing", "serde_json", "rmp-serde", "dhcproto", "base64", "bytes"];
+const CORE_MAY_USE: [&str; 10] =
+    ["api", "thiserror", "serde", "tracing", "serde_json", "rmp-serde", "dhcproto", "base64", "bytes", "prost"];
 
 /// Complaints about `cargo metadata --no-deps`.
 #[must_use]

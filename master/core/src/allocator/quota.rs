@@ -94,15 +94,7 @@ impl Bounds {
 
 /// A whole disk or a persistent volume does not contain a smaller copy of itself.
 fn is_divisible(resource: &Resource) -> bool {
-    let Some(disk) = &resource.disk else { return true };
-    if disk.get("persistence").is_some() {
-        return false;
-    }
-    match disk.pointer("/source/type").and_then(serde_json::Value::as_str) {
-        Some("MOUNT" | "BLOCK") => false,
-        Some("RAW") => disk.pointer("/source/id").is_none(),
-        Some(_) | None => true,
-    }
+    resource.disk.as_ref().is_none_or(|disk| disk.is_divisible())
 }
 
 #[cfg(test)]
@@ -113,7 +105,7 @@ mod tests {
     fn a_whole_disk_is_taken_whole_or_not_at_all() {
         let mut names = Names::default();
         let mut disk = Resource::scalar("disk", Milli(100_000));
-        disk.disk = Some(serde_json::json!({"source": {"type": "MOUNT"}}));
+        disk.disk = Some(Box::new(api::Disk::of_kind(api::resources::DiskKind::Mount)));
         let mut resources = Resources::parse("cpus:4;disk:30").unwrap();
         resources.add(disk);
         for (bound, left) in [(150, "cpus:4; disk:30; disk:100"), (120, "cpus:4; disk:30"), (20, "cpus:4; disk:20")] {
