@@ -1,9 +1,13 @@
 //! Resources as values: what a node has, an offer holds, a task asks.
 
+mod disk;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
+
+pub use disk::{Disk, DiskKind, DiskSource, DiskVolume, Persistence};
 
 use crate::attributes::parse_ranges;
 use crate::{Milli, Ranges};
@@ -23,9 +27,9 @@ pub struct Resource {
     /// May be taken back at any time.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub revocable: bool,
-    /// The volume, source and persistence of a disk: opaque here, part of the identity.
+    /// The source, persistence and volume of a disk: part of the identity.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub disk: Option<serde_json::Value>,
+    pub disk: Option<Box<Disk>>,
     /// A resource provider other than the agent itself.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub provider_id: Option<String>,
@@ -140,18 +144,8 @@ impl Resource {
             && self.shared == other.shared
     }
 
-    /// Persistent volumes and whole disks never merge: each is a thing of its own.
     fn merges(&self) -> bool {
-        match &self.disk {
-            None => true,
-            Some(disk) => {
-                disk.get("persistence").is_none()
-                    && disk
-                        .pointer("/source/type")
-                        .and_then(serde_json::Value::as_str)
-                        .is_none_or(|kind| kind == "PATH")
-            }
-        }
+        self.disk.as_ref().is_none_or(|disk| disk.merges())
     }
 }
 

@@ -10,7 +10,7 @@ use api::link::from_agent::Message as FromAgent;
 use api::link::from_master::Message as FromMaster;
 use api::link::link_server::Link;
 use api::link::{self, read_file};
-use api::mesos::{WireAttribute, WireResource, attributes_from_wire, resources_from_wire};
+use api::v1::{attributes_from_wire, resources_from_wire};
 use api::{Attribute, MasterId, NodeName, Resources, TaskState};
 use bytes::Bytes;
 use futures_util::Stream;
@@ -341,8 +341,8 @@ impl Session {
             ToAgent::RunTask { framework, container, task, framework_info } => FromMaster::RunTask(link::RunTask {
                 framework_id: framework.0,
                 container_id: container.0,
-                task_json: json(&task),
-                framework_info_json: json(framework_info.as_ref()),
+                task: Some(*task),
+                framework_info: Some(framework_info.as_ref().clone()),
             }),
             ToAgent::KillTask { framework, task, grace_ms } => {
                 FromMaster::KillTask(link::KillTask { framework_id: framework.0, task_id: task.0, grace_ms })
@@ -358,10 +358,6 @@ impl Session {
             ToAgent::Ping { nonce } => FromMaster::Ping(link::Ping { nonce }),
         }
     }
-}
-
-fn json(value: &impl serde::Serialize) -> String {
-    serde_json::to_string(value).expect("wire types hold nothing JSON cannot spell")
 }
 
 /// A registration in the master's words, or what is wrong with it, for a person.
@@ -414,21 +410,14 @@ fn read_task_report(report: link::TaskReport) -> Result<ReportedTask, String> {
 }
 
 fn read_capacity(capacity: &link::Capacity) -> Result<(Resources, Vec<Attribute>), String> {
-    fn list<T: serde::de::DeserializeOwned>(what: &str, json: &str) -> Result<Vec<T>, String> {
-        if json.is_empty() {
-            return Ok(Vec::new());
-        }
-        serde_json::from_str(json).map_err(|error| format!("its {what} are malformed: {error}"))
-    }
-    let resources: Vec<WireResource> = list("resources", &capacity.resources_json)?;
-    let resources = resources_from_wire(&resources).map_err(|error| format!("its resources are invalid: {error}"))?;
-    let attributes: Vec<WireAttribute> = list("attributes", &capacity.attributes_json)?;
-    Ok((resources, attributes_from_wire(&attributes)))
+    let resources =
+        resources_from_wire(&capacity.resources).map_err(|error| format!("its resources are invalid: {error}"))?;
+    Ok((resources, attributes_from_wire(&capacity.attributes)))
 }
 
 fn read_update(update: link::StatusUpdate) -> Result<AgentMessage, String> {
-    let status: api::mesos::TaskStatus =
-        serde_json::from_str(&update.status_json).map_err(|error| format!("a status update is malformed: {error}"))?;
+    let status = update.status.filter(|status| !status.task_id.as_str().is_empty());
+    let status = status.ok_or("a status update names no task")?;
     let latest = TaskState::from_name(&update.latest_state)
         .ok_or_else(|| format!("'{}' is no task state", update.latest_state))?;
     Ok(AgentMessage::Update { framework: update.framework_id.into(), status: Box::new(status), latest })
@@ -436,6 +425,8 @@ fn read_update(update: link::StatusUpdate) -> Result<AgentMessage, String> {
 
 #[cfg(test)]
 mod tests {
+    use api::v1::{Format, TaskStatus, attributes_to_wire, resources_to_wire};
+
     use super::*;
 
     fn register() -> link::Register {
@@ -443,8 +434,8 @@ mod tests {
             protocol: link::PROTOCOL,
             boot_id: "b".to_owned(),
             capacity: Some(link::Capacity {
-                resources_json: r#"[{"name":"cpus","type":"SCALAR","scalar":{"value":2}}]"#.to_owned(),
-                attributes_json: r#"[{"name":"rack","type":"TEXT","text":{"value":"r1"}}]"#.to_owned(),
+                resources: resources_to_wire(&Resources::parse("cpus:2").unwrap(), &Format::default()),
+                attributes: attributes_to_wire(&Attribute::parse_list("rack:r1").unwrap()),
             }),
             ..link::Register::default()
         }
@@ -457,7 +448,7 @@ mod tests {
         assert_eq!((good.agent, good.attributes.len()), (None, 1));
         let newer = link::Register { protocol: 9, ..register() };
         assert!(read_registration("n".into(), newer).unwrap_err().contains("protocol 9"));
-        let broken = link::Capacity { resources_json: "{".to_owned(), ..link::Capacity::default() };
+        let broken = link::Capacity { resources: vec![api::v1::Resource::default()], ..link::Capacity::default() };
         let broken = link::Register { capacity: Some(broken), ..register() };
         assert!(read_registration("n".into(), broken).unwrap_err().contains("resources"));
         let inventory = |json: String| {
@@ -472,15 +463,13 @@ mod tests {
 
     #[test]
     fn updates_are_read_or_refused() {
-        let update = |status: &str, latest: &str| {
-            read_update(link::StatusUpdate {
-                framework_id: "f".to_owned(),
-                status_json: status.to_owned(),
-                latest_state: latest.to_owned(),
-            })
+        let update = |status: Option<TaskStatus>, latest: &str| {
+            read_update(link::StatusUpdate { framework_id: "f".to_owned(), status, latest_state: latest.to_owned() })
         };
-        let good = r#"{"task_id":{"value":"t"},"state":"TASK_RUNNING"}"#;
-        assert!(update(good, "TASK_RUNNING").is_ok());
-        assert!(update(good, "TASK_BORED").is_err() && update("{}", "TASK_RUNNING").is_err());
+        let good = Some(TaskStatus::new("t".into(), TaskState::Running));
+        assert!(update(good.clone(), "TASK_RUNNING").is_ok());
+        assert!(update(good, "TASK_BORED").is_err());
+        assert!(update(None, "TASK_RUNNING").is_err());
+        assert!(update(Some(TaskStatus::default()), "TASK_RUNNING").is_err());
     }
 }

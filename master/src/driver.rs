@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
-use api::mesos::Call;
+use api::v1::scheduler::Call;
 use api::{AgentId, FrameworkId, NodeName, recordio};
 use bytes::Bytes;
 use master_core::io::operator::OperatorWrite;
@@ -417,8 +417,8 @@ impl Driver {
             }
             Output::Event { stream, event } => {
                 let Some(sink) = self.streams.get(&stream) else { return };
-                let json = serde_json::to_vec(event.as_ref()).expect("events hold nothing JSON cannot spell");
-                if sink.push(Bytes::from(recordio::encode(&json))).is_err() {
+                let record = sink.content_type().encode(event.as_ref());
+                if sink.push(Bytes::from(recordio::encode(&record))).is_err() {
                     tracing::warn!(stream = %stream.0, "scheduler does not read its events; its stream is closed");
                     self.streams.remove(&stream);
                     self.remember_cut_off(&stream);

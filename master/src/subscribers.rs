@@ -5,6 +5,7 @@ use std::sync::{Arc, OnceLock};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::{Context, Poll};
 
+use api::v1::ContentType;
 use bytes::Bytes;
 use hyper::body::{Body, Frame};
 use master_core::StreamId;
@@ -40,6 +41,7 @@ pub struct EventSink {
     frames: mpsc::Sender<Bytes>,
     waiting_bytes: Arc<AtomicUsize>,
     kill: Kill,
+    content_type: ContentType,
     news: News,
 }
 
@@ -71,6 +73,12 @@ impl EventSink {
         self.news.clone()
     }
 
+    /// How the subscriber wants its records encoded.
+    #[must_use]
+    pub const fn content_type(&self) -> ContentType {
+        self.content_type
+    }
+
     /// Queues one record.
     ///
     /// # Errors
@@ -97,10 +105,16 @@ pub struct EventBody {
 
 /// Both ends of a new stream.
 #[must_use]
-pub fn channel(stream: StreamId, driver: Handle, kill: Kill) -> (EventSink, EventBody) {
+pub fn channel(stream: StreamId, driver: Handle, kill: Kill, content_type: ContentType) -> (EventSink, EventBody) {
     let (sender, frames) = mpsc::channel(CAPACITY_EVENTS);
     let waiting_bytes = Arc::new(AtomicUsize::new(0));
-    let sink = EventSink { frames: sender, waiting_bytes: waiting_bytes.clone(), kill, news: News::default() };
+    let sink = EventSink {
+        frames: sender,
+        waiting_bytes: waiting_bytes.clone(),
+        kill,
+        content_type,
+        news: News::default(),
+    };
     (sink, EventBody { frames, waiting_bytes, stream, driver })
 }
 
@@ -132,7 +146,7 @@ mod tests {
     async fn a_slow_reader_is_cut_off_and_a_closed_stream_reported() {
         let (driver, mut inbox) = Handle::channel();
         let kill = Kill::default();
-        let (sink, body) = channel(StreamId("s".to_owned()), driver, kill.clone());
+        let (sink, body) = channel(StreamId("s".to_owned()), driver, kill.clone(), ContentType::Json);
         for _ in 0..CAPACITY_EVENTS {
             sink.push(Bytes::from_static(b"x")).unwrap();
         }
@@ -145,7 +159,7 @@ mod tests {
     #[tokio::test]
     async fn a_stream_holds_bytes_up_to_its_bound_but_always_one_record() {
         let (driver, _inbox) = Handle::channel();
-        let (sink, _body) = channel(StreamId("s".to_owned()), driver, Kill::default());
+        let (sink, _body) = channel(StreamId("s".to_owned()), driver, Kill::default(), ContentType::Json);
         sink.push(Bytes::from(vec![0; CAPACITY_BYTES + 1])).unwrap();
         assert_eq!(sink.push(Bytes::from_static(b"x")), Err(Overflow));
     }

@@ -1,7 +1,7 @@
 //! The replicated log's vocabulary. Times are fields, chosen once by the leader, so that applying
 //! the same commands gives the same state everywhere.
 
-use api::mesos::{FrameworkInfo, TaskInfo, TaskStatus};
+use api::v1::{FrameworkInfo, TaskInfo, TaskStatus};
 use api::{AgentId, Attribute, ContainerId, FrameworkId, MasterId, Resources, TaskId, TaskState};
 use serde::{Deserialize, Serialize};
 

@@ -1,6 +1,6 @@
 //! What applying a command brought about, in the past tense. Followers drop it; the leader acts on it.
 
-use api::mesos::TaskStatus;
+use api::v1::TaskStatus;
 use api::{AgentId, FrameworkId, NodeName, Resources, TaskId};
 
 use crate::command::{ApplyOperation, LaunchTask};

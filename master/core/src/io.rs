@@ -6,7 +6,7 @@ pub mod operator;
 use std::sync::Arc;
 use std::time::Duration;
 
-use api::mesos::{Call, Event};
+use api::v1::scheduler::{Call, Event};
 use api::{AgentId, Attribute, ContainerId, FrameworkId, NodeName, Resources, TaskId, TaskState};
 use serde::{Deserialize, Serialize};
 
@@ -137,7 +137,7 @@ pub enum AgentMessage {
         /// Whose task.
         framework: FrameworkId,
         /// With uuid.
-        status: Box<api::mesos::TaskStatus>,
+        status: Box<api::v1::TaskStatus>,
         /// May be ahead of `status`.
         latest: TaskState,
     },
@@ -228,9 +228,9 @@ pub enum ToAgent {
         /// Which run.
         container: ContainerId,
         /// What.
-        task: Box<api::mesos::TaskInfo>,
+        task: Box<api::v1::TaskInfo>,
         /// The framework.
-        framework_info: Arc<api::mesos::FrameworkInfo>,
+        framework_info: Arc<api::v1::FrameworkInfo>,
     },
     /// Kill it.
     KillTask {

@@ -19,7 +19,8 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
-use api::mesos::{Event, TaskStatus};
+use api::v1::TaskStatus;
+use api::v1::scheduler::Event;
 use api::{AgentId, FrameworkId, MasterId, NodeName, OfferId, TaskId};
 
 use crate::allocator::shuffle::Random;
@@ -342,7 +343,7 @@ impl Leader {
 
     fn tell_status(&self, turn: &mut Turn<'_>, framework: &FrameworkId, status: TaskStatus) {
         turn.counters.status_updates += 1;
-        self.tell(turn, framework, Event::Update(Box::new(status)));
+        self.tell(turn, framework, Event::new_update(status));
     }
 
     /// The session of an agent that is registered.

@@ -27,7 +27,7 @@ mod offers;
 pub mod operation;
 pub mod state;
 mod timers;
-mod validate;
+pub mod validate;
 mod view;
 
 pub use command::Command;

@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use api::mesos::FrameworkInfo;
+use api::v1::FrameworkInfo;
 use master_core::command::SubscribeFramework;
 
 use super::*;

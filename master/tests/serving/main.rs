@@ -55,8 +55,7 @@ async fn kill_9_of_the_master_loses_no_framework_agent_or_task() {
     let mut scheduler = Scheduler::subscribe(&master, None);
     let run = run_task(&mut scheduler, &mut agent, "t1").await;
     assert_eq!((run.framework_id.as_str(), run.container_id.is_empty()), (scheduler.id.as_str(), false));
-    let task: Value = serde_json::from_str(&run.task_json).unwrap();
-    assert_eq!(task["task_id"]["value"], "t1");
+    assert_eq!(run.task.unwrap().task_id.as_str(), "t1");
 
     agent.update(&scheduler.id, "t1", "TASK_RUNNING", [1; 16]).await;
     let update = scheduler.expect("UPDATE");

@@ -14,7 +14,7 @@ fn job(cpus: f64, constraints: &[&str]) -> Job {
 fn status(state: TaskState, message: &str) -> Event {
     let mut status = TaskStatus::new("t".into(), state);
     status.message = Some(message.to_owned());
-    status.uuid = Some("AAAAAAAAAAAAAAAAAAAAAA==".to_owned());
+    status.uuid = Some(vec![0; 16]);
     Event::Update(Box::new(status))
 }
 
@@ -65,7 +65,7 @@ fn another_tasks_update_is_acknowledged_and_ignored() {
     let mut job = job(1.0, &[]);
     job.on_event(offers(&[("1", "cpus:4;mem:512", "")]));
     let mut other = TaskStatus::new("other".into(), TaskState::Failed);
-    other.uuid = Some("AAAAAAAAAAAAAAAAAAAAAA==".to_owned());
+    other.uuid = Some(vec![0; 16]);
     assert_eq!(kinds(&job.on_event(Event::Update(Box::new(other)))), ["ack"]);
 }
 

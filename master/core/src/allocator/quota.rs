@@ -120,15 +120,7 @@ impl Bounds {
 
 /// A whole disk or a persistent volume does not contain a smaller copy of itself.
 pub(super) fn is_divisible(resource: &Resource) -> bool {
-    let Some(disk) = &resource.disk else { return true };
-    if disk.get("persistence").is_some() {
-        return false;
-    }
-    match disk.pointer("/source/type").and_then(serde_json::Value::as_str) {
-        Some("MOUNT" | "BLOCK") => false,
-        Some("RAW") => disk.pointer("/source/id").is_none(),
-        Some(_) | None => true,
-    }
+    resource.disk.as_ref().is_none_or(|disk| disk.is_divisible())
 }
 
 #[cfg(test)]
@@ -141,7 +133,7 @@ mod tests {
     fn a_whole_disk_is_taken_whole_or_not_at_all() {
         let mut kinds = Kinds::default();
         let mut disk = Resource::scalar("disk", Milli(100_000));
-        disk.disk = Some(serde_json::json!({"source": {"type": "MOUNT"}}));
+        disk.disk = Some(Box::new(api::Disk::of_kind(api::resources::DiskKind::Mount)));
         let mut resources = Resources::parse("cpus:4;disk:30;ports:[1-2];cpus(a):7").unwrap();
         resources.add(disk);
         let bag = kinds.bag(&resources);

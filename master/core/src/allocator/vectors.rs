@@ -113,7 +113,7 @@ fn resources(text: &str) -> Result<Resources, Failure> {
         let mut key = key.replace("!rev", "");
         let mut disk = None;
         if let (Some(from), Some(to)) = (key.find('{'), key.find('}')) {
-            disk = Some(serde_json::json!({"source": {"type": &key[from + 1..to]}}));
+            disk = Some(Box::new(api::Disk::of_kind(api::resources::DiskKind::from_name(&key[from + 1..to]))));
             key.replace_range(from..=to, "");
         }
         let parsed =

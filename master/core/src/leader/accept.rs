@@ -3,7 +3,10 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use api::mesos::{Accept, Operation, Reason, Source, TaskInfo, TaskStatus};
+use api::v1::offer::Operation;
+use api::v1::offer::operation::Type;
+use api::v1::scheduler::call::Accept;
+use api::v1::{Reason, Source, TaskInfo, TaskStatus};
 use api::{ContainerId, OfferId, Resources, TaskState};
 
 use super::calls::refuse_seconds;
@@ -17,7 +20,7 @@ use crate::validate;
 
 impl Leader {
     pub(super) fn accept(&mut self, turn: &mut Turn<'_>, framework: &Framework, accept: Accept) {
-        let ids: Vec<OfferId> = accept.offer_ids.iter().map(|id| id.value.clone()).collect();
+        let ids: Vec<OfferId> = accept.offer_ids.clone();
         let invalid = self.check_offers(framework, &ids).err();
         let offers: Vec<Arc<OutstandingOffer>> =
             ids.iter().filter_map(|id| self.offers.take_of(id, &framework.id)).collect();
@@ -95,15 +98,15 @@ impl Leader {
         reason: Reason,
         message: String,
     ) {
-        tracing::info!(framework = %framework.id, task = %task.task_id.value, reason = %message, "task not launched");
+        tracing::info!(framework = %framework.id, task = %task.task_id, reason = %message, "task not launched");
         if state == TaskState::Error {
             turn.counters.tasks_error += 1;
         } else {
             turn.counters.tasks_lost += 1;
         }
-        let mut status = TaskStatus::new(task.task_id.value.clone(), state);
-        status.source = Some(Source::Master);
-        status.reason = Some(reason);
+        let mut status = TaskStatus::new(task.task_id.clone(), state);
+        status.source = Some(Source::Master.into());
+        status.reason = Some(reason.into());
         status.message = Some(message);
         status.agent_id = Some(task.agent_id.clone());
         status.timestamp = Some(seconds(turn.now.unix_ms));
@@ -118,9 +121,9 @@ impl Leader {
         operation: Operation,
         remaining: &mut Resources,
     ) {
-        let kind = operation.kind.unwrap_or_default();
-        match (kind.as_str(), operation.launch, operation.launch_group) {
-            ("LAUNCH", Some(launch), _) => {
+        let kind = operation.r#type();
+        match (kind, operation.launch, operation.launch_group) {
+            (Type::Launch, Some(launch), _) => {
                 for task in launch.task_infos {
                     if operation.id.is_some() {
                         let message = "Operation ID is not supported for LAUNCH".to_owned();
@@ -130,7 +133,7 @@ impl Leader {
                     }
                 }
             }
-            ("LAUNCH_GROUP", _, Some(group)) => {
+            (Type::LaunchGroup, _, Some(group)) => {
                 for task in &group.task_group.tasks {
                     let message =
                         "Task groups are not supported by this master: launch tasks with a command".to_owned();
@@ -139,7 +142,8 @@ impl Leader {
             }
             // Without an id nobody waits for an answer, as in Mesos.
             _ => {
-                tracing::warn!(framework = %framework.id, operation = %kind, "dropped an operation that is not supported")
+                let operation = kind.as_str_name();
+                tracing::warn!(framework = %framework.id, operation, "dropped an operation that is not supported");
             }
         }
     }
@@ -152,7 +156,7 @@ impl Leader {
         task: TaskInfo,
         remaining: &mut Resources,
     ) {
-        let id = task.task_id.value.clone();
+        let id = task.task_id.clone();
         let active = self.state_of(turn, &framework.id, &id);
         let resources = match validate::task(&task, &offer.agent, active, remaining) {
             Ok(resources) => resources,

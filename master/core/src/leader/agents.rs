@@ -1,6 +1,6 @@
 //! Agents: registering, answering, going away, and two claiming to be one.
 
-use api::mesos::Event;
+use api::v1::scheduler::Event;
 use api::{AgentId, FrameworkId, NodeName, TaskId};
 
 use super::{Contest, Leader, Session, Timer, Turn};
@@ -315,7 +315,7 @@ impl Leader {
         }
         let frameworks: Vec<FrameworkId> = self.subscribers.keys().cloned().collect();
         for framework in frameworks {
-            self.tell(turn, &framework, Event::Failure { agent_id: agent.clone(), executor: None });
+            self.tell(turn, &framework, Event::new_failure(agent.clone(), None));
         }
     }
 }

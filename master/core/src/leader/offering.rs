@@ -3,9 +3,9 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use api::mesos::{
-    Address, AllocationInfo, Capability, Event, Format, Offer, OfferUrl, attributes_to_wire, resources_to_wire,
-};
+use api::v1::resource::AllocationInfo;
+use api::v1::scheduler::Event;
+use api::v1::{Address, Capability, Format, Offer, Url, attributes_to_wire, resources_to_wire};
 use api::{AgentId, FrameworkId, OfferId};
 
 use super::{Leader, Turn};
@@ -44,7 +44,7 @@ impl Leader {
             }
         }
         for (framework, offers) in events {
-            self.tell(turn, &framework, Event::Offers(offers));
+            self.tell(turn, &framework, Event::new_offers(offers));
         }
     }
 
@@ -56,23 +56,24 @@ impl Leader {
         let format =
             Format { refined: framework.info.has(Capability::ReservationRefinement), allocation_role: role.clone() };
         Some(Offer {
-            id: offer.id.clone().into(),
-            framework_id: offer.framework.clone().into(),
-            agent_id: offer.agent.clone().into(),
+            id: offer.id.clone(),
+            framework_id: offer.framework.clone(),
+            agent_id: offer.agent.clone(),
             hostname: agent.hostname.clone(),
-            url: Some(OfferUrl {
+            url: Some(Box::new(Url {
                 scheme: "http".to_owned(),
                 address: Address {
                     hostname: Some(agent.hostname.clone()),
                     ip: Some(agent.address.clone()),
-                    port: u32::from(self.config.agent_port),
+                    port: i32::from(self.config.agent_port),
                 },
                 path: Some("/slave(1)".to_owned()),
-            }),
+                ..Url::default()
+            })),
             allocation_info: role.map(|role| AllocationInfo { role: Some(role) }),
             resources: resources_to_wire(&offer.resources, &format),
             attributes: attributes_to_wire(&agent.attributes),
-            executor_ids: Vec::new(),
+            ..Offer::default()
         })
     }
 
@@ -94,7 +95,7 @@ impl Leader {
         for offer in self.offers.take_agent(agent) {
             turn.counters.offers_rescinded += 1;
             self.give_back(&offer, Consider::Later);
-            self.tell(turn, &offer.framework, Event::Rescind(offer.id.clone()));
+            self.tell(turn, &offer.framework, Event::new_rescind(offer.id.clone()));
         }
     }
 

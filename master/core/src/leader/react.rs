@@ -1,7 +1,7 @@
 //! From committed events to messages: only what is in the log is told.
 
 use api::TaskState;
-use api::mesos::{Reason, Source, TaskStatus};
+use api::v1::{Reason, Source, TaskStatus};
 
 use super::{Leader, Turn};
 use crate::allocator::Consider;
@@ -88,7 +88,7 @@ impl Leader {
     }
 
     fn launch_dropped(&mut self, turn: &mut Turn<'_>, launch: &LaunchTask, why: LaunchDropped) {
-        let task = &launch.info.task_id.value;
+        let task = &launch.info.task_id;
         let LaunchTask { framework, role, agent, resources, .. } = launch;
         let charged = match why {
             // The entry belongs to the task that has the id.
@@ -104,20 +104,21 @@ impl Leader {
             self.allocator.recover(framework, role, agent, resources, Consider::Now);
         }
         let mut status = TaskStatus::new(task.clone(), TaskState::Lost);
-        status.source = Some(Source::Master);
-        status.agent_id = Some(agent.clone().into());
+        status.source = Some(Source::Master.into());
+        status.agent_id = Some(agent.clone());
         status.timestamp = Some(seconds(turn.now.unix_ms));
         match why {
             LaunchDropped::FrameworkRemoved => return,
             LaunchDropped::Duplicate => {
-                status.state = TaskState::Error;
-                status.reason = Some(Reason::TaskInvalid);
+                status.state = TaskState::Error.into();
+                status.reason = Some(Reason::TaskInvalid.into());
                 status.message = Some(format!("Task has duplicate ID: {task}"));
             }
             LaunchDropped::AgentRemoved => {
                 let framework = turn.state.framework(framework);
-                status.state = framework.map_or(TaskState::Lost, |framework| framework.lost_or(TaskState::Dropped));
-                status.reason = Some(Reason::AgentRemoved);
+                let state = framework.map_or(TaskState::Lost, |framework| framework.lost_or(TaskState::Dropped));
+                status.state = state.into();
+                status.reason = Some(Reason::AgentRemoved.into());
                 status.message = Some("Agent removed".to_owned());
             }
             LaunchDropped::AgentDraining => {
@@ -138,7 +139,7 @@ impl Leader {
 }
 
 fn count(turn: &mut Turn<'_>, status: &TaskStatus) {
-    let counter = match status.state {
+    let counter = match status.state() {
         TaskState::Finished => &mut turn.counters.tasks_finished,
         TaskState::Failed => &mut turn.counters.tasks_failed,
         TaskState::Killed => &mut turn.counters.tasks_killed,

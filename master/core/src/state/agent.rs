@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use api::mesos::Reason;
+use api::v1::{Reason, TimeInfo};
 use api::{AgentId, Attribute, FrameworkId, NodeName, Resources, TaskId, TaskState};
 use serde::{Deserialize, Serialize};
 
@@ -202,7 +202,9 @@ impl State {
                     }
                     registered.run.push(key);
                 }
-                None if task.state.is_terminal() && task.last_status().is_some_and(|last| last.state.is_terminal()) => {
+                None if task.state.is_terminal()
+                    && task.last_status().is_some_and(|last| last.state().is_terminal()) =>
+                {
                     self.complete_task(&key.0, &key.1);
                 }
                 None => {
@@ -268,7 +270,7 @@ impl State {
             }
             let state = self.lost_or(&task.framework, TaskState::Unreachable);
             let mut status = task.master_status(state, Reason::AgentRemoved, message.clone(), at);
-            status.unreachable_time = Some(serde_json::json!({"nanoseconds": at.saturating_mul(1_000_000)}));
+            status.unreachable_time = Some(TimeInfo::from_unix_ms(at));
             events.push(task.freed());
             if let Some(task) = self.task_mut(&task.framework, task.id()) {
                 task.state = TaskState::Unreachable; // the agent may bring it back

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
-use api::mesos::{Capability, FrameworkInfo, Reason};
+use api::v1::{Capability, FrameworkInfo, Reason};
 use api::{FrameworkId, TaskId, TaskState};
 use serde::{Deserialize, Serialize};
 
@@ -105,7 +105,7 @@ impl State {
                 self.next_framework = self.next_framework.max(number.saturating_add(1));
             }
         }
-        info.id = Some(id.clone().into());
+        info.id = Some(id.clone());
         let suppressed_roles = suppressed_roles.into_iter().collect();
         if let Some(framework) = self.frameworks.get_mut(&id) {
             let framework = Arc::make_mut(framework);
@@ -141,7 +141,7 @@ impl State {
         events: &mut Vec<Event>,
     ) {
         let Some(framework) = self.frameworks.get_mut(id).map(Arc::make_mut) else { return };
-        info.id = Some(id.clone().into());
+        info.id = Some(id.clone());
         info.user.clone_from(&framework.info.user);
         info.checkpoint = framework.info.checkpoint;
         framework.info = Arc::new(info);

@@ -1,113 +1,12 @@
-//! Resources, attributes and values as Mesos writes them.
+//! Resources and attributes between the wire and the form the programs think in.
 
-use serde::{Deserialize, Serialize};
-
-use super::lenient;
+use super::resource::reservation_info::Type as ReservationType;
+use super::resource::{AllocationInfo, ReservationInfo, RevocableInfo, SharedInfo};
+use super::value::{self, Range, Scalar, Set, Type};
+use super::{Labels, Resource as WireResource, ResourceProviderId};
 use crate::attributes::{Attribute, AttributeValue};
-use crate::resources::{Reservation, Resource, ResourceValue, Resources};
+use crate::resources::{Disk, Reservation, Resource, ResourceValue, Resources};
 use crate::{Milli, Ranges};
-
-use super::task::Labels;
-
-/// `{"value": 1.5}`.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
-pub struct ScalarValue {
-    /// In units, not thousandths.
-    #[serde(deserialize_with = "lenient::required_double")]
-    pub value: f64,
-}
-
-/// `{"begin": 1, "end": 2}`, inclusive.
-#[derive(Clone, Copy, Debug, Default, Eq, PartialEq, Serialize, Deserialize)]
-#[allow(missing_docs)]
-pub struct RangeValue {
-    #[serde(deserialize_with = "lenient::required_unsigned")]
-    pub begin: u64,
-    #[serde(deserialize_with = "lenient::required_unsigned")]
-    pub end: u64,
-}
-
-/// `{"range": […]}`.
-#[derive(Clone, Debug, Default, Eq, PartialEq, Serialize, Deserialize)]
-#[allow(missing_docs)]
-pub struct RangesValue {
-    #[serde(default, deserialize_with = "lenient::many", skip_serializing_if = "Vec::is_empty")]
-    pub range: Vec<RangeValue>,
-}
-
-/// `{"item": […]}`.
-#[derive(Clone, Debug, Default, Eq, PartialEq, Serialize, Deserialize)]
-#[allow(missing_docs)]
-pub struct SetValue {
-    #[serde(default, deserialize_with = "lenient::many", skip_serializing_if = "Vec::is_empty")]
-    pub item: Vec<String>,
-}
-
-/// Which role an offered resource is for.
-#[derive(Clone, Debug, Default, Eq, PartialEq, Serialize, Deserialize)]
-#[allow(missing_docs)]
-pub struct AllocationInfo {
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub role: Option<String>,
-}
-
-/// The pre-refinement `reservation` field of a dynamic reservation.
-#[derive(Clone, Debug, Default, Eq, PartialEq, Serialize, Deserialize)]
-#[allow(missing_docs)]
-pub struct LegacyReservation {
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub principal: Option<String>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub labels: Option<Labels>,
-}
-
-/// One entry of the post-refinement `reservations` stack.
-#[derive(Clone, Debug, Default, Eq, PartialEq, Serialize, Deserialize)]
-#[allow(missing_docs)]
-pub struct WireReservation {
-    /// `STATIC` or `DYNAMIC`.
-    #[serde(default, rename = "type", skip_serializing_if = "Option::is_none")]
-    pub kind: Option<String>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub role: Option<String>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub principal: Option<String>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub labels: Option<Labels>,
-}
-
-/// `Resource` on the wire, in either reservation format.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-#[allow(missing_docs)]
-pub struct WireResource {
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub provider_id: Option<super::Value<String>>,
-    #[serde(default)]
-    pub name: String,
-    /// `SCALAR`, `RANGES` or `SET`.
-    #[serde(default, rename = "type")]
-    pub kind: String,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub scalar: Option<ScalarValue>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub ranges: Option<RangesValue>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub set: Option<SetValue>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub role: Option<String>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub allocation_info: Option<AllocationInfo>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub reservation: Option<LegacyReservation>,
-    #[serde(default, deserialize_with = "lenient::many", skip_serializing_if = "Vec::is_empty")]
-    pub reservations: Vec<WireReservation>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub disk: Option<serde_json::Value>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub revocable: Option<serde_json::Value>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub shared: Option<serde_json::Value>,
-}
 
 /// How a framework's capabilities want its resources written.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
@@ -121,7 +20,7 @@ pub struct Format {
 /// Why a resource on the wire is not one.
 #[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
 pub enum ResourceError {
-    /// The kind, and what goes with it.
+    /// A value that is not of the kind it says.
     #[error("Invalid {kind} resource '{name}'")]
     Invalid {
         /// SCALAR, RANGES, SET, or what was written instead.
@@ -149,32 +48,36 @@ fn resource_from_wire(wire: &WireResource) -> Result<Resource, ResourceError> {
     if wire.name.is_empty() {
         return Err(ResourceError::EmptyName);
     }
-    let invalid = || ResourceError::Invalid { kind: wire.kind.clone(), name: wire.name.clone() };
-    let value = match wire.kind.as_str() {
-        "SCALAR" => {
-            let units = wire.scalar.ok_or_else(invalid)?.value;
+    let kind = Type::try_from(wire.r#type);
+    let invalid = || ResourceError::Invalid {
+        kind: kind.map_or_else(|_| wire.r#type.to_string(), |kind| kind.as_str_name().to_owned()),
+        name: wire.name.clone(),
+    };
+    let value = match kind {
+        Ok(Type::Scalar) => {
+            let units = wire.scalar.as_ref().ok_or_else(invalid)?.value;
             let amount = Milli::from_units(units).ok_or_else(invalid)?;
             if wire.name == "gpus" && !amount.0.is_multiple_of(1000) {
                 return Err(ResourceError::FractionalGpus);
             }
             ResourceValue::Scalar(amount)
         }
-        "RANGES" => {
+        Ok(Type::Ranges) => {
             let ranges = wire.ranges.as_ref().ok_or_else(invalid)?;
             if ranges.range.iter().any(|range| range.begin > range.end) {
                 return Err(invalid());
             }
             ResourceValue::Ranges(Ranges::new(ranges.range.iter().map(|range| (range.begin, range.end))))
         }
-        "SET" => ResourceValue::Set(wire.set.as_ref().ok_or_else(invalid)?.item.iter().cloned().collect()),
-        _ => return Err(invalid()),
+        Ok(Type::Set) => ResourceValue::Set(wire.set.as_ref().ok_or_else(invalid)?.item.iter().cloned().collect()),
+        Ok(Type::Text) | Err(_) => return Err(invalid()),
     };
     Ok(Resource {
         name: wire.name.clone(),
         value,
         reservations: reservations_from_wire(wire),
         revocable: wire.revocable.is_some(),
-        disk: wire.disk.clone(),
+        disk: wire.disk.as_deref().map(|disk| Box::new(Disk::from(disk))),
         provider_id: wire.provider_id.as_ref().map(|id| id.value.clone()),
         shared: wire.shared.is_some(),
     })
@@ -186,7 +89,7 @@ fn reservations_from_wire(wire: &WireResource) -> Vec<Reservation> {
             .reservations
             .iter()
             .map(|entry| Reservation {
-                dynamic: entry.kind.as_deref() == Some("DYNAMIC"),
+                dynamic: entry.r#type == Some(ReservationType::Dynamic.into()),
                 role: entry.role.clone().unwrap_or_default(),
                 principal: entry.principal.clone(),
                 labels: entry.labels.as_ref().map(Labels::pairs).unwrap_or_default(),
@@ -218,26 +121,26 @@ pub fn resources_to_wire(resources: &Resources, format: &Format) -> Vec<WireReso
 fn resource_to_wire(resource: &Resource, format: &Format) -> WireResource {
     let mut wire = WireResource {
         name: resource.name.clone(),
-        provider_id: resource.provider_id.clone().map(super::Value::new),
+        provider_id: resource.provider_id.clone().map(|value| ResourceProviderId { value }),
         allocation_info: format.allocation_role.clone().map(|role| AllocationInfo { role: Some(role) }),
-        disk: resource.disk.clone(),
-        revocable: resource.revocable.then(|| serde_json::json!({})),
-        shared: resource.shared.then(|| serde_json::json!({})),
+        disk: resource.disk.as_deref().map(|disk| Box::new(disk.into())),
+        revocable: resource.revocable.then_some(RevocableInfo {}),
+        shared: resource.shared.then_some(SharedInfo {}),
         ..WireResource::default()
     };
     match &resource.value {
         ResourceValue::Scalar(amount) => {
-            wire.kind = "SCALAR".to_owned();
-            wire.scalar = Some(ScalarValue { value: amount.units() });
+            wire.r#type = Type::Scalar.into();
+            wire.scalar = Some(Scalar { value: amount.units() });
         }
         ResourceValue::Ranges(ranges) => {
-            wire.kind = "RANGES".to_owned();
+            wire.r#type = Type::Ranges.into();
             wire.ranges =
-                Some(RangesValue { range: ranges.iter().map(|(begin, end)| RangeValue { begin, end }).collect() });
+                Some(value::Ranges { range: ranges.iter().map(|(begin, end)| Range { begin, end }).collect() });
         }
         ResourceValue::Set(items) => {
-            wire.kind = "SET".to_owned();
-            wire.set = Some(SetValue { item: items.iter().cloned().collect() });
+            wire.r#type = Type::Set.into();
+            wire.set = Some(Set { item: items.iter().cloned().collect() });
         }
     }
     let labels = |pairs: &[(String, Option<String>)]| (!pairs.is_empty()).then(|| Labels::from_pairs(pairs));
@@ -245,8 +148,8 @@ fn resource_to_wire(resource: &Resource, format: &Format) -> WireResource {
         wire.reservations = resource
             .reservations
             .iter()
-            .map(|entry| WireReservation {
-                kind: Some(if entry.dynamic { "DYNAMIC" } else { "STATIC" }.to_owned()),
+            .map(|entry| ReservationInfo {
+                r#type: Some(if entry.dynamic { ReservationType::Dynamic } else { ReservationType::Static }.into()),
                 role: Some(entry.role.clone()),
                 principal: entry.principal.clone(),
                 labels: labels(&entry.labels),
@@ -258,48 +161,36 @@ fn resource_to_wire(resource: &Resource, format: &Format) -> WireResource {
             .reservations
             .last()
             .filter(|entry| entry.dynamic)
-            .map(|entry| LegacyReservation { principal: entry.principal.clone(), labels: labels(&entry.labels) });
+            .map(|entry| ReservationInfo {
+                principal: entry.principal.clone(),
+                labels: labels(&entry.labels),
+                ..ReservationInfo::default()
+            })
+            .map(Box::new);
     }
     wire
 }
 
-/// `Attribute` on the wire.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-#[allow(missing_docs)]
-pub struct WireAttribute {
-    #[serde(default)]
-    pub name: String,
-    /// `SCALAR`, `RANGES` or `TEXT`.
-    #[serde(default, rename = "type")]
-    pub kind: String,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub scalar: Option<ScalarValue>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub ranges: Option<RangesValue>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub text: Option<super::Value<String>>,
-}
-
 /// Writes attributes.
 #[must_use]
-pub fn attributes_to_wire(attributes: &[Attribute]) -> Vec<WireAttribute> {
+pub fn attributes_to_wire(attributes: &[Attribute]) -> Vec<super::Attribute> {
     attributes
         .iter()
         .map(|attribute| {
-            let mut wire = WireAttribute { name: attribute.name.clone(), ..WireAttribute::default() };
+            let mut wire = super::Attribute { name: attribute.name.clone(), ..super::Attribute::default() };
             match &attribute.value {
                 AttributeValue::Scalar(amount) => {
-                    wire.kind = "SCALAR".to_owned();
-                    wire.scalar = Some(ScalarValue { value: amount.units() });
+                    wire.r#type = Type::Scalar.into();
+                    wire.scalar = Some(Scalar { value: amount.units() });
                 }
                 AttributeValue::Ranges(ranges) => {
-                    wire.kind = "RANGES".to_owned();
-                    let range = ranges.iter().map(|(begin, end)| RangeValue { begin, end }).collect();
-                    wire.ranges = Some(RangesValue { range });
+                    wire.r#type = Type::Ranges.into();
+                    let range = ranges.iter().map(|(begin, end)| Range { begin, end }).collect();
+                    wire.ranges = Some(value::Ranges { range });
                 }
                 AttributeValue::Text(text) => {
-                    wire.kind = "TEXT".to_owned();
-                    wire.text = Some(super::Value::new(text.clone()));
+                    wire.r#type = Type::Text.into();
+                    wire.text = Some(value::Text { value: text.clone() });
                 }
             }
             wire
@@ -309,15 +200,15 @@ pub fn attributes_to_wire(attributes: &[Attribute]) -> Vec<WireAttribute> {
 
 /// Reads attributes; one without a usable value is dropped.
 #[must_use]
-pub fn attributes_from_wire(wire: &[WireAttribute]) -> Vec<Attribute> {
+pub fn attributes_from_wire(wire: &[super::Attribute]) -> Vec<Attribute> {
     wire.iter()
         .filter_map(|attribute| {
-            let value = match attribute.kind.as_str() {
-                "SCALAR" => AttributeValue::Scalar(Milli::from_units(attribute.scalar?.value)?),
-                "RANGES" => AttributeValue::Ranges(Ranges::new(
+            let value = match Type::try_from(attribute.r#type).ok()? {
+                Type::Scalar => AttributeValue::Scalar(Milli::from_units(attribute.scalar.as_ref()?.value)?),
+                Type::Ranges => AttributeValue::Ranges(Ranges::new(
                     attribute.ranges.as_ref()?.range.iter().map(|range| (range.begin, range.end)),
                 )),
-                _ => AttributeValue::Text(attribute.text.as_ref()?.value.clone()),
+                Type::Set | Type::Text => AttributeValue::Text(attribute.text.as_ref()?.value.clone()),
             };
             Some(Attribute { name: attribute.name.clone(), value })
         })
