@@ -295,9 +295,9 @@ fn resources(text: &str) -> Result<Resources, String> {
         fields.require_strings(&["name", "type"])?;
         fields.done()?;
     }
-    let wire: Vec<api::mesos::WireResource> =
+    let wire: Vec<api::v1::Resource> =
         serde_json::from_value(Value::Array(elements)).map_err(|error| error.to_string())?;
-    api::mesos::resources_from_wire(&wire).map_err(|error| error.to_string())
+    api::v1::resources_from_wire(&wire).map_err(|error| error.to_string())
 }
 
 /// Checks of both PUT /weights and UPDATE_WEIGHTS.

@@ -3,7 +3,9 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
-use api::mesos::{Capability, FrameworkInfo};
+use api::v1::framework_info::capability::Type as Capability;
+use api::v1::FrameworkInfo;
+use api::v1::scheduler::OfferConstraints;
 use api::{AgentId, FrameworkId, TaskState};
 use master_core::state::{CompletedFramework, Framework, Task};
 use master_core::{OutstandingOffer, View};
@@ -41,7 +43,7 @@ impl Standing<'_> {
         self.usage.used.write(json);
         json.key("offered_resources");
         self.usage.offered.write(json);
-        json.key("capabilities").array(&self.info.capabilities, |json, one| json.string(capability_name(*one)));
+        json.key("capabilities").array(&self.info.capabilities, |json, one| json.string(one.r#type().as_str_name()));
         json.key("hostname").string(self.info.hostname.as_deref().unwrap_or_default());
         json.key("webui_url").string(self.info.webui_url.as_deref().unwrap_or_default());
         json.key("active").bool(self.connected);
@@ -89,11 +91,20 @@ fn write_middle(json: &mut Json, info: &FrameworkInfo, usage: &FrameworkUsage, t
 }
 
 /// The members after the tasks.
-fn write_tail(json: &mut Json, info: &FrameworkInfo, offers: &[Arc<OutstandingOffer>], executors: &[Arc<Task>]) {
+fn write_tail(
+    json: &mut Json,
+    info: &FrameworkInfo,
+    offers: &[Arc<OutstandingOffer>],
+    executors: &[Arc<Task>],
+    constraints: Option<&OfferConstraints>,
+) {
     json.key("offers").array(offers, |json, offer| write_offer(json, offer));
     json.key("executors").array(executors, |json, task| write_executor(json, task));
     write_labels(json, info.labels.as_ref());
-    json.key("offer_constraints").object(|_| ());
+    match constraints {
+        Some(constraints) => json.key("offer_constraints").serialize(constraints),
+        None => json.key("offer_constraints").object(|_| ()),
+    }
 }
 
 fn write_offer(json: &mut Json, offer: &OutstandingOffer) {
@@ -111,7 +122,7 @@ fn write_offer(json: &mut Json, offer: &OutstandingOffer) {
 fn write_executor(json: &mut Json, task: &Task) {
     let Some(executor) = &task.info.executor else { return };
     json.object(|json| {
-        json.key("executor_id").string(executor.executor_id.value.as_str());
+        json.key("executor_id").string(executor.executor_id.as_str());
         json.key("name").string(executor.name.as_deref().unwrap_or_default());
         json.key("framework_id").string(task.framework.as_str());
         json.key("command").object(|json| {
@@ -134,14 +145,14 @@ fn write_executor(json: &mut Json, task: &Task) {
             });
         });
         json.key("resources");
-        match api::mesos::resources_from_wire(&executor.resources) {
+        match api::v1::resources_from_wire(&executor.resources) {
             Ok(resources) => write_resources(json, &resources),
             Err(_) => Amounts::default().write(json),
         }
         json.key("role").string(&task.role);
         write_labels(json, executor.labels.as_ref());
-        if let Some(kind) = &executor.kind {
-            json.key("type").string(kind);
+        if executor.r#type.is_some() {
+            json.key("type").string(executor.r#type().as_str_name());
         }
         json.key("slave_id").string(task.agent.as_str());
     });
@@ -180,7 +191,8 @@ pub(crate) fn add_framework(
     let (counted, one) = (usage.clone(), framework.clone());
     document.add(1, false, move |json| {
         json.end_array();
-        write_tail(json, &one.info, &counted.framework(&one.id).offers, &executors(&one, &visible));
+        let constraints = one.offer_constraints.as_deref();
+        write_tail(json, &one.info, &counted.framework(&one.id).offers, &executors(&one, &visible), constraints);
         json.end();
     });
 }
@@ -208,7 +220,7 @@ pub(crate) fn add_completed_framework(
     let one = framework.clone();
     document.add(1, false, move |json| {
         json.end_array();
-        write_tail(json, &one.info, &[], &[]);
+        write_tail(json, &one.info, &[], &[], None);
         json.end();
     });
 }
@@ -285,22 +297,8 @@ fn executors(framework: &Framework, visible: &Visible) -> Vec<Arc<Task>> {
         if let Some(executor) = &task.info.executor
             && visible.approvers.can_view_executor(own_user(task), &visible.user)
         {
-            executors.entry((&task.agent, executor.executor_id.value.as_str())).or_insert(task);
+            executors.entry((&task.agent, executor.executor_id.as_str())).or_insert(task);
         }
     }
     executors.into_values().cloned().collect()
-}
-
-/// Mesos's name for it.
-const fn capability_name(capability: Capability) -> &'static str {
-    match capability {
-        Capability::RevocableResources => "REVOCABLE_RESOURCES",
-        Capability::TaskKillingState => "TASK_KILLING_STATE",
-        Capability::GpuResources => "GPU_RESOURCES",
-        Capability::SharedResources => "SHARED_RESOURCES",
-        Capability::PartitionAware => "PARTITION_AWARE",
-        Capability::MultiRole => "MULTI_ROLE",
-        Capability::ReservationRefinement => "RESERVATION_REFINEMENT",
-        Capability::RegionAware => "REGION_AWARE",
-    }
 }

@@ -3,8 +3,8 @@
 use std::collections::BTreeSet;
 
 use api::attributes::AttributeValue;
-use api::mesos::Labels;
 use api::resources::Reservation;
+use api::v1::Labels;
 use api::{Attribute, Ranges, Resource, ResourceValue, Resources};
 
 use super::json::Json;
