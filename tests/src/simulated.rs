@@ -39,6 +39,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
+use api::v1;
 use serde_json::Value;
 use tokio::runtime::Runtime;
 use tokio::sync::{Semaphore, mpsc, watch};
@@ -60,8 +61,8 @@ const WORDS: usize = 16;
 #[derive(Clone, Debug)]
 pub struct Spec {
     name: String,
-    resources: String,
-    attributes: String,
+    resources: Vec<v1::Resource>,
+    attributes: Vec<v1::Attribute>,
     statuses: Told,
 }
 
@@ -72,14 +73,18 @@ impl Spec {
     /// The resources are not in the grammar: a mistake in the test.
     #[must_use]
     pub fn new(name: &str, resources: &str) -> Self {
-        let json = words::resources(resources).expect("a test gives resources in the grammar");
-        Self { name: name.to_owned(), resources: json, attributes: "[]".to_owned(), statuses: Told::default() }
+        let resources = words::resources(resources).expect("a test gives resources in the grammar");
+        Self { name: name.to_owned(), resources, attributes: Vec::new(), statuses: Told::default() }
     }
 
     /// As [`new`](Self::new), with resources as a JSON array of Mesos's `Resource`.
+    ///
+    /// # Panics
+    /// They are not that.
     #[must_use]
     pub fn with_resources(name: &str, resources: Value) -> Self {
-        Self { resources: resources.to_string(), ..Self::new(name, "") }
+        let resources = words::resources_json(&resources).expect("a test gives resources in Mesos's JSON");
+        Self { resources, ..Self::new(name, "") }
     }
 
     /// With attributes in Mesos's text grammar: `rack:r1;ssd:true`.
@@ -198,7 +203,7 @@ impl Agents {
 
     /// As [`offer`](Self::offer), as a JSON array of Mesos's `Resource`.
     pub fn offer_json(&self, name: &str, resources: &Value) -> Result<()> {
-        self.say(name, Word::Resources(resources.to_string()))
+        self.say(name, Word::Resources(words::resources_json(resources)?))
     }
 
     fn handle(&self, name: &str) -> Result<&Handle> {
