@@ -129,6 +129,12 @@ impl Resource {
         reserved == "*" || reserved == role || role.strip_prefix(reserved).is_some_and(|rest| rest.starts_with('/'))
     }
 
+    /// Is each of its kind a thing of its own, that never adds up with another?
+    #[must_use]
+    pub fn stands_alone(&self) -> bool {
+        !self.merges()
+    }
+
     fn same_identity(&self, other: &Self) -> bool {
         self.name == other.name
             && self.reservations == other.reservations
@@ -172,6 +178,13 @@ impl Resources {
     #[must_use]
     pub const fn new() -> Self {
         Self(Vec::new())
+    }
+
+    /// Takes resources as they are: none is empty, and no two have the same identity unless they
+    /// never merge.
+    #[must_use]
+    pub const fn from_distinct(resources: Vec<Resource>) -> Self {
+        Self(resources)
     }
 
     /// Each resource, in the order first added.

@@ -1,6 +1,7 @@
 //! The Mesos v1 API and what goes with it, over HTTP/1.1.
 
 pub mod auth;
+mod body_budget;
 mod files;
 mod legacy;
 mod metrics;
@@ -10,6 +11,7 @@ mod render;
 pub mod router;
 mod scheduler;
 pub mod server;
+pub mod tls;
 mod tokens;
 
 pub use router::{Api, router};

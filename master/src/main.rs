@@ -23,6 +23,13 @@ fn main() -> ExitCode {
     };
     let result = match command_line.command {
         Some(Subcommands::Token(args)) => runtime.block_on(master::token_command::run(&args)),
+        Some(Subcommands::ApiToken(command)) => runtime.block_on(master::token_command::api_token(&command)),
+        Some(Subcommands::RevokeNode(args)) => runtime.block_on(master::token_command::revoke_node(&args)),
+        Some(Subcommands::ReadmitNode(args)) => runtime.block_on(master::token_command::readmit_node(&args)),
+        Some(Subcommands::RevokeCertificate(args)) => {
+            runtime.block_on(master::token_command::revoke_certificate(&args))
+        }
+        Some(Subcommands::ClientCertificate(args)) => master::token_command::client_certificate(&args),
         None => match master::config::read(command_line.serve, |name| std::env::var(name).ok()) {
             Ok(config) => runtime.block_on(master::run(config)),
             Err(errors) => {

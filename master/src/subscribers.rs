@@ -1,7 +1,7 @@
 //! One RecordIO stream per framework: bounded, and cut off when its reader is too slow.
 
 use std::pin::Pin;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::{Context, Poll};
 
@@ -42,6 +42,24 @@ pub struct EventSink {
     waiting_bytes: Arc<AtomicUsize>,
     kill: Kill,
     content_type: ContentType,
+    news: News,
+}
+
+/// What a scheduler is told, with the answer to its SUBSCRIBE, of how its last stream ended.
+#[derive(Clone, Debug, Default)]
+pub struct News(Arc<OnceLock<String>>);
+
+impl News {
+    /// Tells it; the first word counts.
+    pub fn tell(&self, news: String) {
+        drop(self.0.set(news));
+    }
+
+    /// What was told.
+    #[must_use]
+    pub fn get(&self) -> Option<&str> {
+        self.0.get().map(String::as_str)
+    }
 }
 
 /// The stream does not take the event: it is closed or its reader too slow.
@@ -49,6 +67,12 @@ pub struct EventSink {
 pub struct Overflow;
 
 impl EventSink {
+    /// Goes into the head of the answer.
+    #[must_use]
+    pub fn news(&self) -> News {
+        self.news.clone()
+    }
+
     /// How the subscriber wants its records encoded.
     #[must_use]
     pub const fn content_type(&self) -> ContentType {
@@ -84,7 +108,13 @@ pub struct EventBody {
 pub fn channel(stream: StreamId, driver: Handle, kill: Kill, content_type: ContentType) -> (EventSink, EventBody) {
     let (sender, frames) = mpsc::channel(CAPACITY_EVENTS);
     let waiting_bytes = Arc::new(AtomicUsize::new(0));
-    let sink = EventSink { frames: sender, waiting_bytes: waiting_bytes.clone(), kill, content_type };
+    let sink = EventSink {
+        frames: sender,
+        waiting_bytes: waiting_bytes.clone(),
+        kill,
+        content_type,
+        news: News::default(),
+    };
     (sink, EventBody { frames, waiting_bytes, stream, driver })
 }
 

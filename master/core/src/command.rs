@@ -6,6 +6,8 @@ use api::{AgentId, Attribute, ContainerId, FrameworkId, MasterId, Resources, Tas
 use serde::{Deserialize, Serialize};
 
 use crate::io::Registration;
+use crate::io::operator::OperatorWrite;
+use crate::operation::ResourceOperation;
 
 /// One change of the [`State`](crate::State).
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -111,6 +113,51 @@ pub enum Command {
         /// Milliseconds since 1970.
         at: u64,
     },
+    /// An accepted offer's resources become others.
+    ApplyOperation(Box<ApplyOperation>),
+    /// A framework has seen an operation's outcome.
+    AcknowledgeOperation {
+        /// Whose.
+        framework: FrameworkId,
+        /// Which operation.
+        operation: String,
+        /// Which status.
+        uuid: [u8; 16],
+    },
+    /// What an operator writes.
+    Operator(Box<OperatorCommand>),
+}
+
+/// See [`Command::ApplyOperation`].
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ApplyOperation {
+    /// Names the operation in the cluster.
+    pub uuid: [u8; 16],
+    /// Names its outcome.
+    pub status_uuid: [u8; 16],
+    /// Whose.
+    pub framework: FrameworkId,
+    /// With an id the framework wants to hear of the outcome.
+    pub id: Option<String>,
+    /// Where.
+    pub agent: AgentId,
+    /// The offer's role.
+    pub role: String,
+    /// What.
+    pub operation: ResourceOperation,
+    /// Milliseconds since 1970.
+    pub at: u64,
+}
+
+/// See [`Command::Operator`].
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct OperatorCommand {
+    /// By which the leader that proposed it knows it again.
+    pub token: [u8; 16],
+    /// Milliseconds since 1970.
+    pub at: u64,
+    /// What.
+    pub write: OperatorWrite,
 }
 
 /// See [`Command::SubscribeFramework`].

@@ -1,6 +1,8 @@
 //! What goes into the [`Master`](crate::Master) and what comes out: the whole boundary between
 //! decisions and effects.
 
+pub mod operator;
+
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -46,6 +48,8 @@ pub enum Input {
         request: RequestId,
         /// See above.
         stream: Option<StreamId>,
+        /// Who calls, if they had to say. A SUBSCRIBE says it in its `FrameworkInfo`.
+        principal: Option<String>,
         /// What was asked.
         call: Box<Call>,
     },
@@ -73,6 +77,13 @@ pub enum Input {
         request: RequestId,
         /// Which.
         framework: FrameworkId,
+    },
+    /// An operator writes.
+    Operator {
+        /// Answered by [`Output::Respond`] once committed.
+        request: RequestId,
+        /// What.
+        write: Box<operator::OperatorWrite>,
     },
     /// Time passed: [`Master::next_deadline`](crate::Master::next_deadline) is due.
     Tick,

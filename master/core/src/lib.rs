@@ -15,6 +15,7 @@
 //! Missing on purpose, for now: operations other than LAUNCH, custom executors and task groups,
 //! maintenance, inverse offers.
 
+pub mod acl;
 pub mod allocator;
 pub mod command;
 pub mod event;
@@ -23,6 +24,7 @@ pub mod io;
 mod leader;
 mod master;
 mod offers;
+pub mod operation;
 pub mod state;
 mod timers;
 pub mod validate;

@@ -129,7 +129,7 @@ fn offer_filter(minimum: Option<&api::v1::offer_filters::MinAllocatableResources
 }
 
 /// Role names are paths.
-fn role(name: &str) -> Result<(), String> {
+pub(crate) fn role(name: &str) -> Result<(), String> {
     if name == "*" {
         return Ok(());
     }

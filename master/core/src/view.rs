@@ -57,4 +57,5 @@ pub struct Counters {
     pub agents_reregistered: u64,
     pub agents_unreachable: u64,
     pub commands_committed: u64,
+    pub conversions_lost: u64,
 }

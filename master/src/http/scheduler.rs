@@ -23,6 +23,8 @@ const LONGEST_BODY: usize = 32 << 20;
 /// For the whole body; slower clients are not ours to wait for.
 const BODY_DEADLINE: Duration = Duration::from_secs(30);
 const STREAM_ID: &str = "Mesos-Stream-Id";
+/// Not Mesos's, which says nothing: why the framework's last stream was closed, if we closed it.
+const LAST_STREAM: &str = "Mesolith-Last-Stream";
 
 /// Any method: refusing the wrong one is a step of the pipeline.
 pub(super) async fn scheduler(
@@ -57,9 +59,10 @@ async fn pipeline(
     let content_type = content_type(&head.headers)?;
     let body = read_body(body).await?;
     let bad = |reason: String| text(StatusCode::BAD_REQUEST, reason);
-    let call: Call = content_type.decode(&body).map_err(|error| bad(error.to_string()))?;
+    let mut call: Call = content_type.decode(&body).map_err(|error| bad(error.to_string()))?;
     validate::call(&call).map_err(bad)?;
     check_principal(&call, principal)?;
+    name_principal(&mut call, principal);
     let stream = header(&head.headers, STREAM_ID).map(|id| StreamId(id.to_owned()));
     if call.r#type() == call::Type::Subscribe {
         let Some(wanted) = accepted(&head.headers) else {
@@ -72,13 +75,14 @@ async fn pipeline(
         }
         return Ok(subscribe(api, connection, call, wanted).await);
     }
-    let answer = api.driver.ask(|reply| Message::Call { stream, call: Box::new(call), reply }).await;
+    let answer = api.driver.ask(|reply| Message::Call { stream, principal: principal.0.clone(), call: Box::new(call), reply }).await;
     Ok(answer.map_or_else(overloaded, plain))
 }
 
 async fn subscribe(api: &Api, connection: Connection, call: Call, wanted: ContentType) -> HttpResponse {
     let stream = StreamId(uuid::Uuid::new_v4().to_string());
     let (sink, body) = subscribers::channel(stream.clone(), api.driver.clone(), connection.kill, wanted);
+    let news = sink.news();
     let asked = api.driver.ask(|reply| Message::Subscribe { stream, sink, call: Box::new(call), reply }).await;
     match asked {
         Ok(Response::Stream(id)) => {
@@ -88,6 +92,9 @@ async fn subscribe(api: &Api, connection: Connection, call: Call, wanted: Conten
             headers.insert(CONTENT_TYPE, HeaderValue::from_static(wanted.header()));
             if let Ok(id) = HeaderValue::from_str(&id.0) {
                 headers.insert(STREAM_ID, id);
+            }
+            if let Some(Ok(news)) = news.get().map(HeaderValue::from_str) {
+                headers.insert(LAST_STREAM, news);
             }
             response
         }
@@ -156,6 +163,13 @@ fn check_principal(call: &Call, principal: &Principal) -> Result<(), HttpRespons
             ),
         )),
         _ => Ok(()),
+    }
+}
+
+/// A framework that does not say whose it is, is of whom authenticated; as in Mesos.
+fn name_principal(call: &mut Call, principal: &Principal) {
+    if let (Some(subscribe), Some(principal)) = (&mut call.subscribe, &principal.0) {
+        subscribe.framework_info.principal.get_or_insert_with(|| principal.clone());
     }
 }
 

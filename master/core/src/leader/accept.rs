@@ -11,6 +11,7 @@ use api::{ContainerId, OfferId, Resources, TaskState};
 
 use super::calls::refuse_seconds;
 use super::{Leader, Turn};
+use crate::acl::Action;
 use crate::allocator::Consider;
 use crate::command::{Command, LaunchTask};
 use crate::offers::OutstandingOffer;
@@ -164,6 +165,17 @@ impl Leader {
                 return;
             }
         };
+        let user = user_of(&task, framework);
+        let principal = framework.info.principal.as_deref();
+        if !self.config.acls.allows(principal, Action::RunTask, Some(&user)) {
+            let message = format!(
+                "Principal '{}' no authorized to launch task {id} of framework {} under user '{user}'",
+                principal.unwrap_or_default(),
+                framework.id
+            );
+            self.reject(turn, framework, &task, TaskState::Error, Reason::TaskUnauthorized, message);
+            return;
+        }
         if let Some(rest) = remaining.checked_sub(&resources) {
             *remaining = rest;
         }
@@ -178,4 +190,12 @@ impl Leader {
             at: turn.now.unix_ms,
         })));
     }
+}
+
+/// The command's user, the executor's command's, or the framework's.
+fn user_of(task: &TaskInfo, framework: &Framework) -> String {
+    let command = task.command.as_ref().and_then(|command| command.user.clone());
+    let executor = task.executor.as_ref().and_then(|executor| executor.command.as_ref());
+    let executor = || executor.and_then(|command| command.user.clone());
+    command.or_else(executor).unwrap_or_else(|| framework.info.user.clone())
 }

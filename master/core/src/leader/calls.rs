@@ -14,7 +14,13 @@ use crate::io::{RequestId, Response, StreamId, ToAgent};
 use crate::validate;
 
 impl Leader {
-    pub(super) fn call(&mut self, turn: &mut Turn<'_>, request: RequestId, stream: Option<StreamId>, call: Call) {
+    pub(super) fn call(
+        &mut self,
+        turn: &mut Turn<'_>,
+        request: RequestId,
+        (stream, principal): (Option<StreamId>, Option<String>),
+        call: Call,
+    ) {
         if let Err(text) = validate::call(&call) {
             turn.refuse(request, 400, text);
             return;
@@ -30,7 +36,7 @@ impl Leader {
             return;
         }
         let id = call.framework_id.unwrap_or_default();
-        if let Err((status, text)) = self.check_stream(turn, &id, stream) {
+        if let Err((status, text)) = self.check_stream(turn, &id, stream, principal.as_deref()) {
             turn.refuse(request, status, text);
             return;
         }
@@ -75,9 +81,25 @@ impl Leader {
     }
 
     /// Is the call on the stream the framework has now?
-    fn check_stream(&self, turn: &Turn<'_>, id: &FrameworkId, stream: Option<StreamId>) -> Result<(), (u16, String)> {
-        if turn.state.framework(id).is_none() {
+    fn check_stream(
+        &self,
+        turn: &Turn<'_>,
+        id: &FrameworkId,
+        stream: Option<StreamId>,
+        principal: Option<&str>,
+    ) -> Result<(), (u16, String)> {
+        let Some(framework) = turn.state.framework(id) else {
             return Err((400, "Framework cannot be found".to_owned()));
+        };
+        let own = framework.info.principal.as_deref();
+        if let Some(principal) = principal.filter(|principal| own != Some(*principal)) {
+            let own = own.unwrap_or_default();
+            return Err((
+                400,
+                format!(
+                    "Authenticated principal '{principal}' does not match principal '{own}' set in `FrameworkInfo`"
+                ),
+            ));
         }
         let Some(subscriber) = self.subscribers.get(id) else {
             return Err((403, "Framework is not subscribed".to_owned()));

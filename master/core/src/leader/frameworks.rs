@@ -8,6 +8,7 @@ use api::v1::{Address, Capability, MasterInfo, master_info};
 use api::{AgentId, FrameworkId, Milli};
 
 use super::{Leader, Subscriber, Timer, Turn};
+use crate::acl::Action;
 use crate::allocator::{Abilities, Activity, Subscription};
 use crate::command::{Command, SubscribeFramework};
 use crate::io::{Output, RequestId, Response, StreamId, ToAgent};
@@ -37,6 +38,7 @@ impl Leader {
             let removed = given.as_ref().is_some_and(|id| turn.state.is_completed(id));
             removed.then(|| "Framework has been removed".to_owned())
         });
+        let refused = refused.or_else(|| self.forbidden(turn, &info, given.as_ref()));
         if let Some(refused) = refused {
             tracing::info!(name = %info.name, reason = %refused, "refused a framework");
             self.subscribing.insert(stream.clone(), request);
@@ -56,6 +58,19 @@ impl Leader {
             stream: stream.0,
             at: turn.now.unix_ms,
         })));
+    }
+
+    /// May this principal have a framework in these roles, and is it still the one it was?
+    fn forbidden(&self, turn: &Turn<'_>, info: &FrameworkInfo, id: Option<&FrameworkId>) -> Option<String> {
+        let known = id.and_then(|id| turn.state.framework(id));
+        if known.is_some_and(|known| known.info.principal != info.principal) {
+            return Some("Changing framework's principal is not allowed.".to_owned());
+        }
+        let roles = info.effective_roles();
+        let names = roles.iter().map(String::as_str);
+        let allowed = self.config.acls.allows_each(info.principal.as_deref(), Action::RegisterFramework, names);
+        let id = id.map(FrameworkId::as_str).unwrap_or_default();
+        allowed.err().map(|_| format!("Not authorized to register framework {id} with roles {{ {} }}", roles.join(", ")))
     }
 
     /// As Mesos: the HTTP exchange succeeds, and the stream says ERROR and ends.
@@ -78,6 +93,8 @@ impl Leader {
             turn.outputs.push(Output::CloseStream(old.stream));
         }
         self.discard_offers_of(id);
+        self.discard_inverse_offers(turn, id);
+        self.retry_operations_of(turn, Some(id));
         self.allocator.deactivate_framework(id); // a new scheduler has refused nothing yet
         self.timers.clear(&Timer::RemoveFramework(id.clone()));
         let Some(request) = self.subscribing.remove(&stream) else {
@@ -142,6 +159,7 @@ impl Leader {
         self.subscribers.remove(&id);
         self.timers.clear(&Timer::Heartbeat(id.clone()));
         self.discard_offers_of(&id);
+        self.discard_inverse_offers(turn, &id);
         self.allocator.deactivate_framework(&id);
         if let Some(framework) = turn.state.framework(&id) {
             tracing::info!(framework = %id, name = %framework.info.name, "framework disconnected");
@@ -175,6 +193,7 @@ impl Leader {
     pub(super) fn framework_removed(&mut self, turn: &mut Turn<'_>, id: &FrameworkId, agents: &[AgentId]) {
         tracing::info!(framework = %id, "framework removed");
         self.discard_offers_of(id);
+        self.discard_inverse_offers(turn, id);
         self.allocator.remove_framework(id);
         for timer in [Timer::RemoveFramework(id.clone()), Timer::Heartbeat(id.clone())] {
             self.timers.clear(&timer);
@@ -215,7 +234,7 @@ impl Leader {
             if new.checkpoint() != old.checkpoint() {
                 return of("checkpoint");
             }
-            (new.principal != old.principal).then(|| "Changing framework's principal is not allowed.".to_owned())
+            self.forbidden(turn, new, Some(&framework.id))
         });
         if let Some(refused) = refused {
             turn.refuse(request, 400, refused);
@@ -286,6 +305,8 @@ pub(super) fn subscription(framework: &Framework) -> Subscription {
             revocable: info.has(Capability::RevocableResources),
             shared: info.has(Capability::SharedResources),
             refinement: info.has(Capability::ReservationRefinement),
+            region_aware: info.has(Capability::RegionAware),
+            multi_role: info.has(Capability::MultiRole),
         },
         ..Subscription::default()
     };

@@ -31,6 +31,13 @@ impl Leader {
             if let Some(wire) = self.offer_to_wire(turn, &offer) {
                 turn.counters.offers_made += 1;
                 events.entry(offer.framework.clone()).or_default().push(wire);
+                if let Some(timeout) = self.config.offer_timeout {
+                    let at = turn.now.monotonic + timeout;
+                    if self.offer_deadlines.is_empty() {
+                        self.timers.set(super::Timer::OfferTimeout, at);
+                    }
+                    self.offer_deadlines.push_back((at, offer.id.clone()));
+                }
                 self.offers.insert(offer);
             } else {
                 self.give_back(&offer, Consider::Later);

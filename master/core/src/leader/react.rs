@@ -63,6 +63,27 @@ impl Leader {
                 tracing::warn!(%agent, frameworks = frameworks.len(), "agent is unreachable");
                 self.agent_unreachable(turn, &agent);
             }
+            Event::AgentRefused { agent, node, why, retry, shutdown } => {
+                self.agent_refused(turn, (&agent, &node), &shutdown, &why, retry);
+            }
+            Event::AgentRemoved { agent, frameworks, why } => {
+                self.agent_dismissed(turn, &agent, &frameworks, &why, true);
+            }
+            Event::AgentGone { agent, frameworks } => {
+                self.agent_dismissed(turn, &agent, &frameworks, "Agent has been marked gone", false);
+            }
+            Event::AgentActivityChanged { agent } => self.activity_changed(turn, &agent),
+            Event::AgentDrained { agent, mark_gone } => self.agent_drained(turn, agent, mark_gone),
+            Event::ConversionsLost { .. } => turn.counters.conversions_lost += 1,
+            Event::OperationApplied { apply } => self.operation_applied(turn, &apply),
+            Event::OperationDropped { apply, why } => self.operation_dropped(turn, &apply, &why),
+            Event::OperationAcknowledged { uuid } => self.operation_acknowledged(uuid),
+            Event::ResourcesConverted { agent, from, to } => self.converted(turn, &agent, &from, &to),
+            Event::ConversionRefused { agent } => self.conversion_over(turn, &agent),
+            Event::WeightsUpdated { roles } => self.weights_updated(turn, &roles),
+            Event::QuotasUpdated { roles } => self.quotas_updated(turn, &roles),
+            Event::MaintenanceUpdated => self.maintenance_updated(turn),
+            Event::OperatorDone { token, outcome } => self.operator_done(turn, token, outcome),
         }
     }
 
@@ -72,7 +93,10 @@ impl Leader {
         let charged = match why {
             // The entry belongs to the task that has the id.
             LaunchDropped::Duplicate => true,
-            LaunchDropped::FrameworkRemoved | LaunchDropped::AgentRemoved => {
+            LaunchDropped::FrameworkRemoved
+            | LaunchDropped::AgentRemoved
+            | LaunchDropped::AgentDraining
+            | LaunchDropped::ResourcesGone => {
                 self.launching.remove(&(framework.clone(), task.clone()))
             }
         };
@@ -96,6 +120,18 @@ impl Leader {
                 status.state = state.into();
                 status.reason = Some(Reason::AgentRemoved.into());
                 status.message = Some("Agent removed".to_owned());
+            }
+            LaunchDropped::AgentDraining => {
+                let framework = turn.state.framework(framework);
+                status.state = framework.map_or(TaskState::Lost, |framework| framework.lost_or(TaskState::Dropped));
+                status.reason = Some(Reason::AgentDraining);
+                status.message = Some("Agent is draining".to_owned());
+            }
+            LaunchDropped::ResourcesGone => {
+                let framework = turn.state.framework(framework);
+                status.state = framework.map_or(TaskState::Lost, |framework| framework.lost_or(TaskState::Dropped));
+                status.reason = Some(Reason::ResourcesUnknown);
+                status.message = Some("Operation required by the task is not applied on the agent".to_owned());
             }
         }
         self.tell_status(turn, framework, status);

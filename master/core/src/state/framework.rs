@@ -176,6 +176,7 @@ impl State {
     pub(super) fn remove_framework(&mut self, id: &FrameworkId, at: u64, events: &mut Vec<Event>) {
         let Some(mut framework) = self.frameworks.remove(id) else { return };
         let framework = Arc::make_mut(&mut framework);
+        self.operations.retain(|_, operation| operation.framework != *id);
         let mut agents = BTreeSet::new();
         for (task_id, mut task) in std::mem::take(&mut framework.tasks) {
             let task = Arc::make_mut(&mut task);
@@ -204,5 +205,8 @@ impl State {
             self.completed_frameworks.pop_front();
         }
         events.push(Event::FrameworkRemoved { framework: id.clone(), agents: agents.into_iter().collect() });
+        for agent in self.draining.clone() {
+            self.check_drained(&agent, events);
+        }
     }
 }

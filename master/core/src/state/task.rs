@@ -60,6 +60,12 @@ impl Task {
         self.statuses.last()
     }
 
+    /// What its own kill policy gives it.
+    #[must_use]
+    pub fn grace_ms(&self) -> Option<u64> {
+        self.info.kill_policy.and_then(|policy| policy.grace_period).and_then(api::mesos::DurationInfo::millis)
+    }
+
     /// Does it use its resources, as far as offers are concerned?
     #[must_use]
     pub fn holds_resources(&self) -> bool {
@@ -111,12 +117,16 @@ pub(crate) fn seconds(unix_ms: u64) -> f64 {
 impl State {
     pub(super) fn launch_task(&mut self, launch: LaunchTask, events: &mut Vec<Event>) {
         let task_id = launch.info.task_id.clone();
-        let reachable =
-            self.agents.get(&launch.agent).is_some_and(|agent| agent.reachability == Reachability::Reachable);
-        let why = match self.frameworks.get(&launch.framework) {
-            None => Some(LaunchDropped::FrameworkRemoved),
-            Some(framework) if framework.tasks.contains_key(&task_id) => Some(LaunchDropped::Duplicate),
-            Some(_) => (!reachable).then_some(LaunchDropped::AgentRemoved),
+        let agent = self.agents.get(&launch.agent).filter(|agent| agent.reachability == Reachability::Reachable);
+        let why = match (self.frameworks.get(&launch.framework), agent) {
+            (None, _) => Some(LaunchDropped::FrameworkRemoved),
+            (Some(framework), _) if framework.tasks.contains_key(&task_id) => Some(LaunchDropped::Duplicate),
+            (Some(_), None) => Some(LaunchDropped::AgentRemoved),
+            (Some(_), Some(agent)) if agent.deactivated => Some(LaunchDropped::AgentDraining),
+            // An operation before it in the same ACCEPT did not come about.
+            (Some(_), Some(agent)) => {
+                (!agent.resources.contains(&launch.resources)).then_some(LaunchDropped::ResourcesGone)
+            }
         };
         if let Some(why) = why {
             events.push(Event::LaunchDropped { launch: Box::new(launch), why });
@@ -187,6 +197,10 @@ impl State {
             events.push(Event::UpdateObsolete { framework, agent, task: task_id, uuid });
             return;
         };
+        let for_draining = known.kill.is_some() && self.drains(agent);
+        if for_draining && matches!(status.state(), TaskState::Killing | TaskState::Killed) {
+            status.reason = Some(Reason::AgentDraining.into());
+        }
         status.agent_id.get_or_insert_with(|| agent.clone());
         status.timestamp.get_or_insert(seconds(at));
         let repeated = status.uuid.is_some() && known.last_status().is_some_and(|last| last.uuid == status.uuid);
@@ -211,6 +225,7 @@ impl State {
         if finished {
             self.complete_task(framework_id, &task_id);
         }
+        self.check_drained(agent, events);
     }
 
     pub(super) fn acknowledge_task(
@@ -225,9 +240,10 @@ impl State {
         let ends = task.state.is_terminal()
             && last.is_some_and(|last| last.state().is_terminal() && last.uuid_bytes() == Some(uuid));
         let (agent, framework_id, task) = (task.agent.clone(), framework.clone(), task_id.clone());
-        events.push(Event::Acknowledged { framework: framework_id, agent, task, uuid });
+        events.push(Event::Acknowledged { framework: framework_id, agent: agent.clone(), task, uuid });
         if ends {
             self.complete_task(framework, task_id);
+            self.check_drained(&agent, events);
         }
     }
 

@@ -30,7 +30,7 @@ pub struct Rig {
     /// When set, proposals wait for [`Rig::commit`].
     pub hold: bool,
     pub held: Vec<Command>,
-    next_request: u64,
+    pub next_request: u64,
 }
 
 pub fn config() -> Config {
@@ -46,6 +46,12 @@ impl Default for Rig {
 }
 
 impl Rig {
+    pub fn leading(config: Config) -> Self {
+        let mut rig = Self { master: Master::new(config, State::default()), ..Self::follower(State::default(), 1_000_000_000) };
+        rig.input(Input::Leading(true));
+        rig
+    }
+
     pub fn follower(state: State, unix_ms: u64) -> Self {
         Self {
             master: Master::new(config(), state),
@@ -132,7 +138,12 @@ impl Rig {
         self.next_request += 1;
         let call: Call = serde_json::from_value(json).unwrap();
         let stream = (!stream.is_empty()).then(|| StreamId(stream.to_owned()));
-        self.input(Input::Call { request: RequestId(self.next_request), stream, call: Box::new(call) });
+        self.input(Input::Call {
+            request: RequestId(self.next_request),
+            stream,
+            principal: None,
+            call: Box::new(call),
+        });
         self.responses.get(&self.next_request).cloned()
     }
 
