@@ -11,7 +11,7 @@
 //! let agents = Agents::start(&master, vec![
 //!     Spec::new("node-1", "cpus:4;mem:4096;disk:10000;ports:[31000-32000]").attributes("rack:r1"),
 //!     // Reservations, volumes and whatever else the text grammar cannot say, as Mesos's JSON.
-//!     Spec::with_resources("node-2", serde_json::json!([
+//!     Spec::with_resources("node-2", &serde_json::json!([
 //!         {"name": "cpus", "type": "SCALAR", "scalar": {"value": 2}, "reservations": [{"type": "STATIC", "role": "web"}]},
 //!     ])),
 //! ])?;
@@ -60,8 +60,8 @@ const WORDS: usize = 16;
 #[derive(Clone, Debug)]
 pub struct Spec {
     name: String,
-    resources: String,
-    attributes: String,
+    resources: Vec<api::v1::Resource>,
+    attributes: Vec<api::v1::Attribute>,
     statuses: Told,
 }
 
@@ -72,14 +72,15 @@ impl Spec {
     /// The resources are not in the grammar: a mistake in the test.
     #[must_use]
     pub fn new(name: &str, resources: &str) -> Self {
-        let json = words::resources(resources).expect("a test gives resources in the grammar");
-        Self { name: name.to_owned(), resources: json, attributes: "[]".to_owned(), statuses: Told::default() }
+        let resources = words::resources(resources).expect("a test gives resources in the grammar");
+        Self { name: name.to_owned(), resources, attributes: Vec::new(), statuses: Told::default() }
     }
 
     /// As [`new`](Self::new), with resources as a JSON array of Mesos's `Resource`.
     #[must_use]
-    pub fn with_resources(name: &str, resources: Value) -> Self {
-        Self { resources: resources.to_string(), ..Self::new(name, "") }
+    pub fn with_resources(name: &str, resources: &Value) -> Self {
+        let resources = words::json_resources(resources).expect("a test gives resources as Mesos spells them");
+        Self { resources, ..Self::new(name, "") }
     }
 
     /// With attributes in Mesos's text grammar: `rack:r1;ssd:true`.
@@ -198,7 +199,7 @@ impl Agents {
 
     /// As [`offer`](Self::offer), as a JSON array of Mesos's `Resource`.
     pub fn offer_json(&self, name: &str, resources: &Value) -> Result<()> {
-        self.say(name, Word::Resources(resources.to_string()))
+        self.say(name, Word::Resources(words::json_resources(resources)?))
     }
 
     fn handle(&self, name: &str) -> Result<&Handle> {

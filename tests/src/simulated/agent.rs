@@ -24,7 +24,7 @@ pub(super) enum Word {
     Disconnect,
     Reconnect,
     Reboot,
-    Resources(String),
+    Resources(Vec<api::v1::Resource>),
 }
 
 /// See the module.

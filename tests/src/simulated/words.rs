@@ -2,10 +2,12 @@
 
 use anyhow::{Context, Result};
 use api::link::{self, from_agent};
-use api::mesos::{Reason, Source, TaskStatus, WireAttribute, attributes_to_wire, resources_to_wire};
+use api::v1::{
+    self, Capability, ContainerId, ContainerStatus, Reason, Source, TaskStatus, attributes_to_wire, resources_to_wire,
+};
 use api::{Attribute, Resources, TaskState};
-use base64::Engine;
 use serde::Deserialize;
+use serde_json::Value;
 
 use super::script::Script;
 
@@ -38,46 +40,16 @@ pub(super) struct Update {
     pub(super) uuid: [u8; 16],
 }
 
-#[derive(Deserialize)]
-struct Id {
-    value: String,
-}
-
-#[derive(Default, Deserialize)]
-struct Command {
-    #[serde(default)]
-    value: String,
-}
-
-#[derive(Deserialize)]
-struct Task {
-    task_id: Id,
-    #[serde(default)]
-    command: Command,
-}
-
-#[derive(Deserialize)]
-struct Capability {
-    #[serde(rename = "type")]
-    kind: String,
-}
-
-#[derive(Deserialize)]
-struct Framework {
-    #[serde(default)]
-    capabilities: Vec<Capability>,
-}
-
 pub(super) fn launch(run: link::RunTask) -> Result<Launch> {
-    let task: Task = serde_json::from_str(&run.task_json).context("the task is malformed")?;
-    let framework: Framework =
-        serde_json::from_str(&run.framework_info_json).context("the framework info is malformed")?;
+    let task = run.task.context("there is no task")?;
+    let framework = run.framework_info.context("there is no framework info")?;
+    let command = task.command.and_then(|command| command.value).unwrap_or_default();
     Ok(Launch {
         framework: run.framework_id,
-        task: task.task_id.value,
+        task: task.task_id.0,
         container: run.container_id,
-        script: Script::of(&task.command.value),
-        killing: framework.capabilities.iter().any(|capability| capability.kind == "TASK_KILLING_STATE"),
+        script: Script::of(&command),
+        killing: framework.has(Capability::TaskKillingState),
     })
 }
 
@@ -89,18 +61,20 @@ pub(super) fn update(
     latest: TaskState,
 ) -> from_agent::Message {
     let mut status = TaskStatus::new(task.into(), update.state);
-    status.source = Some(Source::Executor);
+    status.source = Some(Source::Executor.into());
     status.message.clone_from(&update.message);
     // A reason this version has no name for is left out.
-    status.reason =
-        update.reason.as_ref().and_then(|reason| serde_json::from_value::<Reason>(reason.as_str().into()).ok());
-    status.executor_id = Some(api::ExecutorId::from(task).into());
+    let reason = update.reason.as_deref().and_then(Reason::from_str_name);
+    status.reason = reason.map(Into::into);
+    status.executor_id = Some(task.into());
     status.timestamp = Some(now());
-    status.uuid = Some(base64::engine::general_purpose::STANDARD.encode(update.uuid));
-    status.container_status = Some(serde_json::json!({"container_id": {"value": container}}));
+    status.uuid = Some(update.uuid.to_vec());
+    let container_id = ContainerId { value: container.to_owned(), ..ContainerId::default() };
+    status.container_status =
+        Some(Box::new(ContainerStatus { container_id: Some(container_id), ..ContainerStatus::default() }));
     from_agent::Message::Update(link::StatusUpdate {
         framework_id: framework.to_owned(),
-        status_json: serde_json::to_string(&status).expect("a status can be spelled in JSON"),
+        status: Some(status),
         latest_state: latest.name().to_owned(),
     })
 }
@@ -110,20 +84,24 @@ fn now() -> f64 {
     since.map_or(0.0, |since| since.as_secs_f64())
 }
 
-pub(super) fn capacity(resources: &str, attributes: &str) -> link::Capacity {
-    link::Capacity { resources_json: resources.to_owned(), attributes_json: attributes.to_owned() }
+pub(super) fn capacity(resources: &[v1::Resource], attributes: &[v1::Attribute]) -> link::Capacity {
+    link::Capacity { resources: resources.to_vec(), attributes: attributes.to_vec() }
 }
 
 /// From the text grammar to what the link carries.
-pub(super) fn resources(text: &str) -> Result<String> {
+pub(super) fn resources(text: &str) -> Result<Vec<v1::Resource>> {
     let resources = Resources::parse(text).with_context(|| format!("`{text}` are no resources"))?;
-    let format = api::mesos::Format { refined: true, allocation_role: None };
-    Ok(serde_json::to_string(&resources_to_wire(&resources, &format))?)
+    let format = v1::Format { refined: true, allocation_role: None };
+    Ok(resources_to_wire(&resources, &format))
+}
+
+/// From a JSON array of Mesos's `Resource`.
+pub(super) fn json_resources(json: &Value) -> Result<Vec<v1::Resource>> {
+    Vec::deserialize(json).with_context(|| format!("`{json}` are no resources"))
 }
 
 /// From the text grammar to what the link carries.
-pub(super) fn attributes(text: &str) -> Result<String> {
+pub(super) fn attributes(text: &str) -> Result<Vec<v1::Attribute>> {
     let attributes = Attribute::parse_list(text).with_context(|| format!("`{text}` are no attributes"))?;
-    let wire: Vec<WireAttribute> = attributes_to_wire(&attributes);
-    Ok(serde_json::to_string(&wire)?)
+    Ok(attributes_to_wire(&attributes))
 }

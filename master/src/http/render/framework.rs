@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
-use api::mesos::{Capability, FrameworkInfo};
+use api::v1::{Capability, FrameworkInfo, executor_info};
 use api::{AgentId, FrameworkId, TaskState};
 use master_core::state::{CompletedFramework, Framework, Task};
 use master_core::{OutstandingOffer, View};
@@ -41,7 +41,7 @@ impl Standing<'_> {
         self.usage.used.write(json);
         json.key("offered_resources");
         self.usage.offered.write(json);
-        json.key("capabilities").array(&self.info.capabilities, |json, one| json.string(capability_name(*one)));
+        json.key("capabilities").array(&self.info.capabilities, |json, one| json.string(one.r#type().as_str_name()));
         json.key("hostname").string(self.info.hostname.as_deref().unwrap_or_default());
         json.key("webui_url").string(self.info.webui_url.as_deref().unwrap_or_default());
         json.key("active").bool(self.connected);
@@ -67,8 +67,8 @@ struct Times {
 /// The members between the standing and the tasks.
 fn write_middle(json: &mut Json, info: &FrameworkInfo, usage: &FrameworkUsage, times: Times) {
     json.key("user").string(&info.user);
-    json.key("failover_timeout").double(info.failover_timeout.unwrap_or(0.0));
-    json.key("checkpoint").bool(info.checkpoint.unwrap_or(false));
+    json.key("failover_timeout").double(info.failover_timeout());
+    json.key("checkpoint").bool(info.checkpoint());
     json.key("registered_time").thousandths(times.registered);
     json.key("unregistered_time").thousandths(times.unregistered.unwrap_or(0));
     if let Some(principal) = &info.principal {
@@ -111,7 +111,7 @@ fn write_offer(json: &mut Json, offer: &OutstandingOffer) {
 fn write_executor(json: &mut Json, task: &Task) {
     let Some(executor) = &task.info.executor else { return };
     json.object(|json| {
-        json.key("executor_id").string(executor.executor_id.value.as_str());
+        json.key("executor_id").string(executor.executor_id.as_str());
         json.key("name").string(executor.name.as_deref().unwrap_or_default());
         json.key("framework_id").string(task.framework.as_str());
         json.key("command").object(|json| {
@@ -134,14 +134,14 @@ fn write_executor(json: &mut Json, task: &Task) {
             });
         });
         json.key("resources");
-        match api::mesos::resources_from_wire(&executor.resources) {
+        match api::v1::resources_from_wire(&executor.resources) {
             Ok(resources) => write_resources(json, &resources),
             Err(_) => Amounts::default().write(json),
         }
         json.key("role").string(&task.role);
         write_labels(json, executor.labels.as_ref());
-        if let Some(kind) = &executor.kind {
-            json.key("type").string(kind);
+        if let Some(kind) = executor.r#type.and_then(|kind| executor_info::Type::try_from(kind).ok()) {
+            json.key("type").string(kind.as_str_name());
         }
         json.key("slave_id").string(task.agent.as_str());
     });
@@ -240,7 +240,10 @@ fn add_tasks(document: &mut Document, framework: &Arc<Framework>, unreachable: b
         let (framework, visible, taken) = (framework.clone(), visible.clone(), *count);
         document.add(taken, after, move |json| {
             let tasks = framework.tasks.range(from..).map(|(_, task)| task);
-            tasks.filter(|task| belongs(task) && visible.shows(task)).take(taken).for_each(|task| write_task(json, task));
+            tasks
+                .filter(|task| belongs(task) && visible.shows(task))
+                .take(taken)
+                .for_each(|task| write_task(json, task));
         });
         after = true;
         *count = 0;
@@ -285,22 +288,8 @@ fn executors(framework: &Framework, visible: &Visible) -> Vec<Arc<Task>> {
         if let Some(executor) = &task.info.executor
             && visible.approvers.can_view_executor(own_user(task), &visible.user)
         {
-            executors.entry((&task.agent, executor.executor_id.value.as_str())).or_insert(task);
+            executors.entry((&task.agent, executor.executor_id.as_str())).or_insert(task);
         }
     }
     executors.into_values().cloned().collect()
-}
-
-/// Mesos's name for it.
-const fn capability_name(capability: Capability) -> &'static str {
-    match capability {
-        Capability::RevocableResources => "REVOCABLE_RESOURCES",
-        Capability::TaskKillingState => "TASK_KILLING_STATE",
-        Capability::GpuResources => "GPU_RESOURCES",
-        Capability::SharedResources => "SHARED_RESOURCES",
-        Capability::PartitionAware => "PARTITION_AWARE",
-        Capability::MultiRole => "MULTI_ROLE",
-        Capability::ReservationRefinement => "RESERVATION_REFINEMENT",
-        Capability::RegionAware => "REGION_AWARE",
-    }
 }

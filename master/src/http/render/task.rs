@@ -1,7 +1,7 @@
 //! TASK of the v0 endpoints.
 
 use api::TaskState;
-use api::mesos::TaskStatus;
+use api::v1::TaskStatus;
 use master_core::state::Task;
 
 use super::json::Json;
@@ -15,13 +15,13 @@ pub(crate) fn write_task(json: &mut Json, task: &Task) {
     json.key("name").string(&info.name);
     json.key("framework_id").string(task.framework.as_str());
     json.key("executor_id");
-    json.string(info.executor.as_ref().map_or("", |executor| executor.executor_id.value.as_str()));
+    json.string(info.executor.as_ref().map_or("", |executor| executor.executor_id.as_str()));
     json.key("slave_id").string(task.agent.as_str());
     json.key("state").string(task.state.name());
     json.key("resources");
     write_resources(json, &task.resources);
-    if let Some(limits) = &info.limits {
-        json.key("limits").serialize(limits);
+    if !info.limits.is_empty() {
+        json.key("limits").serialize(&info.limits);
     }
     json.key("role").string(&task.role);
     json.key("statuses").begin_array();
@@ -46,7 +46,7 @@ pub(crate) fn write_task(json: &mut Json, task: &Task) {
 /// Who runs it, if not the framework's user.
 pub(crate) fn own_user(task: &Task) -> Option<&str> {
     let command = task.info.command.as_ref();
-    let of_executor = || task.info.executor.as_ref().and_then(|executor| executor.command.as_ref());
+    let of_executor = || task.info.executor.as_ref().and_then(|executor| executor.command.as_deref());
     command.or_else(of_executor).and_then(|command| command.user.as_deref())
 }
 
@@ -61,7 +61,7 @@ fn write_statuses(json: &mut Json, statuses: &[TaskStatus]) {
 
 fn write_status(json: &mut Json, status: &TaskStatus) {
     json.begin();
-    json.key("state").string(status.state.name());
+    json.key("state").string(status.state().name());
     json.key("timestamp").double(status.timestamp.unwrap_or(0.0));
     write_labels(json, status.labels.as_ref());
     if let Some(container) = &status.container_status {
@@ -135,9 +135,6 @@ mod tests {
         );
         json.end_array();
         let text = String::from_utf8(json.into_bytes()).unwrap();
-        assert_eq!(
-            text,
-            r#"[{"state":"TASK_RUNNING","timestamp":2.0},{"state":"TASK_FINISHED","timestamp":3.0}]"#
-        );
+        assert_eq!(text, r#"[{"state":"TASK_RUNNING","timestamp":2.0},{"state":"TASK_FINISHED","timestamp":3.0}]"#);
     }
 }
