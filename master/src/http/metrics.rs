@@ -49,7 +49,10 @@ pub(super) async fn snapshot(
 }
 
 /// `/metrics`, for Prometheus.
-pub(super) async fn prometheus(State(api): State<Api>, Extension(reads): Extension<Arc<Reads>>) -> Response {
+pub(super) async fn prometheus(
+    State(api): State<Api>,
+    Extension(reads): Extension<Arc<Reads>>,
+) -> Response {
     match all(&api, &reads).await {
         Ok(metrics) => {
             let mut response = Response::new(Body::from(exposition(&metrics)));
@@ -83,13 +86,10 @@ pub(crate) fn parse_duration(text: &str) -> Result<Duration, String> {
         ("weeks", 604_800.0),
     ];
     let digits = text.find(|c: char| !c.is_ascii_digit() && c != '.');
-    let Some((number, unit)) = digits.map(|at| text.split_at(at)) else {
-        return Err(format!("Invalid duration '{text}'"));
-    };
+    let Some((number, unit)) = digits.map(|at| text.split_at(at)) else { return Err(format!("Invalid duration '{text}'")) };
     let Ok(number) = number.parse::<f64>() else { return Err(format!("Failed to convert '{number}' to number")) };
     let known = UNITS.iter().find(|(name, _)| *name == unit);
-    let seconds =
-        known.map(|(_, seconds)| number * seconds).ok_or_else(|| format!("Unknown duration unit '{unit}'"))?;
+    let seconds = known.map(|(_, seconds)| number * seconds).ok_or_else(|| format!("Unknown duration unit '{unit}'"))?;
     Duration::try_from_secs_f64(seconds).map_err(|_| format!("Invalid duration '{text}'"))
 }
 

@@ -50,9 +50,7 @@ impl State {
         for config in &configs {
             if config.role.contains('/') {
                 let role = &config.role;
-                return Err(Refusal::bad_request(format!(
-                    "Updating quota on nested role '{role}' is not supported yet"
-                )));
+                return Err(Refusal::bad_request(format!("Updating quota on nested role '{role}' is not supported yet")));
             }
             check_config(config).map_err(invalid)?;
         }
@@ -297,8 +295,7 @@ mod tests {
     fn guarantees_are_within_limits_and_the_cluster() {
         let mut state = State::default();
         let mut events = Vec::new();
-        let mut update =
-            |force, configs| state.update_quota(force, configs, &mut events).map_err(|refusal| refusal.text);
+        let mut update = |force, configs| state.update_quota(force, configs, &mut events).map_err(|refusal| refusal.text);
         let refused = update(false, vec![config("a", "cpus:2", "cpus:1")]).unwrap_err();
         assert!(refused.contains("is not contained within the 'QuotaConfig.limits'"), "{refused}");
         let refused = update(false, vec![config("a", "cpus:1", "cpus:2")]).unwrap_err();

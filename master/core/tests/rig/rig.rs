@@ -47,8 +47,7 @@ impl Default for Rig {
 
 impl Rig {
     pub fn leading(config: Config) -> Self {
-        let mut rig =
-            Self { master: Master::new(config, State::default()), ..Self::follower(State::default(), 1_000_000_000) };
+        let mut rig = Self { master: Master::new(config, State::default()), ..Self::follower(State::default(), 1_000_000_000) };
         rig.input(Input::Leading(true));
         rig
     }

@@ -12,7 +12,9 @@ use bytes::Bytes;
 use flate2::Compression;
 use flate2::write::GzEncoder;
 use futures_util::Stream;
-use hyper::header::{ACCEPT_ENCODING, ALLOW, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, HeaderMap, HeaderValue};
+use hyper::header::{
+    ACCEPT_ENCODING, ALLOW, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, HeaderMap, HeaderValue,
+};
 use hyper::{Method, StatusCode};
 use tokio::sync::watch;
 
@@ -273,9 +275,7 @@ mod tests {
     }
 
     fn document(pool: &Pool, pieces: usize) -> Arc<Rendering> {
-        let plan = move || {
-            (0..pieces).map(|number| -> Piece { Box::new(move || vec![b'a' + (number % 26) as u8; 50_000]) }).collect()
-        };
+        let plan = move || (0..pieces).map(|number| -> Piece { Box::new(move || vec![b'a' + (number % 26) as u8; 50_000]) }).collect();
         pool.render(Box::new(plan), Arc::new(AtomicUsize::new(0)))
     }
 
