@@ -334,7 +334,7 @@ impl Driver {
             }
             Message::Subscribe { stream, sink, call, reply } => {
                 let request = self.expect_response(reply);
-                let id = call.framework_id.as_ref().map(|id| &id.value);
+                let id = call.framework_id.as_ref();
                 if let Some(why) = id.and_then(|id| self.cut_off.remove(id)) {
                     sink.news().tell(why);
                 }
