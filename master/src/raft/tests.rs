@@ -12,6 +12,7 @@ fn subscribe(number: u64) -> Command {
         framework: format!("m-{number:04}").into(),
         info: FrameworkInfo { user: "root".to_owned(), name: format!("f{number}"), ..FrameworkInfo::default() },
         suppressed_roles: Vec::new(),
+        offer_constraints: None,
         stream: format!("stream-{number}"),
         at: number,
     }))

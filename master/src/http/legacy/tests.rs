@@ -40,6 +40,7 @@ pub(super) fn cluster(agents: u64, frameworks: u64, running: u64, ended: u64) ->
             framework: id.clone(),
             info,
             suppressed_roles: Vec::new(),
+            offer_constraints: None,
             stream: "s".to_owned(),
             at: 1000,
         })));
@@ -75,7 +76,7 @@ fn launch(state: &mut State, framework: &api::FrameworkId, number: u64, agents: 
     let states = [TaskState::Starting, TaskState::Running, TaskState::Finished];
     for task_state in &states[..if runs { 2 } else { 3 }] {
         let status: TaskStatus = serde_json::from_value(json!({
-            "task_id": {"value": name}, "state": task_state, "timestamp": 3000.25,
+            "task_id": {"value": name}, "state": task_state.name(), "timestamp": 3000.25,
             "container_status": {"container_id": {"value": "1543c1d4-0b40-4304-8dc8-ab93b437ade2"},
                 "network_infos": [{"ip_addresses": [{"protocol": "IPv4", "ip_address": "10.0.0.1"}]}]},
         }))

@@ -3,7 +3,9 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
-use api::v1::{Capability, FrameworkInfo, executor_info};
+use api::v1::framework_info::capability::Type as Capability;
+use api::v1::FrameworkInfo;
+use api::v1::scheduler::OfferConstraints;
 use api::{AgentId, FrameworkId, TaskState};
 use master_core::state::{CompletedFramework, Framework, Task};
 use master_core::{OutstandingOffer, View};
@@ -67,8 +69,8 @@ struct Times {
 /// The members between the standing and the tasks.
 fn write_middle(json: &mut Json, info: &FrameworkInfo, usage: &FrameworkUsage, times: Times) {
     json.key("user").string(&info.user);
-    json.key("failover_timeout").double(info.failover_timeout());
-    json.key("checkpoint").bool(info.checkpoint());
+    json.key("failover_timeout").double(info.failover_timeout.unwrap_or(0.0));
+    json.key("checkpoint").bool(info.checkpoint.unwrap_or(false));
     json.key("registered_time").thousandths(times.registered);
     json.key("unregistered_time").thousandths(times.unregistered.unwrap_or(0));
     if let Some(principal) = &info.principal {
@@ -89,11 +91,20 @@ fn write_middle(json: &mut Json, info: &FrameworkInfo, usage: &FrameworkUsage, t
 }
 
 /// The members after the tasks.
-fn write_tail(json: &mut Json, info: &FrameworkInfo, offers: &[Arc<OutstandingOffer>], executors: &[Arc<Task>]) {
+fn write_tail(
+    json: &mut Json,
+    info: &FrameworkInfo,
+    offers: &[Arc<OutstandingOffer>],
+    executors: &[Arc<Task>],
+    constraints: Option<&OfferConstraints>,
+) {
     json.key("offers").array(offers, |json, offer| write_offer(json, offer));
     json.key("executors").array(executors, |json, task| write_executor(json, task));
     write_labels(json, info.labels.as_ref());
-    json.key("offer_constraints").object(|_| ());
+    match constraints {
+        Some(constraints) => json.key("offer_constraints").serialize(constraints),
+        None => json.key("offer_constraints").object(|_| ()),
+    }
 }
 
 fn write_offer(json: &mut Json, offer: &OutstandingOffer) {
@@ -140,8 +151,8 @@ fn write_executor(json: &mut Json, task: &Task) {
         }
         json.key("role").string(&task.role);
         write_labels(json, executor.labels.as_ref());
-        if let Some(kind) = executor.r#type.and_then(|kind| executor_info::Type::try_from(kind).ok()) {
-            json.key("type").string(kind.as_str_name());
+        if executor.r#type.is_some() {
+            json.key("type").string(executor.r#type().as_str_name());
         }
         json.key("slave_id").string(task.agent.as_str());
     });
@@ -180,7 +191,8 @@ pub(crate) fn add_framework(
     let (counted, one) = (usage.clone(), framework.clone());
     document.add(1, false, move |json| {
         json.end_array();
-        write_tail(json, &one.info, &counted.framework(&one.id).offers, &executors(&one, &visible));
+        let constraints = one.offer_constraints.as_deref();
+        write_tail(json, &one.info, &counted.framework(&one.id).offers, &executors(&one, &visible), constraints);
         json.end();
     });
 }
@@ -208,7 +220,7 @@ pub(crate) fn add_completed_framework(
     let one = framework.clone();
     document.add(1, false, move |json| {
         json.end_array();
-        write_tail(json, &one.info, &[], &[]);
+        write_tail(json, &one.info, &[], &[], None);
         json.end();
     });
 }
@@ -240,10 +252,7 @@ fn add_tasks(document: &mut Document, framework: &Arc<Framework>, unreachable: b
         let (framework, visible, taken) = (framework.clone(), visible.clone(), *count);
         document.add(taken, after, move |json| {
             let tasks = framework.tasks.range(from..).map(|(_, task)| task);
-            tasks
-                .filter(|task| belongs(task) && visible.shows(task))
-                .take(taken)
-                .for_each(|task| write_task(json, task));
+            tasks.filter(|task| belongs(task) && visible.shows(task)).take(taken).for_each(|task| write_task(json, task));
         });
         after = true;
         *count = 0;

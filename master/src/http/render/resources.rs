@@ -5,7 +5,6 @@ use std::collections::BTreeSet;
 use api::attributes::AttributeValue;
 use api::resources::Reservation;
 use api::v1::Labels;
-use api::v1::resource::DiskInfo;
 use api::{Attribute, Ranges, Resource, ResourceValue, Resources};
 
 use super::json::Json;
@@ -213,7 +212,7 @@ pub(crate) fn write_full(json: &mut Json, resource: &Resource, allocated_to: Opt
             });
         }
         if let Some(disk) = &resource.disk {
-            json.key("disk").serialize(&DiskInfo::from(disk.as_ref()));
+            json.key("disk").serialize(&api::v1::resource::DiskInfo::from(disk.as_ref()));
         }
         if resource.revocable {
             json.key("revocable").object(|_| ());
@@ -257,8 +256,7 @@ mod tests {
 
     #[test]
     fn resources_always_show_the_four_scalars_and_ports_as_text() {
-        let resources =
-            Resources::parse("cpus:1.5;ports:[1-2, 5-7];bugs:{a,b};cpus(dev):0.5;ports(dev):[9-9]").unwrap();
+        let resources = Resources::parse("cpus:1.5;ports:[1-2, 5-7];bugs:{a,b};cpus(dev):0.5;ports(dev):[9-9]").unwrap();
         let expected = r#"{"disk":0.0,"mem":0.0,"gpus":0.0,"cpus":2.0,"ports":"[1-2, 5-7, 9-9]","bugs":"{a, b}"}"#;
         assert_eq!(written(|json| write_resources(json, &resources)), expected);
         let mut twice = Amounts::of(resources.iter());

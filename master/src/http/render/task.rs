@@ -1,7 +1,7 @@
 //! TASK of the v0 endpoints.
 
 use api::TaskState;
-use api::v1::TaskStatus;
+use api::v1::{ContainerStatus, TaskStatus};
 use master_core::state::Task;
 
 use super::json::Json;
@@ -21,7 +21,13 @@ pub(crate) fn write_task(json: &mut Json, task: &Task) {
     json.key("resources");
     write_resources(json, &task.resources);
     if !info.limits.is_empty() {
-        json.key("limits").serialize(&info.limits);
+        json.key("limits").object(|json| {
+            for (name, limit) in &info.limits {
+                json.key_of(name);
+                // Mesos knows infinity here; JSON does not.
+                if limit.value.is_infinite() { json.string("Infinity") } else { json.double(limit.value) }
+            }
+        });
     }
     json.key("role").string(&task.role);
     json.key("statuses").begin_array();
@@ -65,10 +71,50 @@ fn write_status(json: &mut Json, status: &TaskStatus) {
     json.key("timestamp").double(status.timestamp.unwrap_or(0.0));
     write_labels(json, status.labels.as_ref());
     if let Some(container) = &status.container_status {
-        json.key("container_status").serialize(container);
+        json.key("container_status");
+        write_container_status(json, container);
     }
     if let Some(healthy) = status.healthy {
         json.key("healthy").bool(healthy);
+    }
+    json.end();
+}
+
+/// Every status of every task has one: the usual ones are written by hand.
+fn write_container_status(json: &mut Json, status: &ContainerStatus) {
+    let plain = |info: &api::v1::NetworkInfo| info.labels.is_none() && info.port_mappings.is_empty();
+    let usual = status.cgroup_info.is_none()
+        && status.executor_pid.is_none()
+        && status.network_infos.iter().all(plain)
+        && status.container_id.as_ref().is_none_or(|id| id.parent.is_none());
+    if !usual {
+        json.serialize(status);
+        return;
+    }
+    json.begin();
+    if let Some(id) = &status.container_id {
+        json.key("container_id").object(|json| json.key("value").string(&id.value));
+    }
+    if !status.network_infos.is_empty() {
+        json.key("network_infos").array(&status.network_infos, |json, info| {
+            json.begin();
+            if !info.ip_addresses.is_empty() {
+                json.key("ip_addresses").array(&info.ip_addresses, |json, address| {
+                    json.begin();
+                    if address.protocol.is_some() {
+                        json.key("protocol").string(address.protocol().as_str_name());
+                    }
+                    if let Some(ip) = &address.ip_address {
+                        json.key("ip_address").string(ip);
+                    }
+                    json.end();
+                });
+            }
+            if let Some(name) = &info.name {
+                json.key("name").string(name);
+            }
+            json.end();
+        });
     }
     json.end();
 }
@@ -135,6 +181,9 @@ mod tests {
         );
         json.end_array();
         let text = String::from_utf8(json.into_bytes()).unwrap();
-        assert_eq!(text, r#"[{"state":"TASK_RUNNING","timestamp":2.0},{"state":"TASK_FINISHED","timestamp":3.0}]"#);
+        assert_eq!(
+            text,
+            r#"[{"state":"TASK_RUNNING","timestamp":2.0},{"state":"TASK_FINISHED","timestamp":3.0}]"#
+        );
     }
 }
