@@ -189,3 +189,29 @@ fn source_to_wire(source: &DiskSource) -> disk_info::Source {
         metadata: (!source.metadata.is_empty()).then(|| v1::Labels::from_pairs(&source.metadata)),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_disk_is_spelled_as_mesos_spells_it_and_read_back() {
+        for (text, merges, divisible) in [
+            (r#"{"source":{"type":"PATH","path":{"root":"/a"}}}"#, true, true),
+            (r#"{"source":{"type":"MOUNT","mount":{"root":"/b"}}}"#, false, false),
+            (r#"{"source":{"type":"RAW","vendor":"v","profile":"p"}}"#, false, true),
+            (r#"{"source":{"type":"RAW","id":"i","metadata":{"labels":[{"key":"k","value":"v"}]}}}"#, false, false),
+            (
+                r#"{"persistence":{"id":"x","principal":"p"},"volume":{"mode":"RO","container_path":"d","host_path":"h"}}"#,
+                false,
+                false,
+            ),
+        ] {
+            let wire: v1::resource::DiskInfo = serde_json::from_str(text).unwrap();
+            let disk = Disk::from(&wire);
+            assert_eq!(v1::resource::DiskInfo::from(&disk), wire, "{text}");
+            assert_eq!((disk.merges(), disk.is_divisible()), (merges, divisible), "{text}");
+            assert_eq!(serde_json::from_str::<Disk>(&serde_json::to_string(&disk).unwrap()).unwrap(), disk);
+        }
+    }
+}

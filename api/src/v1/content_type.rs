@@ -8,10 +8,16 @@ use super::required::{self, Described};
 
 /// A message of the API, in either encoding.
 #[allow(private_bounds)] // only generated messages are
-pub trait ApiMessage: prost::Message + Default + Serialize + DeserializeOwned + Described + Fields {}
+pub trait ApiMessage:
+    prost::Message + std::fmt::Debug + Default + Serialize + DeserializeOwned + Described + Fields
+{
+}
 
 #[allow(private_bounds)]
-impl<M: prost::Message + Default + Serialize + DeserializeOwned + Described + Fields> ApiMessage for M {}
+impl<M: prost::Message + std::fmt::Debug + Default + Serialize + DeserializeOwned + Described + Fields> ApiMessage
+    for M
+{
+}
 
 /// How a body or a record is encoded.
 #[derive(Clone, Copy, Debug, Default, Eq, Hash, Ord, PartialEq, PartialOrd)]

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use api::mesos::{FrameworkInfo, TaskInfo};
+use api::v1::{FrameworkInfo, TaskInfo};
 use api::{Attribute, Resources};
 use master_core::allocator::{Activity, AgentFacts, Allocator, Options};
 use master_core::{Command, Registration, State};

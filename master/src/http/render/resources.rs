@@ -212,7 +212,7 @@ pub(crate) fn write_full(json: &mut Json, resource: &Resource, allocated_to: Opt
             });
         }
         if let Some(disk) = &resource.disk {
-            json.key("disk").serialize(disk);
+            json.key("disk").serialize(&api::v1::resource::DiskInfo::from(disk.as_ref()));
         }
         if resource.revocable {
             json.key("revocable").object(|_| ());
