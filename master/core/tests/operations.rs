@@ -4,8 +4,10 @@
 #[path = "rig/rig.rs"]
 mod rig;
 
+use api::v1::scheduler::Call;
+use api::v1::scheduler::call::{AcknowledgeOperationStatus, Type};
 use master_core::io::operator::{MachineId, OperatorWrite, Unavailability, Window};
-use master_core::{Input, RequestId, Response};
+use master_core::{Input, RequestId, Response, StreamId};
 use proptest::prelude::*;
 use rig::Rig;
 use serde_json::{Value, json};
@@ -36,9 +38,18 @@ fn task(id: &str, resources: Value) -> Value {
     json!({"name": id, "task_id": {"value": id}, "agent_id": {"value": "m-S0"}, "command": {"value": "true"}, "resources": resources})
 }
 
-fn accept(rig: &mut Rig, stream: &str, offer: &str, operations: Value) {
+/// Accepts all there is.
+fn accept_all(rig: &mut Rig, stream: &str, operations: Value) {
+    let offers: Vec<String> = rig.master.view().offers.keys().map(ToString::to_string).collect();
+    if !offers.is_empty() {
+        accept(rig, stream, &offers, operations);
+    }
+}
+
+fn accept(rig: &mut Rig, stream: &str, offers: &[String], operations: Value) {
+    let offers: Vec<Value> = offers.iter().map(|offer| json!({ "value": offer })).collect();
     let call = json!({"framework_id": {"value": "m-0000"}, "type": "ACCEPT",
-        "accept": {"offer_ids": [{"value": offer}], "operations": operations, "filters": {"refuse_seconds": 0.0}}});
+        "accept": {"offer_ids": offers, "operations": operations, "filters": {"refuse_seconds": 0.0}}});
     assert_eq!(rig.call(stream, call), Some(Response::Accepted));
 }
 
@@ -62,13 +73,14 @@ fn a_task_uses_the_volume_its_own_accept_made() {
         {"type": "CREATE", "create": {"volumes": [volume(500.0, "v")]}},
         {"type": "LAUNCH", "launch": {"task_infos": [task("t", json!([reserved("cpus", 1.0), volume(500.0, "v"), {"name": "mem", "type": "SCALAR", "scalar": {"value": 100}}]))]}},
     ]);
-    accept(&mut rig, "f", "m-O0", operations);
+    accept(&mut rig, "f", &["m-O0".to_owned()], operations);
     assert!(rig.task("m-0000", "t").is_some(), "{:?}", rig.statuses);
     assert_eq!(total(&rig), "cpus:3; mem:1024; disk:500; cpus(a):1; disk(a):500");
     assert_eq!(rig.sent(1), ["registered m-S0", "run m-0000 t"]);
+    rig.wait(2000);
     assert_eq!(rig.take("f"), ["UPDATE_OPERATION_STATUS r OPERATION_FINISHED m-S0 uuid", "OFFERS m-O1 m-S0 cpus:3; mem:924; disk:500"]);
     let destroy = json!([{"type": "DESTROY", "id": {"value": "d"}, "destroy": {"volumes": [volume(500.0, "v")]}}]);
-    accept(&mut rig, "f", "m-O1", destroy);
+    accept(&mut rig, "f", &["m-O1".to_owned()], destroy);
     let told = rig.take("f");
     assert_eq!(told[0], "UPDATE_OPERATION_STATUS d OPERATION_ERROR", "it is in use: {told:?}");
 }
@@ -77,7 +89,7 @@ fn a_task_uses_the_volume_its_own_accept_made() {
 fn outcomes_are_told_until_they_are_acknowledged() {
     let mut rig = started();
     let reserve = json!([{"type": "RESERVE", "id": {"value": "r"}, "reserve": {"resources": [reserved("cpus", 1.0)]}}]);
-    accept(&mut rig, "f", "m-O0", reserve);
+    accept(&mut rig, "f", &["m-O0".to_owned()], reserve);
     let finished = "UPDATE_OPERATION_STATUS r OPERATION_FINISHED m-S0 uuid";
     assert_eq!(rig.take("f")[0], finished);
     let told = |rig: &mut Rig, ms: u64| {
@@ -99,10 +111,20 @@ fn outcomes_are_told_until_they_are_acknowledged() {
     rig.call("f", reconcile(json!([{"operation_id": {"value": "x"}, "agent_id": {"value": "m-S0"}}, {"operation_id": {"value": "y"}}])));
     assert_eq!(rig.take("f"), ["UPDATE_OPERATION_STATUS x OPERATION_RECOVERING m-S0", "UPDATE_OPERATION_STATUS y OPERATION_UNKNOWN"]);
     let uuid = rig.master.state().operations.values().next().unwrap().status_uuid;
-    use base64::Engine;
-    let uuid = base64::engine::general_purpose::STANDARD.encode(uuid);
-    rig.call("f", json!({"framework_id": {"value": "m-0000"}, "type": "ACKNOWLEDGE_OPERATION_STATUS", "acknowledge_operation_status":
-        {"agent_id": {"value": "m-S0"}, "uuid": uuid, "operation_id": {"value": "r"}}}));
+    let acknowledge = AcknowledgeOperationStatus {
+        agent_id: Some("m-S0".into()),
+        uuid: uuid.to_vec(),
+        operation_id: "r".into(),
+        ..AcknowledgeOperationStatus::default()
+    };
+    let call = Call {
+        framework_id: Some("m-0000".into()),
+        r#type: Some(Type::AcknowledgeOperationStatus.into()),
+        acknowledge_operation_status: Some(Box::new(acknowledge)),
+        ..Call::default()
+    };
+    let (request, stream) = (RequestId(u64::MAX), Some(StreamId("f".to_owned())));
+    rig.input(Input::Call { request, stream, principal: None, call: Box::new(call) });
     assert!(rig.master.state().operations.is_empty());
     assert_eq!(told(&mut rig, 60_000), 0);
 }
@@ -124,8 +146,7 @@ fn a_volume_grows_shrinks_and_is_given_back() {
     ];
     for (step, expected) in steps.into_iter().zip(expected) {
         rig.wait(2000);
-        let offer = rig.master.view().offers.keys().next().unwrap().to_string();
-        accept(&mut rig, "f", &offer, step);
+        accept_all(&mut rig, "f", step);
         assert_eq!(total(&rig), expected);
     }
     rig.wait(2000);
@@ -140,9 +161,9 @@ fn what_is_wrong_with_an_operation_is_told_in_mesos_words() {
     let mut rig = started();
     let mut other = reserved("cpus", 1.0);
     other["reservations"][0]["role"] = json!("b");
-    accept(&mut rig, "f", "m-O0", json!([{"type": "RESERVE", "id": {"value": "r"}, "reserve": {"resources": [other]}}]));
+    accept(&mut rig, "f", &["m-O0".to_owned()], json!([{"type": "RESERVE", "id": {"value": "r"}, "reserve": {"resources": [other]}}]));
     assert_eq!(rig.take("f")[0], "UPDATE_OPERATION_STATUS r OPERATION_ERROR");
-    accept(&mut rig, "f", "m-O0", json!([{"type": "UNRESERVE", "id": {"value": "u"}, "unreserve": {"resources": [reserved("cpus", 1.0)]}}]));
+    accept(&mut rig, "f", &["m-O0".to_owned()], json!([{"type": "UNRESERVE", "id": {"value": "u"}, "unreserve": {"resources": [reserved("cpus", 1.0)]}}]));
     assert_eq!(rig.take("f"), ["UPDATE_OPERATION_STATUS u OPERATION_ERROR"], "the offer is no longer valid");
 }
 
@@ -208,14 +229,8 @@ struct History {
 }
 
 impl History {
-    fn offer(&mut self) -> Option<String> {
-        self.rig.master.view().offers.keys().next().map(ToString::to_string)
-    }
-
     fn accept(&mut self, operations: Value) {
-        if let Some(offer) = self.offer() {
-            accept(&mut self.rig, &format!("f{}", self.stream), &offer, operations);
-        }
+        accept_all(&mut self.rig, &format!("f{}", self.stream), operations);
     }
 
     fn register(&mut self, boot: u64) {
