@@ -6,6 +6,7 @@ mod files;
 mod legacy;
 mod metrics;
 mod nodes;
+mod operator;
 mod patience;
 mod render;
 pub mod router;

@@ -9,7 +9,7 @@ pub(super) mod load;
 pub(super) mod maintenance;
 mod policy;
 pub(super) mod quantities;
-mod roles;
+pub(super) mod roles;
 mod slaves;
 mod state;
 mod summary;
@@ -180,4 +180,4 @@ pub(super) async fn body_of(request: Request) -> Result<axum::body::Bytes, Respo
 }
 
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;

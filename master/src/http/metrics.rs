@@ -15,6 +15,7 @@ use hyper::StatusCode;
 use hyper::header::{CONTENT_TYPE, HeaderValue};
 
 use super::legacy::Asked;
+use super::operator::stream::Watchers;
 use super::render::json::Json;
 use super::render::reads::Reads;
 use super::router::Api;
@@ -27,6 +28,7 @@ pub(crate) use measure::{Measured, measure};
 pub(super) async fn snapshot(
     State(api): State<Api>,
     Extension(reads): Extension<Arc<Reads>>,
+    Extension(watchers): Extension<Arc<Watchers>>,
     asked: Asked,
 ) -> Response {
     if let Some(timeout) = asked.query.get("timeout")
@@ -34,7 +36,7 @@ pub(super) async fn snapshot(
     {
         return text(StatusCode::BAD_REQUEST, format!("Invalid timeout '{timeout}': {error}.\n"));
     }
-    match all(&api, &reads).await {
+    match all(&api, &reads, &watchers).await {
         Ok(metrics) => {
             let mut json = Json::default();
             json.object(|json| {
@@ -52,8 +54,9 @@ pub(super) async fn snapshot(
 pub(super) async fn prometheus(
     State(api): State<Api>,
     Extension(reads): Extension<Arc<Reads>>,
+    Extension(watchers): Extension<Arc<Watchers>>,
 ) -> Response {
-    match all(&api, &reads).await {
+    match all(&api, &reads, &watchers).await {
         Ok(metrics) => {
             let mut response = Response::new(Body::from(exposition(&metrics)));
             let kind = HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8");
@@ -65,9 +68,13 @@ pub(super) async fn prometheus(
 }
 
 /// Everything that is measured, now.
-pub(super) async fn all(api: &Api, reads: &Reads) -> Result<BTreeMap<String, f64>, Response> {
+pub(super) async fn all(api: &Api, reads: &Reads, watchers: &Watchers) -> Result<BTreeMap<String, f64>, Response> {
     let view = api.driver.ask(Message::View).await.map_err(overloaded)?;
-    let measured = Measured { started_ms: api.facts.started_ms, shared_reads: reads.shared() };
+    let measured = Measured {
+        started_ms: api.facts.started_ms,
+        shared_reads: reads.shared(),
+        watchers: watchers.count() as u64,
+    };
     // All tasks are counted: not on a thread that others wait for.
     let counting = tokio::task::spawn_blocking(move || measure(&view, &measured));
     counting.await.map_err(|_| text(StatusCode::INTERNAL_SERVER_ERROR, "measuring failed"))

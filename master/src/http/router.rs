@@ -10,7 +10,7 @@ use tokio::sync::watch;
 use super::auth::{self, Guard, require};
 use super::render::answer::not_found;
 use super::render::reads::Reads;
-use super::{files, legacy, metrics, nodes, scheduler, tokens};
+use super::{files, legacy, metrics, nodes, operator, scheduler, tokens};
 use crate::driver::Handle;
 use crate::join::SharedTokens;
 
@@ -79,6 +79,7 @@ pub fn router(api: Api, guard: Arc<Guard>) -> Router {
         .route("/master/version", any(legacy::version))
         .fallback(|| async { not_found() })
         .layer(Extension(Arc::new(Reads::start())))
+        .layer(Extension(Arc::new(operator::stream::Watchers::default())))
         .layer(from_fn_with_state(guard, require));
     guarded.with_state(api)
 }
@@ -86,6 +87,9 @@ pub fn router(api: Api, guard: Arc<Guard>) -> Router {
 fn mesos() -> Router<Api> {
     Router::new()
         .route("/api/v1/scheduler", any(scheduler::scheduler))
+        // As Mesos routes: what is not the scheduler's is the operator's.
+        .route("/api/v1", any(operator::operator))
+        .route("/api/v1/{*rest}", any(operator::operator))
         .route("/redirect", any(legacy::redirect))
         .merge(legacy::routes())
 }

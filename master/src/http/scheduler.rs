@@ -121,7 +121,7 @@ pub(super) fn plain(response: Response) -> HttpResponse {
 }
 
 #[allow(clippy::result_large_err)]
-fn content_type(headers: &HeaderMap) -> Result<ContentType, HttpResponse> {
+pub(super) fn content_type(headers: &HeaderMap) -> Result<ContentType, HttpResponse> {
     let Some(kind) = header(headers, CONTENT_TYPE.as_str()) else {
         return Err(text(StatusCode::BAD_REQUEST, "Expecting 'Content-Type' to be present"));
     };
@@ -178,7 +178,7 @@ fn header<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
 }
 
 /// What the stream is to be encoded in: JSON before protobuf, as Mesos tries them; `None` when neither is wanted.
-fn accepted(headers: &HeaderMap) -> Option<ContentType> {
+pub(super) fn accepted(headers: &HeaderMap) -> Option<ContentType> {
     [ContentType::Json, ContentType::Protobuf].into_iter().find(|one| accepts(headers, *one))
 }
 

@@ -46,6 +46,11 @@ impl Quantities {
         quantities
     }
 
+    /// The amount of that name.
+    pub(crate) fn get(&self, name: &str) -> Milli {
+        self.0.get(name).copied().unwrap_or(Milli::ZERO)
+    }
+
     /// `{"cpus":1.0}`.
     pub(crate) fn write(&self, json: &mut Json) {
         json.object(|json| {

@@ -13,7 +13,26 @@ use super::*;
 use crate::http::router::Facts;
 
 /// Agents, frameworks, and of each framework so many tasks that run and that have ended.
-pub(super) fn cluster(agents: u64, frameworks: u64, running: u64, ended: u64) -> Arc<View> {
+pub(crate) fn cluster(agents: u64, frameworks: u64, running: u64, ended: u64) -> Arc<View> {
+    Master::new(Config::default(), made_up(agents, frameworks, running, ended)).view()
+}
+
+/// A picture of one, and another after something happened to its first framework.
+pub(crate) fn cluster_then(
+    agents: u64,
+    frameworks: u64,
+    running: u64,
+    ended: u64,
+    happen: impl FnOnce(&mut State, &dyn Fn(&mut State, u64, bool)),
+) -> (Arc<View>, Arc<View>) {
+    let mut state = made_up(agents, frameworks, running, ended);
+    let before = Master::new(Config::default(), state.clone()).view();
+    let framework = state.frameworks.keys().next().cloned().unwrap();
+    happen(&mut state, &|state, number, runs| launch(state, &framework, number, agents, runs));
+    (before, Master::new(Config::default(), state).view())
+}
+
+fn made_up(agents: u64, frameworks: u64, running: u64, ended: u64) -> State {
     let mut state = State::default();
     state.apply(Command::FoundCluster { id: "m".to_owned().into() });
     for number in 0..agents {
@@ -48,7 +67,7 @@ pub(super) fn cluster(agents: u64, frameworks: u64, running: u64, ended: u64) ->
             launch(&mut state, &id, number, agents, number < running);
         }
     }
-    Master::new(Config::default(), state).view()
+    state
 }
 
 fn agent_id(number: u64) -> api::AgentId {

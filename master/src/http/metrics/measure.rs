@@ -18,6 +18,8 @@ pub(crate) struct Measured {
     pub(crate) started_ms: u64,
     /// Answers that were given to more than one.
     pub(crate) shared_reads: u64,
+    /// Of the operator API's events.
+    pub(crate) watchers: u64,
 }
 
 /// Everything, by Mesos's names.
@@ -26,6 +28,7 @@ pub(crate) fn measure(view: &View, measured: &Measured) -> BTreeMap<String, f64>
     let mut metrics = Metrics::default();
     metrics.set("master/elected", u64::from(view.leading));
     metrics.value("master/uptime_secs", unix_ms().saturating_sub(measured.started_ms) as f64 / 1000.0);
+    metrics.set("master/operator_event_stream_subscribers", measured.watchers);
     metrics.set("master/http_cache_hits", measured.shared_reads);
     metrics.set("master/outstanding_offers", view.offers.len() as u64);
     agents(view, &mut metrics);
@@ -263,7 +266,7 @@ mod tests {
     #[test]
     fn every_name_of_mesos_is_there() {
         let mut master = Master::new(Config::default(), State::default());
-        let metrics = measure(&master.view(), &Measured { started_ms: 0, shared_reads: 7 });
+        let metrics = measure(&master.view(), &Measured { started_ms: 0, shared_reads: 7, watchers: 1 });
         for name in [
             "master/elected",
             "master/tasks_gone_by_operator",

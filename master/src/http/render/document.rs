@@ -45,6 +45,15 @@ impl Document {
         }
     }
 
+    /// Adds another document's segments. `after` says of the first of them what [`add`](Self::add) says.
+    pub(crate) fn append(&mut self, other: Self, after: bool) {
+        let start = self.segments.len();
+        self.segments.extend(other.segments);
+        if let Some(first) = self.segments.get_mut(start) {
+            first.after = after;
+        }
+    }
+
     /// The segments, gathered.
     pub(crate) fn into_pieces(self) -> Vec<Piece> {
         let mut pieces: Vec<Piece> = Vec::new();
