@@ -17,6 +17,7 @@ mod hex;
 pub mod http;
 pub mod join;
 pub mod link;
+pub mod logging;
 pub mod machines;
 pub mod raft;
 mod random;

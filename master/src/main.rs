@@ -1,15 +1,13 @@
 //! `mesolith-master`: arguments, log, run, exit status.
 
-use std::io::IsTerminal;
 use std::process::ExitCode;
 
 use clap::Parser;
-use master::config::{CommandLine, LogFormat, Subcommands};
-use tracing_subscriber::EnvFilter;
+use master::config::{CommandLine, Subcommands};
 
 fn main() -> ExitCode {
     let command_line = CommandLine::parse();
-    log_to_stderr(command_line.serve.log_format);
+    master::logging::init(command_line.serve.log_format);
     // Two TLS providers may be compiled in by accident of features; this decides.
     if rustls::crypto::ring::default_provider().install_default().is_err() {
         tracing::debug!("a TLS provider is installed already");
@@ -47,11 +45,4 @@ fn main() -> ExitCode {
             ExitCode::FAILURE
         }
     }
-}
-
-fn log_to_stderr(format: LogFormat) {
-    let filter = EnvFilter::try_from_env("MESOLITH_LOG").unwrap_or_else(|_| EnvFilter::new("info,openraft=warn"));
-    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
-    let ansi = format == LogFormat::Text && std::io::stderr().is_terminal();
-    builder.with_ansi(ansi).with_target(format == LogFormat::Plain).init();
 }

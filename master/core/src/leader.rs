@@ -321,6 +321,7 @@ impl Leader {
         view.leading = true;
         view.elected_at = Some(self.elected_at);
         view.offers = self.offers.all().clone();
+        view.inverse_statuses = self.allocator.inverse_statuses();
         view.connected_frameworks = self.subscribers.keys().cloned().collect();
         let registered = self.sessions.values().filter(|session| session.registered);
         view.connected_agents = registered.map(|session| session.agent.clone()).collect();

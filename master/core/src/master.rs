@@ -209,6 +209,7 @@ impl Master {
             offers: std::collections::BTreeMap::new(),
             connected_frameworks: std::collections::BTreeSet::new(),
             connected_agents: std::collections::BTreeSet::new(),
+            inverse_statuses: std::collections::BTreeMap::new(),
             counters: self.counters,
         };
         if let Role::Leader(leader) = &self.role {

@@ -73,6 +73,7 @@ pub(super) fn routes() -> Router<Api> {
 pub(super) fn siblings() -> Router<Api> {
     Router::new()
         .route("/system/stats.json", any(system::stats))
+        .route("/logging/toggle", any(system::logging))
         .route("/files/debug", any(system::files_debug))
         .route("/files/browse", any(system::files_missing))
         .route("/files/read", any(system::files_missing))

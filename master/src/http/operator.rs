@@ -7,6 +7,7 @@ pub(super) mod stream;
 mod writes;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use api::v1::ContentType;
 use api::v1::master::{Call, Response as Answer, call, response};
@@ -15,6 +16,8 @@ use axum::response::Response;
 use hyper::header::HeaderMap;
 use hyper::{Method, StatusCode};
 use master_core::View;
+use master_core::acl::Action;
+use master_core::io::operator::OperatorWrite;
 
 use super::auth::{Approvers, forbidden};
 use super::legacy::changes::{Invalid, is_allowed};
@@ -27,6 +30,7 @@ use super::scheduler::{accepted, content_type, plain};
 use super::server::Connection;
 use super::{overloaded, text};
 use crate::driver::Message;
+use crate::logging;
 use state::{Part, Shown};
 use stream::Watchers;
 
@@ -81,6 +85,7 @@ async fn read_call(headers: &HeaderMap, request: Request) -> Result<(Call, Conte
     Ok((call, wanted))
 }
 
+#[allow(clippy::wildcard_enum_match_arm)] // all other calls change something, and say so themselves
 async fn answer(api: &Api, reads: &Reads, watchers: &Watchers, call: Call, asked: &Asked) -> Response {
     let kind = call.r#type();
     let part = match kind {
@@ -116,13 +121,21 @@ async fn answer(api: &Api, reads: &Reads, watchers: &Watchers, call: Call, asked
             *response.status_mut() = StatusCode::NOT_FOUND;
             response
         }
-        call::Type::Unknown | call::Type::GetLoggingLevel | call::Type::SetLoggingLevel => {
-            text(StatusCode::NOT_IMPLEMENTED, "501 Not Implemented.")
+        call::Type::GetLoggingLevel => encoded(asked, &answers::logging_level(logging::level())),
+        call::Type::SetLoggingLevel if !asked.approvers.allows(Action::SetLogLevel, None) => forbidden(),
+        call::Type::SetLoggingLevel => {
+            if let Some(set) = call.set_logging_level {
+                let nanos = u64::try_from(set.duration.nanoseconds).unwrap_or(0);
+                logging::set_level(set.level, Duration::from_nanos(nanos));
+            }
+            Response::default()
         }
+        call::Type::Unknown => text(StatusCode::NOT_IMPLEMENTED, "501 Not Implemented."),
         _ => change(api, call, asked).await,
     }
 }
 
+#[allow(clippy::wildcard_enum_match_arm)] // the caller sends those of the list only
 async fn small(api: &Api, kind: call::Type, asked: &Asked) -> Response {
     let make: fn(&View, &Api, &Approvers) -> Answer = match kind {
         call::Type::GetFlags => |_, api, _| answers::flags(&api.facts),
@@ -159,8 +172,6 @@ async fn large(api: &Api, reads: &Reads, part: Part, asked: &Asked) -> Response 
 }
 
 async fn change(api: &Api, call: Call, asked: &Asked) -> Response {
-    use master_core::acl::Action;
-    use master_core::io::operator::OperatorWrite;
     let mut write = match writes::write(call) {
         Some(Ok(write)) => write,
         Some(Err(Invalid(reason))) => return text(StatusCode::BAD_REQUEST, reason),
@@ -169,22 +180,27 @@ async fn change(api: &Api, call: Call, asked: &Asked) -> Response {
     if !is_allowed(&asked.approvers, &write) {
         return forbidden();
     }
-    match &mut write {
-        OperatorWrite::Apply { principal, .. } => *principal = asked.approvers.principal().map(str::to_owned),
-        OperatorWrite::Teardown(framework) => {
-            let view = match api.driver.ask(Message::View).await {
-                Ok(view) => view,
-                Err(error) => return overloaded(error),
-            };
-            let owner = view.state.framework(framework).and_then(|framework| framework.info.principal.as_deref());
-            if !asked.approvers.allows(Action::TeardownFramework, owner) {
-                return forbidden();
-            }
-        }
-        _ => {}
+    if let OperatorWrite::Apply { principal, .. } = &mut write {
+        *principal = asked.approvers.principal().map(str::to_owned);
+    }
+    if let OperatorWrite::Teardown(framework) = &write
+        && let Err(response) = may_tear_down(api, &asked.approvers, framework).await
+    {
+        return response;
     }
     let answer = api.driver.ask(|reply| Message::Operator { write: Box::new(write), reply }).await;
     answer.map_or_else(overloaded, plain)
+}
+
+/// Whether somebody may do it depends on the framework's principal.
+pub(super) async fn may_tear_down(
+    api: &Api,
+    approvers: &Approvers,
+    framework: &api::FrameworkId,
+) -> Result<(), Response> {
+    let view = api.driver.ask(Message::View).await.map_err(overloaded)?;
+    let owner = view.state.framework(framework).and_then(|framework| framework.info.principal.as_deref());
+    if approvers.allows(Action::TeardownFramework, owner) { Ok(()) } else { Err(forbidden()) }
 }
 
 /// A response of a type, to be filled.

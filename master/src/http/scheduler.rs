@@ -8,11 +8,12 @@ use axum::body::{Body, Bytes};
 use axum::extract::{Extension, Request, State};
 use axum::response::Response as HttpResponse;
 use http_body_util::{BodyExt, LengthLimitError, Limited};
-use hyper::header::{ACCEPT, ALLOW, CONTENT_TYPE, HeaderMap, HeaderValue};
+use hyper::header::{ACCEPT, CONTENT_TYPE, HeaderMap, HeaderValue};
 use hyper::{Method, StatusCode};
 use master_core::{Response, StreamId, validate};
 
 use super::auth::Principal;
+use super::render::answer::method_not_allowed;
 use super::server::Connection;
 use super::{overloaded, router::Api, text};
 use crate::driver::Message;
@@ -50,10 +51,7 @@ async fn pipeline(
         return Err(text(StatusCode::SERVICE_UNAVAILABLE, "Master has not finished recovery"));
     }
     if request.method() != Method::POST {
-        let body = format!("Expecting one of {{ 'POST' }}, but received '{}'.", request.method());
-        let mut response = text(StatusCode::METHOD_NOT_ALLOWED, body);
-        response.headers_mut().insert(ALLOW, HeaderValue::from_static("POST"));
-        return Err(response);
+        return Err(method_not_allowed(&[Method::POST], request.method()));
     }
     let (head, body) = request.into_parts();
     let content_type = content_type(&head.headers)?;

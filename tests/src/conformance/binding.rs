@@ -84,7 +84,12 @@ impl Binding {
         let (address, ip, libprocess) = (self.address.clone(), self.ip.clone(), self.libprocess.clone());
         let text = replace_all(&address, &text, |_| "${address}".to_owned());
         let text = replace_all(&ip, &text, |found| self.kind("ip", &found[0]));
-        replace_all(&libprocess, &text, |_| "slave(${number})".to_owned())
+        let text = replace_all(&libprocess, &text, |_| "slave(${number})".to_owned());
+        // An operation's error names the agent's host behind its address.
+        match text.rsplit_once(" at slave(${number})@${address} (") {
+            Some((before, host)) if host.ends_with(')') => format!("{before} at slave(${{number}})@${{address}} (${{host}})"),
+            Some(_) | None => text,
+        }
     }
 
     /// Puts values in the place of names; a name nobody has seen is left, and the request fails visibly.

@@ -1,6 +1,6 @@
 //! What differs from run to run becomes a name, lists without an order get one, and what is somebody else's goes.
 
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 use super::binding::Binding;
 
@@ -91,7 +91,11 @@ fn named(value: &Value, parent: &str, key: &str, binding: &mut Binding) -> Value
         Value::Object(fields) => Value::Object(
             fields
                 .iter()
+                .filter(|(name, _)| !(is_executors(fields) && *name == "executor_id"))
                 .map(|(name, item)| {
+                    if name == "container_status" {
+                        return (name.clone(), "${container_status}".into());
+                    }
                     let item = named(item, key, name, binding);
                     // Some documents are keyed by id.
                     (binding.abstracted(name, "uuid"), item)
@@ -128,29 +132,46 @@ fn named_text(text: &str, parent: &str, key: &str, binding: &mut Binding) -> Str
     if (key == "ip" || key == "ip_address") && !text.starts_with("10.9.") {
         return binding.kind("ip", text);
     }
-    if key == "message" {
-        return resources_sorted(&binding.abstracted(text, "uuid"));
-    }
     let class = match (parent, key) {
         ("container_id", "value") => "container",
         (_, "mesos-stream-id") => "stream",
         (_, "id") => "master",
         _ => "uuid",
     };
-    binding.abstracted(text, class)
+    let text = binding.abstracted(text, class);
+    if key == "message" || key.is_empty() { resources_sorted(&text) } else { text }
 }
 
-/// In `Total resources A; B required by .. more than available C; D` the lists are sets.
+/// In `Total resources A; B required by .. more than available C; D` and `A; B does not contain C; D` the lists are sets.
 fn resources_sorted(text: &str) -> String {
     let sorted = |list: &str| {
         let mut parts: Vec<&str> = list.split("; ").collect();
         parts.sort_unstable();
         parts.join("; ")
     };
-    let Some((before, available)) = text.rsplit_once(" more than available ") else { return text.to_owned() };
-    let Some((total, required)) = before.split_once(" required by ") else { return text.to_owned() };
-    let Some(total) = total.strip_prefix("Total resources ") else { return text.to_owned() };
-    format!("Total resources {} required by {required} more than available {}", sorted(total), sorted(available))
+    let (before, rest) = match text.split_once(" operation: ") {
+        Some((before, rest)) => (format!("{before} operation: "), rest),
+        None => (String::new(), text),
+    };
+    if let Some((all, part)) = rest.split_once(" does not contain ") {
+        return format!("{before}{} does not contain {}", sorted(all), sorted(part));
+    }
+    let parts = rest.rsplit_once(" more than available ").and_then(|(needed, available)| {
+        let (total, required) = needed.strip_prefix("Total resources ")?.split_once(" required by ")?;
+        Some((total, required, available))
+    });
+    match parts {
+        Some((total, required, available)) => {
+            let (total, available) = (sorted(total), sorted(available));
+            format!("Total resources {total} required by {required} more than available {available}")
+        }
+        None => text.to_owned(),
+    }
+}
+
+/// A status of an executor says what agent and executor make of it; a master passes it on.
+fn is_executors(fields: &Map<String, Value>) -> bool {
+    fields.contains_key("container_status") && fields.contains_key("state")
 }
 
 /// Agents, and things that carry an id a client chose, come in no order: sorted before new ids are named.

@@ -90,6 +90,7 @@ fn state_and_allocator() {
         framework: framework.clone(),
         info: FrameworkInfo::default(),
         suppressed_roles: Vec::new(),
+        offer_constraints: None,
         stream: "s".to_owned(),
         at: 1,
     })));

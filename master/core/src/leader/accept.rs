@@ -166,7 +166,15 @@ impl Leader {
                     self.reject(turn, framework, task, TaskState::Error, Reason::TaskGroupInvalid, message);
                 }
             }
-            _ => {
+            Type::Unknown
+            | Type::Reserve
+            | Type::Unreserve
+            | Type::Create
+            | Type::Destroy
+            | Type::GrowVolume
+            | Type::ShrinkVolume
+            | Type::CreateDisk
+            | Type::DestroyDisk => {
                 let id = operation.id.clone();
                 let applied = resource_operation(operation)
                     .and_then(|ours| self.convert(turn, accepting, id.clone().map(|id| id.0), ours));

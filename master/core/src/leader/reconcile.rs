@@ -40,6 +40,8 @@ impl Leader {
         let mut unreachable_since = None;
         let (state, message) = if self.launching.contains(&(framework_id.clone(), task.clone())) {
             (TaskState::Staging, "Reconciliation: Latest task state")
+        } else if agent.is_some_and(|agent| turn.state.gone.contains_key(agent)) {
+            (framework.lost_or(TaskState::GoneByOperator), "Reconciliation: Task is gone")
         } else {
             match known.map(|agent| agent.reachability) {
                 Some(Reachability::Reachable) => {

@@ -67,7 +67,10 @@ impl State {
                 ResourceOperation::Unreserve { .. } | ResourceOperation::Destroy { .. } => {
                     format!("Invalid {name} operation: {error}")
                 }
-                _ => format!("Invalid {name} operation on agent {}: {error}", known.described()),
+                ResourceOperation::Reserve { .. }
+                | ResourceOperation::Create { .. }
+                | ResourceOperation::Grow { .. }
+                | ResourceOperation::Shrink { .. } => format!("Invalid {name} operation on agent {}: {error}", known.described()),
             })
         })
     }

@@ -17,6 +17,7 @@ use super::query::Query;
 use super::{Asked, body_of, only_leader};
 use crate::driver::Message;
 use crate::http::auth::{Approvers, forbidden};
+use crate::http::operator::may_tear_down;
 use crate::http::router::Api;
 use crate::http::scheduler::plain;
 use crate::http::{overloaded, text};
@@ -47,14 +48,20 @@ pub(crate) async fn perform(api: &Api, asked: &Asked, write: Result<OperatorWrit
     if !is_allowed(&asked.approvers, &write) {
         return forbidden();
     }
+    if let OperatorWrite::Teardown(framework) = &write
+        && let Err(response) = may_tear_down(api, &asked.approvers, framework).await
+    {
+        return response;
+    }
     let mut prefix = None;
-    match &mut write {
-        OperatorWrite::Apply { principal, .. } => *principal = asked.approvers.principal().map(str::to_owned),
-        // Mesos names the path here, and only here.
-        OperatorWrite::RemoveQuota { role } if asked.method == Method::DELETE => {
-            prefix = Some((format!("Failed to remove quota for path '/master/quota/{role}'"), "Failed to remove quota"));
-        }
-        _ => {}
+    if let OperatorWrite::Apply { principal, .. } = &mut write {
+        *principal = asked.approvers.principal().map(str::to_owned);
+    }
+    // Mesos names the path here, and only here.
+    if let OperatorWrite::RemoveQuota { role } = &write
+        && asked.method == Method::DELETE
+    {
+        prefix = Some((format!("Failed to remove quota for path '/master/quota/{role}'"), "Failed to remove quota"));
     }
     let answer = api.driver.ask(|reply| Message::Operator { write: Box::new(write), reply }).await;
     match (answer, prefix) {
@@ -257,7 +264,10 @@ async fn post(
     read: impl FnOnce(&[u8]) -> Result<OperatorWrite, Invalid>,
 ) -> Response {
     // A follower does not judge methods: the leader will.
-    if let Err(response) = only_leader(api, &asked.uri).and_then(|()| asked.only(&[Method::POST])) {
+    if let Err(response) = only_leader(api, &asked.uri) {
+        return response;
+    }
+    if let Err(response) = asked.only(&[Method::POST]) {
         return response;
     }
     match body_of(request).await {
@@ -267,10 +277,7 @@ async fn post(
 }
 
 fn array(body: &[u8]) -> Result<Vec<Value>, String> {
-    match parse(body)? {
-        Value::Array(values) => Ok(values),
-        _ => Err("Unexpected JSON type parsed".to_owned()),
-    }
+    if let Value::Array(values) = parse(body)? { Ok(values) } else { Err("Unexpected JSON type parsed".to_owned()) }
 }
 
 fn object(body: &[u8]) -> Result<Value, String> {
@@ -444,8 +451,8 @@ fn read_windows(value: &Value) -> Result<Vec<Window>, String> {
         }
         let (mut start, mut duration) = (0, None);
         if let Some(mut unavailability) = window.required("unavailability")? {
-            start = unavailability.nanoseconds("start", true)?.unwrap_or_default();
-            duration = unavailability.nanoseconds("duration", false)?;
+            start = unavailability.required_nanoseconds("start")?;
+            duration = unavailability.nanoseconds("duration")?;
             window.absorb(unavailability);
         }
         fields.absorb(window);

@@ -82,14 +82,17 @@ impl<'a> Fields<'a> {
         Ok(number.unwrap_or_default())
     }
 
+    /// `{"nanoseconds":…}` in a field that has to be there.
+    pub(super) fn required_nanoseconds(&mut self, name: &str) -> Result<i64, String> {
+        if !self.has(name) {
+            self.lacks(name);
+        }
+        Ok(self.nanoseconds(name)?.unwrap_or_default())
+    }
+
     /// `{"nanoseconds":…}` in a field.
-    pub(super) fn nanoseconds(&mut self, name: &str, required: bool) -> Result<Option<i64>, String> {
-        let Some(value) = self.get(name) else {
-            if required {
-                self.lacks(name);
-            }
-            return Ok(None);
-        };
+    pub(super) fn nanoseconds(&mut self, name: &str) -> Result<Option<i64>, String> {
+        let Some(value) = self.get(name) else { return Ok(None) };
         let mut inner = Fields::at(value, self.path_of(name)).map_err(|_| unexpected(value, name))?;
         let found = match inner.get("nanoseconds") {
             Some(Value::Number(number)) => number.as_i64(),
@@ -208,7 +211,7 @@ mod tests {
         let mut fields = Fields::of(&value).unwrap();
         for mut window in fields.list("windows").unwrap() {
             if let Some(mut inner) = window.required("unavailability").unwrap() {
-                inner.nanoseconds("start", true).unwrap();
+                inner.required_nanoseconds("start").unwrap();
                 window.absorb(inner);
             }
             fields.absorb(window);

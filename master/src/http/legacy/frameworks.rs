@@ -10,6 +10,7 @@ use master_core::View;
 use super::{Asked, document};
 use crate::http::auth::Approvers;
 use crate::http::render::document::Document;
+use crate::http::render::json::Place;
 use crate::http::render::framework::{add_completed_framework, add_framework};
 use crate::http::render::pool::Piece;
 use crate::http::render::reads::Reads;
@@ -33,25 +34,25 @@ pub(super) fn plan(view: &Arc<View>, wanted: Option<&str>, approvers: &Approvers
         wanted.is_none_or(|wanted| wanted == id.as_str()) && approvers.can_view_framework(user)
     };
     let mut document = Document::default();
-    document.add(1, false, |json| {
+    document.add(1, Place::First, |json| {
         json.begin();
         json.key("frameworks").begin_array();
     });
-    let mut after = false;
+    let mut place = Place::First;
     for framework in view.state.frameworks.values().filter(|one| shown(&one.id, &one.info.user)) {
-        add_framework(&mut document, view, &usage, framework, after, approvers);
-        after = true;
+        add_framework(&mut document, view, &usage, framework, place, approvers);
+        place = Place::Next;
     }
-    document.add(1, true, |json| {
+    document.add(1, Place::Next, |json| {
         json.end_array();
         json.key("completed_frameworks").begin_array();
     });
-    let mut after = false;
+    let mut place = Place::First;
     for framework in view.state.completed_frameworks.iter().filter(|one| shown(&one.id, &one.info.user)) {
-        add_completed_framework(&mut document, framework, after, approvers);
-        after = true;
+        add_completed_framework(&mut document, framework, place, approvers);
+        place = Place::Next;
     }
-    document.add(1, true, |json| {
+    document.add(1, Place::Next, |json| {
         json.end_array();
         json.key("unregistered_frameworks").array::<()>([], |_, ()| ());
         json.end();

@@ -12,7 +12,7 @@ use super::quantities::Quantities;
 use super::{Asked, document, policy};
 use crate::http::auth::Approvers;
 use crate::http::render::document::Document;
-use crate::http::render::json::Json;
+use crate::http::render::json::{Json, Place};
 use crate::http::render::pool::Piece;
 use crate::http::render::reads::Reads;
 use crate::http::router::Api;
@@ -97,7 +97,7 @@ fn for_each_above(role: &str, mut each: impl FnMut(&str)) {
 
 pub(super) fn plan(view: &Arc<View>, approvers: &Approvers) -> Vec<Piece> {
     let mut document = Document::default();
-    document.add(1, false, |json| {
+    document.add(1, Place::First, |json| {
         json.begin();
         json.key("roles").begin_array();
     });
@@ -107,7 +107,7 @@ pub(super) fn plan(view: &Arc<View>, approvers: &Approvers) -> Vec<Piece> {
         let weight = pictured.state.weights.get(&name).copied().unwrap_or(1.0);
         json.object(|json| write_role(json, &pictured, &rights, &name, &role, weight));
     });
-    document.add(1, false, |json| {
+    document.add(1, Place::First, |json| {
         json.end_array();
         json.end();
     });

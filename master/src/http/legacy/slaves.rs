@@ -13,6 +13,7 @@ use super::{Asked, document};
 use crate::http::auth::Approvers;
 use crate::http::render::agent::{ByRole, is_registered, write_agent, write_full_resources};
 use crate::http::render::document::Document;
+use crate::http::render::json::Place;
 use crate::http::render::pool::Piece;
 use crate::http::render::reads::Reads;
 use crate::http::render::usage::Usage;
@@ -51,7 +52,7 @@ impl Detail {
 pub(super) fn plan(view: &Arc<View>, wanted: Option<&str>, approvers: &Approvers) -> Vec<Piece> {
     let (usage, detail) = (Usage::of(view), Detail::of(view, wanted));
     let mut document = Document::default();
-    document.add(1, false, |json| {
+    document.add(1, Place::First, |json| {
         json.begin();
         json.key("slaves").begin_array();
     });
@@ -69,7 +70,7 @@ pub(super) fn plan(view: &Arc<View>, wanted: Option<&str>, approvers: &Approvers
         });
     });
     let (pictured, all) = (view.clone(), wanted.is_none());
-    document.add(1, false, move |json| {
+    document.add(1, Place::First, move |json| {
         json.end_array();
         if all {
             write_recovered_agents(json, &pictured);

@@ -12,7 +12,7 @@ use crate::http::auth::Approvers;
 use crate::http::render::agent::{is_registered, is_unreachable, write_agent, write_recovered};
 use crate::http::render::document::Document;
 use crate::http::render::framework::{add_completed_framework, add_framework};
-use crate::http::render::json::Json;
+use crate::http::render::json::{Json, Place};
 use crate::http::render::pool::Piece;
 use crate::http::render::reads::Reads;
 use crate::http::render::usage::Usage;
@@ -31,33 +31,33 @@ pub(super) fn plan(view: &Arc<View>, facts: &Arc<Facts>, approvers: &Approvers) 
     let usage = Arc::new(Usage::of(view));
     let mut document = Document::default();
     let (pictured, known, rights) = (view.clone(), facts.clone(), approvers.clone());
-    document.add(1, false, move |json| write_head(json, &pictured, &known, &rights));
+    document.add(1, Place::First, move |json| write_head(json, &pictured, &known, &rights));
     let registered = view.state.agents.values().filter(|agent| is_registered(agent)).cloned();
     let (pictured, counted, rights) = (view.clone(), usage.clone(), approvers.clone());
     document.list(registered, move |json, agent| {
         json.object(|json| write_agent(json, &pictured, &counted.agent(&agent.id), &agent, &rights));
     });
     let pictured = view.clone();
-    document.add(1, false, move |json| {
+    document.add(1, Place::First, move |json| {
         json.end_array();
         write_recovered_agents(json, &pictured);
         json.key("frameworks").begin_array();
     });
-    let mut after = false;
+    let mut place = Place::First;
     for framework in view.state.frameworks.values().filter(|one| approvers.can_view_framework(&one.info.user)) {
-        add_framework(&mut document, view, &usage, framework, after, approvers);
-        after = true;
+        add_framework(&mut document, view, &usage, framework, place, approvers);
+        place = Place::Next;
     }
-    document.add(1, true, |json| {
+    document.add(1, Place::Next, |json| {
         json.end_array();
         json.key("completed_frameworks").begin_array();
     });
-    let mut after = false;
+    let mut place = Place::First;
     for framework in view.state.completed_frameworks.iter().filter(|one| approvers.can_view_framework(&one.info.user)) {
-        add_completed_framework(&mut document, framework, after, approvers);
-        after = true;
+        add_completed_framework(&mut document, framework, place, approvers);
+        place = Place::Next;
     }
-    document.add(1, true, |json| {
+    document.add(1, Place::Next, |json| {
         json.end_array();
         json.key("orphan_tasks").array::<()>([], |_, ()| ());
         json.key("unregistered_frameworks").array::<()>([], |_, ()| ());

@@ -14,7 +14,7 @@ use crate::http::auth::Approvers;
 use crate::http::render::agent::{is_registered, write_agent};
 use crate::http::render::document::Document;
 use crate::http::render::framework::{Visible, standing};
-use crate::http::render::json::Json;
+use crate::http::render::json::{Json, Place};
 use crate::http::render::pool::Piece;
 use crate::http::render::reads::Reads;
 use crate::http::render::task::StateCounts;
@@ -76,7 +76,7 @@ pub(super) fn plan(view: &Arc<View>, facts: &Facts, approvers: &Approvers) -> Ve
     let (usage, tallies) = (Arc::new(Usage::of(view)), Arc::new(Tallies::of(view, approvers)));
     let mut document = Document::default();
     let (hostname, cluster) = (facts.hostname.clone(), facts.cluster.clone());
-    document.add(1, false, move |json| {
+    document.add(1, Place::First, move |json| {
         json.begin();
         json.key("hostname").string(&hostname);
         if let Some(cluster) = cluster {
@@ -95,7 +95,7 @@ pub(super) fn plan(view: &Arc<View>, facts: &Facts, approvers: &Approvers) -> Ve
             }
         });
     });
-    document.add(1, false, |json| {
+    document.add(1, Place::First, |json| {
         json.end_array();
         json.key("frameworks").begin_array();
     });
@@ -110,7 +110,7 @@ pub(super) fn plan(view: &Arc<View>, facts: &Facts, approvers: &Approvers) -> Ve
             }
         });
     });
-    document.add(1, true, |json| {
+    document.add(1, Place::Next, |json| {
         json.end_array();
         json.end();
     });

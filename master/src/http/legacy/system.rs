@@ -2,11 +2,15 @@
 
 use axum::response::Response;
 use hyper::StatusCode;
+use master_core::acl::Action;
 
 use super::Asked;
 use super::load::Load;
 use crate::http::render::json::Json;
+use crate::http::auth::forbidden;
+use crate::http::metrics::parse_duration;
 use crate::http::text;
+use crate::logging;
 
 pub(super) async fn stats(asked: Asked) -> Response {
     let load = Load::read();
@@ -20,6 +24,27 @@ pub(super) async fn stats(asked: Asked) -> Response {
         json.key("mem_total_bytes").integer(load.memory_total_bytes);
     });
     asked.wish.answer(json.into_bytes())
+}
+
+/// The log's level, or a change of it for a while.
+pub(super) async fn logging(asked: Asked) -> Response {
+    let bad = |reason: String| text(StatusCode::BAD_REQUEST, reason);
+    let (level, duration) = (asked.query.get("level"), asked.query.get("duration"));
+    let (level, duration) = match (level, duration) {
+        (None, None) => return text(StatusCode::OK, format!("{}\n", logging::level())),
+        (None, Some(_)) => return bad("Expecting 'level=value' in query.\n".to_owned()),
+        (Some(_), None) => return bad("Expecting 'duration=value' in query.\n".to_owned()),
+        (Some(level), Some(duration)) => (level, duration),
+    };
+    let Ok(level) = level.parse::<u32>() else { return bad(format!("Failed to convert '{level}' to number.\n")) };
+    match parse_duration(duration) {
+        Ok(duration) if asked.approvers.allows(Action::SetLogLevel, None) => {
+            logging::set_level(level, duration);
+            Response::default()
+        }
+        Ok(_) => forbidden(),
+        Err(error) => bad(format!("{error}.\n")),
+    }
 }
 
 /// Which files this master serves: none. Its log goes to standard error, to whoever started it.

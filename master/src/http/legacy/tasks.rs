@@ -12,6 +12,7 @@ use super::query::Query;
 use super::{Asked, document};
 use crate::http::auth::Approvers;
 use crate::http::render::document::Document;
+use crate::http::render::json::Place;
 use crate::http::render::framework::Visible;
 use crate::http::render::pool::Piece;
 use crate::http::render::reads::Reads;
@@ -51,12 +52,12 @@ pub(super) async fn tasks(State(api): State<Api>, Extension(reads): Extension<Ar
 
 fn plan(view: &View, page: &Page, approvers: &Approvers) -> Vec<Piece> {
     let mut document = Document::default();
-    document.add(1, false, |json| {
+    document.add(1, Place::First, |json| {
         json.begin();
         json.key("tasks").begin_array();
     });
     document.list(select(view, page, approvers), |json, task| write_task(json, &task));
-    document.add(1, false, |json| {
+    document.add(1, Place::First, |json| {
         json.end_array();
         json.end();
     });

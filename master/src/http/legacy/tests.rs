@@ -1,4 +1,5 @@
 //! Documents of a cluster that is made up.
+#![allow(clippy::fn_params_excessive_bools)] // a task runs or has ended
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use api::{Milli, Resources, TaskState};
+use api::{Milli, Resource, Resources, TaskState};
 use master_core::View;
 
 use super::names::{COUNTERS, GAUGES, OPERATION_STATES, OPERATIONS, RESOURCES};
@@ -146,8 +146,8 @@ fn tasks_and_resources(view: &View, metrics: &mut Metrics) {
     for task in view.state.tasks() {
         *states.entry(task.state).or_default() += 1;
         if task.holds_resources() {
-            used.add(&task.resources, false);
-            used_revocable.add(&task.resources, true);
+            used.add(&task.resources, is_steady);
+            used_revocable.add(&task.resources, is_revocable);
         }
     }
     for (name, state) in [
@@ -161,11 +161,11 @@ fn tasks_and_resources(view: &View, metrics: &mut Metrics) {
     }
     let (mut total, mut total_revocable) = (Sums::default(), Sums::default());
     for agent in view.state.agents.values().filter(|agent| is_registered(agent)) {
-        total.add(&agent.resources, false);
-        total_revocable.add(&agent.resources, true);
+        total.add(&agent.resources, is_steady);
+        total_revocable.add(&agent.resources, is_revocable);
     }
     let (mut offered, mut in_use) = (Sums::default(), used.clone());
-    view.offers.values().for_each(|offer| offered.add(&offer.resources, false));
+    view.offers.values().for_each(|offer| offered.add(&offer.resources, is_steady));
     in_use.0.iter_mut().zip(offered.0).for_each(|(sum, more)| *sum += more);
     for (at, name) in RESOURCES.iter().enumerate() {
         for (suffix, total, used) in [("", &total, &used), ("_revocable", &total_revocable, &used_revocable)] {
@@ -180,13 +180,21 @@ fn tasks_and_resources(view: &View, metrics: &mut Metrics) {
     }
 }
 
+const fn is_revocable(resource: &Resource) -> bool {
+    resource.revocable
+}
+
+const fn is_steady(resource: &Resource) -> bool {
+    !resource.revocable
+}
+
 /// Of [`RESOURCES`], in thousandths.
 #[derive(Clone, Default)]
 struct Sums([u64; RESOURCES.len()]);
 
 impl Sums {
-    fn add(&mut self, resources: &Resources, revocable: bool) {
-        for resource in resources.iter().filter(|resource| resource.revocable == revocable) {
+    fn add(&mut self, resources: &Resources, wanted: fn(&Resource) -> bool) {
+        for resource in resources.iter().filter(|resource| wanted(resource)) {
             if let api::ResourceValue::Scalar(amount) = resource.value
                 && let Some(at) = RESOURCES.iter().position(|name| *name == resource.name)
             {

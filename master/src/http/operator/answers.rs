@@ -50,6 +50,12 @@ pub(super) fn metrics(all: BTreeMap<String, f64>) -> Response {
     Response { get_metrics: Some(response::GetMetrics { metrics }), ..typed(response::Type::GetMetrics) }
 }
 
+/// GET_LOGGING_LEVEL.
+pub(super) fn logging_level(level: u32) -> Response {
+    let answer = response::GetLoggingLevel { level };
+    Response { get_logging_level: Some(answer), ..typed(response::Type::GetLoggingLevel) }
+}
+
 /// GET_OPERATIONS: those whose outcome is not acknowledged.
 pub(super) fn operations(view: &View, approvers: &Approvers) -> Response {
     let visible = |framework: &api::FrameworkId| {

@@ -8,7 +8,7 @@ use api::v1::{
     self, Address, AgentInfo, DrainConfig, DrainInfo, DurationInfo, DrainState, Format, MasterInfo, Offer, TimeInfo, Url, agent_info,
     attributes_to_wire, master_info, resource, resources_to_wire,
 };
-use api::{AgentId, FrameworkId, Resources, TaskState};
+use api::{AgentId, FrameworkId, Resources};
 use master_core::state::{Agent, CompletedFramework, Framework, Task};
 use master_core::{OutstandingOffer, View};
 
@@ -214,11 +214,6 @@ pub(crate) fn task(task: &Task) -> v1::Task {
         user: crate::http::render::task::own_user(task).map(str::to_owned),
         limits: info.limits.clone(),
     }
-}
-
-/// Is it among GET_TASKS' unreachable ones?
-pub(crate) fn is_unreachable(task: &Task) -> bool {
-    task.state == TaskState::Unreachable
 }
 
 /// The executor of a task that brought one.

@@ -14,8 +14,8 @@ use super::messages::{self, AllShares};
 use crate::http::auth::Approvers;
 use crate::http::render::agent::is_registered;
 use crate::http::render::document::Document;
-use crate::http::render::framework::Visible;
-use crate::http::render::json::Json;
+use crate::http::render::framework::{Visible, is_reachable, is_unreachable};
+use crate::http::render::json::{Json, Place};
 use crate::http::render::pool::Piece;
 use crate::http::render::task::own_user;
 
@@ -81,12 +81,12 @@ pub(crate) fn plan(part: Part, content_type: ContentType, shown: &Shown) -> Vec<
     match content_type {
         ContentType::Json => {
             let mut document = Document::default();
-            document.add(1, false, move |json| {
+            document.add(1, Place::First, move |json| {
                 json.begin();
                 json.key("type").string(part.name());
             });
             add(&mut document, part, shown);
-            document.add(1, true, Json::end);
+            document.add(1, Place::Next, Json::end);
             document.into_pieces()
         }
         ContentType::Protobuf => {
@@ -113,14 +113,13 @@ impl Shown {
         Visible { approvers: self.approvers.clone(), user: framework.info.user.clone() }
     }
 
-    /// Tasks that are neither completed nor hidden: unreachable ones, or all others.
-    fn active_tasks(&self, unreachable: bool) -> Vec<Arc<Task>> {
+    /// Those tasks that are neither completed nor hidden.
+    fn active_tasks(&self, wanted: fn(&Task) -> bool) -> Vec<Arc<Task>> {
         let mut tasks = Vec::new();
         for framework in self.view.state.frameworks.values() {
             let visible = self.visible(framework);
             let of_framework = framework.tasks.values();
-            let wanted = of_framework.filter(|one| messages::is_unreachable(one) == unreachable && visible.shows(one));
-            tasks.extend(wanted.cloned());
+            tasks.extend(of_framework.filter(|one| wanted(one) && visible.shows(one)).cloned());
         }
         tasks
     }
@@ -156,8 +155,8 @@ impl Shown {
     fn tasks(&self) -> response::GetTasks {
         let messages = |tasks: Vec<Arc<Task>>| tasks.iter().map(|task| messages::task(task)).collect();
         response::GetTasks {
-            tasks: messages(self.active_tasks(false)),
-            unreachable_tasks: messages(self.active_tasks(true)),
+            tasks: messages(self.active_tasks(is_reachable)),
+            unreachable_tasks: messages(self.active_tasks(is_unreachable)),
             completed_tasks: messages(self.completed_tasks()),
             ..response::GetTasks::default()
         }
@@ -205,24 +204,24 @@ impl Shown {
 
 /// Adds a member of an object.
 pub(crate) fn add(document: &mut Document, part: Part, shown: &Shown) {
-    document.add(1, true, move |json| {
+    document.add(1, Place::Next, move |json| {
         json.key(part.key()).begin();
     });
     match part {
         Part::Tasks => {
             let lists = [
-                ("tasks", shown.active_tasks(false)),
-                ("unreachable_tasks", shown.active_tasks(true)),
+                ("tasks", shown.active_tasks(is_reachable)),
+                ("unreachable_tasks", shown.active_tasks(is_unreachable)),
                 ("completed_tasks", shown.completed_tasks()),
             ];
             for (at, (key, tasks)) in lists.into_iter().enumerate() {
-                begin_list(document, key, at > 0);
+                begin_list(document, key, if at == 0 { Place::First } else { Place::Next });
                 document.list(tasks, |json, task| json.serialize(&messages::task(&task)));
                 end_list(document);
             }
         }
         Part::Executors => {
-            begin_list(document, "executors", false);
+            begin_list(document, "executors", Place::First);
             document.list(shown.executor_tasks(), |json, task| {
                 if let Some(executor) = messages::executor(&task) {
                     json.serialize(&executor);
@@ -238,34 +237,34 @@ pub(crate) fn add(document: &mut Document, part: Part, shown: &Shown) {
                     // The first of an object has no comma before it.
                     let mut inner = Document::default();
                     add(&mut inner, part, shown);
-                    document.append(inner, false);
+                    document.append(inner, Place::First);
                 } else {
                     add(document, part, shown);
                 }
             }
         }
     }
-    document.add(1, true, Json::end);
+    document.add(1, Place::Next, Json::end);
 }
 
-fn begin_list(document: &mut Document, key: &'static str, after: bool) {
-    document.add(1, after, move |json| json.key(key).begin_array());
+fn begin_list(document: &mut Document, key: &'static str, place: Place) {
+    document.add(1, place, move |json| json.key(key).begin_array());
 }
 
 fn end_list(document: &mut Document) {
-    document.add(1, true, Json::end_array);
+    document.add(1, Place::Next, Json::end_array);
 }
 
 fn add_frameworks(document: &mut Document, shown: &Shown) {
     let (view, shares) = (shown.view.clone(), Arc::new(AllShares::of(&shown.view)));
     let known = shown.view.state.frameworks.values();
     let known: Vec<_> = known.filter(|one| shown.approvers.can_view_framework(&one.info.user)).cloned().collect();
-    begin_list(document, "frameworks", false);
+    begin_list(document, "frameworks", Place::First);
     document.list(known, move |json, one| json.serialize(&messages::framework(&view, &shares, &one)));
     end_list(document);
     let gone = shown.view.state.completed_frameworks.iter();
     let gone: Vec<_> = gone.filter(|one| shown.approvers.can_view_framework(&one.info.user)).cloned().collect();
-    begin_list(document, "completed_frameworks", true);
+    begin_list(document, "completed_frameworks", Place::Next);
     document.list(gone, |json, one| json.serialize(&messages::completed_framework(&one)));
     end_list(document);
 }
@@ -273,11 +272,11 @@ fn add_frameworks(document: &mut Document, shown: &Shown) {
 fn add_agents(document: &mut Document, shown: &Shown) {
     let (view, shares) = (shown.view.clone(), Arc::new(AllShares::of(&shown.view)));
     let agents: Vec<_> = shown.view.state.agents.values().filter(|agent| is_registered(agent)).cloned().collect();
-    begin_list(document, "agents", false);
+    begin_list(document, "agents", Place::First);
     document.list(agents, move |json, agent| json.serialize(&messages::agent(&view, &shares, &agent)));
     end_list(document);
     let view = shown.view.clone();
-    document.add(1, true, move |json| {
+    document.add(1, Place::Next, move |json| {
         json.key("recovered_agents").array(messages::recovered_agents(&view), |json, agent| json.serialize(&agent));
     });
 }

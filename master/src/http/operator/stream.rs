@@ -22,12 +22,14 @@ use master_core::View;
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 
-use super::state::Shown;
+use super::state::{self, Part, Shown};
 use crate::driver::{Handle, Message};
 use crate::http::auth::Approvers;
 use crate::http::router::Api;
 use crate::http::server::Connection;
 use crate::http::overloaded;
+use crate::http::render::document::Document;
+use crate::http::render::json::Place;
 use crate::subscribers::Kill;
 use api::recordio;
 
@@ -71,6 +73,10 @@ impl Watchers {
         lock(&self.0).all.len()
     }
 }
+
+/// A heartbeat is due.
+#[derive(Clone, Copy, Debug)]
+struct Beat;
 
 /// Begins a stream.
 pub(super) async fn subscribe(
@@ -118,9 +124,9 @@ async fn look(driver: Handle, watched: Arc<Mutex<Watched>>, leading: tokio::sync
     ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     let mut heartbeat = tokio::time::interval(HEARTBEAT);
     loop {
-        let beats = tokio::select! {
-            _ = ticks.tick() => false,
-            _ = heartbeat.tick() => true,
+        let beat = tokio::select! {
+            _ = ticks.tick() => None,
+            _ = heartbeat.tick() => Some(Beat),
         };
         let view = driver.ask(Message::View).await;
         let (Ok(view), true) = (view, *leading.borrow()) else {
@@ -132,9 +138,9 @@ async fn look(driver: Handle, watched: Arc<Mutex<Watched>>, leading: tokio::sync
         let changed = seen.as_ref().is_none_or(|seen| seen.version != view.version);
         let told = watched.clone();
         let last = seen.replace(view.clone());
-        if changed || beats || lock(&watched).new > 0 {
+        if changed || beat.is_some() || lock(&watched).new > 0 {
             // Comparing and encoding take a while: not on a thread that others wait for.
-            let telling = tokio::task::spawn_blocking(move || tell(&told, last.as_deref(), &view, beats));
+            let telling = tokio::task::spawn_blocking(move || tell(&told, last.as_deref(), &view, beat));
             if telling.await.is_err() {
                 tracing::error!("telling the watchers of events failed; their streams are closed");
                 *lock(&watched) = Watched::default();
@@ -151,7 +157,7 @@ async fn look(driver: Handle, watched: Arc<Mutex<Watched>>, leading: tokio::sync
 }
 
 /// Tells what is different now, and the whole state to those who are new.
-fn tell(watched: &Mutex<Watched>, last: Option<&View>, view: &Arc<View>, beats: bool) {
+fn tell(watched: &Mutex<Watched>, last: Option<&View>, view: &Arc<View>, beat: Option<Beat>) {
     let changes = last.map(|last| difference::between(last, view)).unwrap_or_default();
     let mut watchers = std::mem::take(&mut lock(watched).all);
     let heartbeat = Event { r#type: Some(event::Type::Heartbeat.into()), ..Event::default() };
@@ -160,28 +166,19 @@ fn tell(watched: &Mutex<Watched>, last: Option<&View>, view: &Arc<View>, beats: 
     for watcher in &mut watchers {
         if std::mem::take(&mut watcher.is_new) {
             let shown = Shown { view: view.clone(), approvers: watcher.approvers.clone() };
-            let subscribed = event::Subscribed {
-                get_state: Some(shown.state()),
-                heartbeat_interval_seconds: Some(HEARTBEAT.as_secs_f64()),
-            };
-            let first = Event {
-                r#type: Some(event::Type::Subscribed.into()),
-                subscribed: Some(Box::new(subscribed)),
-                ..Event::default()
-            };
-            watcher.push(record(watcher.content_type, &first), true);
-            watcher.push(record(watcher.content_type, &heartbeat), false);
+            watcher.push_first(subscribed(watcher.content_type, &shown));
+            watcher.push(record(watcher.content_type, &heartbeat));
             continue;
         }
         for (change, encoded) in changes.iter().zip(&mut shared) {
             if watcher.approvers.sees_all() || change.is_visible(&watcher.approvers) {
                 let place = usize::from(watcher.content_type == ContentType::Protobuf);
                 let bytes = encoded[place].get_or_insert_with(|| record(watcher.content_type, &change.event));
-                watcher.push(bytes.clone(), false);
+                watcher.push(bytes.clone());
             }
         }
-        if beats {
-            watcher.push(record(watcher.content_type, &heartbeat), false);
+        if beat.is_some() {
+            watcher.push(record(watcher.content_type, &heartbeat));
         }
     }
     let mut watched = lock(watched);
@@ -192,15 +189,67 @@ fn tell(watched: &Mutex<Watched>, last: Option<&View>, view: &Arc<View>, beats: 
 }
 
 impl Watcher {
-    fn push(&self, record: Bytes, any_size: bool) {
+    /// The state may be of any size: it is the only record that waits.
+    fn push_first(&self, record: Bytes) {
+        self.waiting.fetch_add(record.len(), Ordering::Relaxed);
+        self.send(record);
+    }
+
+    fn push(&self, record: Bytes) {
         let length = record.len();
         let waiting = self.waiting.fetch_add(length, Ordering::Relaxed);
-        let too_much = !any_size && waiting + length > CAPACITY_BYTES && waiting > 0;
-        if (too_much || self.records.try_send(record).is_err()) && !self.records.is_closed() {
+        // As long as it reads what came first, the rest may gather up to the bound.
+        if waiting + length > CAPACITY_BYTES && self.records.capacity() < CAPACITY - 1 {
+            self.cut();
+        } else {
+            self.send(record);
+        }
+    }
+
+    fn send(&self, record: Bytes) {
+        if self.records.try_send(record).is_err() {
+            self.cut();
+        }
+    }
+
+    fn cut(&self) {
+        if !self.records.is_closed() {
             tracing::warn!("a watcher does not read its events; its stream is closed");
             self.kill.kill();
         }
     }
+}
+
+/// The first record: everything there is.
+fn subscribed(content_type: ContentType, shown: &Shown) -> Bytes {
+    if content_type == ContentType::Protobuf {
+        let subscribed = event::Subscribed {
+            get_state: Some(shown.state()),
+            heartbeat_interval_seconds: Some(HEARTBEAT.as_secs_f64()),
+        };
+        let first = Event {
+            r#type: Some(event::Type::Subscribed.into()),
+            subscribed: Some(Box::new(subscribed)),
+            ..Event::default()
+        };
+        return record(content_type, &first);
+    }
+    let mut document = Document::default();
+    document.add(1, Place::First, |json| {
+        json.begin();
+        json.key("type").string(event::Type::Subscribed.as_str_name());
+        json.key("subscribed").begin();
+    });
+    let mut state = Document::default();
+    state::add(&mut state, Part::State, shown);
+    document.append(state, Place::First);
+    document.add(1, Place::Next, |json| {
+        json.key("heartbeat_interval_seconds").double(HEARTBEAT.as_secs_f64());
+        json.end();
+        json.end();
+    });
+    let bytes: Vec<u8> = document.into_pieces().into_iter().flat_map(|piece| piece()).collect();
+    Bytes::from(recordio::encode(&bytes))
 }
 
 fn record(content_type: ContentType, event: &Event) -> Bytes {

@@ -60,14 +60,9 @@ pub(crate) fn validate(call: &Call) -> Result<(), String> {
     if !present {
         return Err(format!("Failed to validate master::Call: Expecting '{}' to be present", name.to_ascii_lowercase()));
     }
-    let grow = call.grow_volume.as_ref().is_some_and(|grow| grow.agent_id.is_none());
-    let shrink = call.shrink_volume.as_ref().is_some_and(|shrink| shrink.agent_id.is_none());
-    let resizes_nowhere = match call.r#type() {
-        call::Type::GrowVolume => grow,
-        call::Type::ShrinkVolume => shrink,
-        _ => false,
-    };
-    if resizes_nowhere {
+    let grows = call.grow_volume.as_ref().filter(|_| call.r#type() == call::Type::GrowVolume);
+    let shrinks = call.shrink_volume.as_ref().filter(|_| call.r#type() == call::Type::ShrinkVolume);
+    if grows.is_some_and(|grow| grow.agent_id.is_none()) || shrinks.is_some_and(|shrink| shrink.agent_id.is_none()) {
         return Err("Failed to validate master::Call: Expecting 'agent_id' to be present; only agent default resources \
                     are supported right now"
             .to_owned());

@@ -179,7 +179,7 @@ impl Sending {
         }
         match self.source.poll_piece(context) {
             Poll::Ready(None) => Poll::Ready(self.after.take().map(Ok)),
-            other => other,
+            piece @ (Poll::Ready(Some(_)) | Poll::Pending) => piece,
         }
     }
 }
@@ -274,8 +274,12 @@ mod tests {
         plain
     }
 
+    fn letter(number: usize) -> u8 {
+        b'a' + u8::try_from(number % 26).unwrap()
+    }
+
     fn document(pool: &Pool, pieces: usize) -> Arc<Rendering> {
-        let plan = move || (0..pieces).map(|number| -> Piece { Box::new(move || vec![b'a' + (number % 26) as u8; 50_000]) }).collect();
+        let plan = move || (0..pieces).map(|number| -> Piece { Box::new(move || vec![letter(number); 50_000]) }).collect();
         pool.render(Box::new(plan), Arc::new(AtomicUsize::new(0)))
     }
 
@@ -283,7 +287,7 @@ mod tests {
     async fn long_and_short_documents_arrive_whole_in_every_dress() {
         let pool = Pool::start();
         for pieces in [0, 1, 40] {
-            let expected: Vec<u8> = (0..pieces).flat_map(|number| vec![b'a' + (number % 26) as u8; 50_000]).collect();
+            let expected: Vec<u8> = (0..pieces).flat_map(|number| vec![letter(number); 50_000]).collect();
             for encoding in [None, Some("gzip, deflate"), Some("gzip;q=0")] {
                 let plain = wish(None, encoding).answer_rendering("application/json", document(&pool, pieces)).await;
                 assert_eq!(plain.headers()[CONTENT_TYPE], "application/json");

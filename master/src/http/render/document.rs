@@ -1,6 +1,6 @@
 //! Long documents as segments: each written on its own, several of them a piece.
 
-use super::json::Json;
+use super::json::{Json, Place};
 use super::pool::Piece;
 
 /// About how much a piece holds, in units of one task: some hundred kilobytes.
@@ -18,15 +18,15 @@ type Write = Box<dyn FnOnce(&mut Json) + Send>;
 
 struct Segment {
     weight: usize,
-    after: bool,
+    place: Place,
     write: Write,
 }
 
 impl Document {
-    /// Adds a segment as heavy as so many tasks. `after` says whether something of the same list stands
-    /// before it.
-    pub(crate) fn add(&mut self, weight: usize, after: bool, write: impl FnOnce(&mut Json) + Send + 'static) {
-        self.segments.push(Segment { weight: weight.max(1), after, write: Box::new(write) });
+    /// Adds a segment as heavy as so many tasks. `place` says whether something of the same list
+    /// stands before it.
+    pub(crate) fn add(&mut self, weight: usize, place: Place, write: impl FnOnce(&mut Json) + Send + 'static) {
+        self.segments.push(Segment { weight: weight.max(1), place, write: Box::new(write) });
     }
 
     /// Adds one segment for every few items of a list.
@@ -36,21 +36,21 @@ impl Document {
         write: impl FnMut(&mut Json, T) + Clone + Send + 'static,
     ) {
         let mut items = items.into_iter().peekable();
-        let mut after = false;
+        let mut place = Place::First;
         while items.peek().is_some() {
             let some: Vec<T> = items.by_ref().take(PIECE).collect();
             let mut each = write.clone();
-            self.add(some.len(), after, move |json| some.into_iter().for_each(|item| each(json, item)));
-            after = true;
+            self.add(some.len(), place, move |json| some.into_iter().for_each(|item| each(json, item)));
+            place = Place::Next;
         }
     }
 
-    /// Adds another document's segments. `after` says of the first of them what [`add`](Self::add) says.
-    pub(crate) fn append(&mut self, other: Self, after: bool) {
+    /// Adds another document's segments. `place` says of the first of them what [`add`](Self::add) says.
+    pub(crate) fn append(&mut self, other: Self, place: Place) {
         let start = self.segments.len();
         self.segments.extend(other.segments);
         if let Some(first) = self.segments.get_mut(start) {
-            first.after = after;
+            first.place = place;
         }
     }
 
@@ -77,7 +77,7 @@ fn piece(segments: Vec<Segment>, weight: usize) -> Piece {
     Box::new(move || {
         let mut json = Json::with_capacity(weight * UNIT);
         for segment in segments {
-            json.set_after(segment.after);
+            json.set_place(segment.place);
             (segment.write)(&mut json);
         }
         json.into_bytes()
@@ -91,12 +91,12 @@ mod tests {
     #[test]
     fn a_list_over_many_pieces_is_one_list() {
         let mut document = Document::default();
-        document.add(1, false, |json| {
+        document.add(1, Place::First, |json| {
             json.begin();
             json.key("list").begin_array();
         });
         document.list(0..1000_u64, Json::integer);
-        document.add(1, false, |json| {
+        document.add(1, Place::First, |json| {
             json.end_array();
             json.end();
         });

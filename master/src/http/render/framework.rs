@@ -11,7 +11,7 @@ use master_core::state::{CompletedFramework, Framework, Task};
 use master_core::{OutstandingOffer, View};
 
 use super::document::Document;
-use super::json::Json;
+use super::json::{Json, Place};
 use super::resources::{Amounts, write_labels, write_resources};
 use super::task::{own_user, write_task};
 use super::usage::{FrameworkUsage, Usage};
@@ -164,11 +164,11 @@ pub(crate) fn add_framework(
     view: &Arc<View>,
     usage: &Arc<Usage>,
     framework: &Arc<Framework>,
-    after: bool,
+    place: Place,
     approvers: &Approvers,
 ) {
     let (pictured, counted, one) = (view.clone(), usage.clone(), framework.clone());
-    document.add(1, after, move |json| {
+    document.add(1, place, move |json| {
         json.begin();
         let usage = counted.framework(&one.id);
         standing(&pictured, &usage, &one).write(json);
@@ -177,19 +177,19 @@ pub(crate) fn add_framework(
         json.key("tasks").begin_array();
     });
     let visible = Visible { approvers: approvers.clone(), user: framework.info.user.clone() };
-    add_tasks(document, framework, false, &visible);
-    document.add(1, false, |json| {
+    add_tasks(document, framework, is_reachable, &visible);
+    document.add(1, Place::First, |json| {
         json.end_array();
         json.key("unreachable_tasks").begin_array();
     });
-    add_tasks(document, framework, true, &visible);
-    document.add(1, false, |json| {
+    add_tasks(document, framework, is_unreachable, &visible);
+    document.add(1, Place::First, |json| {
         json.end_array();
         json.key("completed_tasks").begin_array();
     });
     add_completed(document, framework, |framework| &framework.completed_tasks, &visible);
     let (counted, one) = (usage.clone(), framework.clone());
-    document.add(1, false, move |json| {
+    document.add(1, Place::First, move |json| {
         json.end_array();
         let constraints = one.offer_constraints.as_deref();
         write_tail(json, &one.info, &counted.framework(&one.id).offers, &executors(&one, &visible), constraints);
@@ -201,11 +201,11 @@ pub(crate) fn add_framework(
 pub(crate) fn add_completed_framework(
     document: &mut Document,
     framework: &Arc<CompletedFramework>,
-    after: bool,
+    place: Place,
     approvers: &Approvers,
 ) {
     let one = framework.clone();
-    document.add(1, after, move |json| {
+    document.add(1, place, move |json| {
         json.begin();
         let usage = FrameworkUsage::default();
         Standing { id: &one.id, info: &one.info, usage: &usage, connected: false, recovered: false }.write(json);
@@ -218,7 +218,7 @@ pub(crate) fn add_completed_framework(
     let visible = Visible { approvers: approvers.clone(), user: framework.info.user.clone() };
     add_completed(document, framework, |framework| &framework.completed_tasks, &visible);
     let one = framework.clone();
-    document.add(1, false, move |json| {
+    document.add(1, Place::First, move |json| {
         json.end_array();
         write_tail(json, &one.info, &[], &[], None);
         json.end();
@@ -241,24 +241,33 @@ impl Visible {
     }
 }
 
-/// Tasks that have not ended, in segments: those of unreachable agents, or all others.
-fn add_tasks(document: &mut Document, framework: &Arc<Framework>, unreachable: bool, visible: &Visible) {
-    let mut after = false;
+/// Is its agent away for too long?
+pub(crate) fn is_unreachable(task: &Task) -> bool {
+    task.state == TaskState::Unreachable
+}
+
+/// The opposite.
+pub(crate) fn is_reachable(task: &Task) -> bool {
+    !is_unreachable(task)
+}
+
+/// Those tasks that have not ended, in segments.
+fn add_tasks(document: &mut Document, framework: &Arc<Framework>, wanted: fn(&Task) -> bool, visible: &Visible) {
+    let mut place = Place::First;
     let mut start = None;
     let mut count = 0;
-    let belongs = move |task: &Task| (task.state == TaskState::Unreachable) == unreachable;
     let mut add = |start: &mut Option<api::TaskId>, count: &mut usize| {
         let Some(from) = start.take() else { return };
         let (framework, visible, taken) = (framework.clone(), visible.clone(), *count);
-        document.add(taken, after, move |json| {
+        document.add(taken, place, move |json| {
             let tasks = framework.tasks.range(from..).map(|(_, task)| task);
-            tasks.filter(|task| belongs(task) && visible.shows(task)).take(taken).for_each(|task| write_task(json, task));
+            tasks.filter(|task| wanted(task) && visible.shows(task)).take(taken).for_each(|task| write_task(json, task));
         });
-        after = true;
+        place = Place::Next;
         *count = 0;
     };
     for (id, task) in &framework.tasks {
-        if belongs(task) && visible.shows(task) {
+        if wanted(task) && visible.shows(task) {
             start.get_or_insert_with(|| id.clone());
             count += 1;
             if count == TASKS {
@@ -277,16 +286,18 @@ fn add_completed<T: Send + Sync + 'static>(
     visible: &Visible,
 ) {
     let total = tasks(framework).len();
-    let mut after = false;
+    let mut place = Place::First;
     for from in (0..total).step_by(TASKS) {
         let until = (from + TASKS).min(total);
         let any = visible.approvers.sees_all() || tasks(framework).range(from..until).any(|task| visible.shows(task));
         let (framework, visible) = (framework.clone(), visible.clone());
-        document.add(until - from, after, move |json| {
+        document.add(until - from, place, move |json| {
             let tasks = tasks(&framework).range(from..until);
             tasks.filter(|task| visible.shows(task)).for_each(|task| write_task(json, task));
         });
-        after |= any;
+        if any {
+            place = Place::Next;
+        }
     }
 }
 

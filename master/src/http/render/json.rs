@@ -5,6 +5,15 @@ use std::io::Write;
 use api::Milli;
 use serde::Serialize;
 
+/// Where in a list or an object something stands: the first has no comma before it.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum Place {
+    /// Nothing stands before it.
+    First,
+    /// Something does.
+    Next,
+}
+
 /// Writes one document, or a piece of one.
 #[derive(Debug, Default)]
 pub(crate) struct Json {
@@ -19,9 +28,9 @@ impl Json {
         Self { out: Vec::with_capacity(bytes), comma: false }
     }
 
-    /// In the middle of a list written in pieces: says whether something stands before what comes next.
-    pub(crate) const fn set_after(&mut self, is_after: bool) {
-        self.comma = is_after;
+    /// In the middle of a list written in pieces: says what stands before what comes next.
+    pub(crate) const fn set_place(&mut self, place: Place) {
+        self.comma = matches!(place, Place::Next);
     }
 
     /// What was written.
@@ -139,6 +148,7 @@ impl Json {
     }
 
     /// `true` or `false`.
+    #[allow(clippy::fn_params_excessive_bools)] // the truth is what is written
     pub(crate) fn bool(&mut self, value: bool) {
         self.value();
         self.out.extend_from_slice(if value { b"true" } else { b"false" });
@@ -166,7 +176,7 @@ impl Json {
         self.digits(value / 1000);
         self.out.push(b'.');
         let fraction = value % 1000;
-        let digits = [fraction / 100, fraction / 10 % 10, fraction % 10].map(|digit| b"0123456789"[digit as usize % 10]);
+        let digits = [fraction / 100, fraction / 10 % 10, fraction % 10].map(|digit| b'0' + u8::try_from(digit).unwrap_or(0));
         let shown = if digits[2] != b'0' { 3 } else { 1 + usize::from(digits[1] != b'0') };
         self.out.extend_from_slice(&digits[..shown]);
     }
@@ -182,7 +192,7 @@ impl Json {
         let mut at = digits.len();
         loop {
             at -= 1;
-            digits[at] = b"0123456789"[(value % 10) as usize];
+            digits[at] = b'0' + u8::try_from(value % 10).unwrap_or(0);
             value /= 10;
             if value == 0 {
                 break;

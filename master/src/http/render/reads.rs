@@ -186,6 +186,7 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 #[cfg(test)]
+#[allow(clippy::fn_params_excessive_bools)] // things change or do not
 mod tests {
     use std::time::Duration;
 

@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use crate::conformance::builder::{dialogue, info, plain, reaching, scalar};
-use crate::conformance::dialogue::{Dialogue, Reach, View};
+use crate::conformance::dialogue::{Dialogue, Reach, Step, View};
 
 fn agent_call(kind: &str, agent: &str) -> Value {
     json!({"type": kind, kind.to_lowercase(): {"agent_id": {"value": agent}}})
@@ -66,7 +66,9 @@ pub(super) fn scenarios() -> Vec<Dialogue> {
             "Quota is for top-level roles.",
             quota(json!([{"role": "a/b", "limits": {"cpus": {"value": 1.0}}}])),
         ),
-        cluster(
+        // A quota of `*` that was set once is listed for ever.
+        changing(
+            Reach::Fresh,
             "quota-star",
             "A quota for `*` is taken.",
             vec![
@@ -283,8 +285,12 @@ pub(super) fn scenarios() -> Vec<Dialogue> {
                 s.subscribe("f", &info(json!({})));
                 s.offers("f", 2)
                     .operate(weights(json!([{"role": "recorded", "weight": 2.0}])))
-                    .event("f")
-                    .event("f")
+                    .step(Step::Events {
+                        stream: "f".into(),
+                        count: 2,
+                        skip: vec!["HEARTBEAT".into()],
+                        expect: Value::Null,
+                    })
                     .offers("f", 2);
                 s.operate(weights(json!([{"role": "recorded", "weight": 1.0}])));
             },
