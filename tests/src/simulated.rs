@@ -11,7 +11,7 @@
 //! let agents = Agents::start(&master, vec![
 //!     Spec::new("node-1", "cpus:4;mem:4096;disk:10000;ports:[31000-32000]").attributes("rack:r1"),
 //!     // Reservations, volumes and whatever else the text grammar cannot say, as Mesos's JSON.
-//!     Spec::with_resources("node-2", &serde_json::json!([
+//!     Spec::with_resources("node-2", serde_json::json!([
 //!         {"name": "cpus", "type": "SCALAR", "scalar": {"value": 2}, "reservations": [{"type": "STATIC", "role": "web"}]},
 //!     ])),
 //! ])?;
@@ -39,6 +39,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
+use api::v1;
 use serde_json::Value;
 use tokio::runtime::Runtime;
 use tokio::sync::{Semaphore, mpsc, watch};
@@ -60,8 +61,8 @@ const WORDS: usize = 16;
 #[derive(Clone, Debug)]
 pub struct Spec {
     name: String,
-    resources: Vec<api::v1::Resource>,
-    attributes: Vec<api::v1::Attribute>,
+    resources: Vec<v1::Resource>,
+    attributes: Vec<v1::Attribute>,
     statuses: Told,
 }
 
@@ -77,9 +78,12 @@ impl Spec {
     }
 
     /// As [`new`](Self::new), with resources as a JSON array of Mesos's `Resource`.
+    ///
+    /// # Panics
+    /// They are not that.
     #[must_use]
-    pub fn with_resources(name: &str, resources: &Value) -> Self {
-        let resources = words::json_resources(resources).expect("a test gives resources as Mesos spells them");
+    pub fn with_resources(name: &str, resources: Value) -> Self {
+        let resources = words::resources_json(&resources).expect("a test gives resources in Mesos's JSON");
         Self { resources, ..Self::new(name, "") }
     }
 
@@ -199,7 +203,7 @@ impl Agents {
 
     /// As [`offer`](Self::offer), as a JSON array of Mesos's `Resource`.
     pub fn offer_json(&self, name: &str, resources: &Value) -> Result<()> {
-        self.say(name, Word::Resources(words::json_resources(resources)?))
+        self.say(name, Word::Resources(words::resources_json(resources)?))
     }
 
     fn handle(&self, name: &str) -> Result<&Handle> {

@@ -3,6 +3,7 @@
 
 use api::v1::{FrameworkInfo, TaskInfo, TaskStatus};
 use api::{AgentId, Attribute, ContainerId, FrameworkId, MasterId, Resources, TaskId, TaskState};
+use api::v1::scheduler::OfferConstraints;
 use serde::{Deserialize, Serialize};
 
 use crate::io::Registration;
@@ -27,6 +28,9 @@ pub enum Command {
         info: Box<FrameworkInfo>,
         /// All of them.
         suppressed_roles: Vec<String>,
+        /// All of them.
+        #[serde(default)]
+        offer_constraints: Option<Box<OfferConstraints>>,
     },
     /// A framework's stream ended.
     DisconnectFramework {
@@ -169,6 +173,9 @@ pub struct SubscribeFramework {
     pub info: FrameworkInfo,
     /// Roles it wants no offers for.
     pub suppressed_roles: Vec<String>,
+    /// Agents it wants offers of.
+    #[serde(default)]
+    pub offer_constraints: Option<Box<OfferConstraints>>,
     /// The stream it asked on.
     pub stream: String,
     /// Milliseconds since 1970.
@@ -248,6 +255,7 @@ mod tests {
                 framework: "m-0000".into(),
                 info,
                 suppressed_roles: vec!["*".to_owned()],
+                offer_constraints: None,
                 stream: "s".to_owned(),
                 at: 7,
             })),

@@ -338,7 +338,7 @@ impl Leader {
     }
 
     fn tell_rescinded(&self, turn: &mut Turn<'_>, offer: &OutstandingOffer) {
-        self.tell(turn, &offer.framework, Event::Rescind(offer.id.clone()));
+        self.tell(turn, &offer.framework, Event::new_rescind(offer.id.clone()));
     }
 
     fn tell_status(&self, turn: &mut Turn<'_>, framework: &FrameworkId, status: TaskStatus) {

@@ -8,7 +8,7 @@ pub(crate) mod volume;
 use api::{Milli, Resource, ResourceValue, Resources};
 use serde::{Deserialize, Serialize};
 
-pub(crate) use rules::{Requester, Where, validate};
+pub(crate) use rules::{Requester, Where, unique_ids, validate, well_formed};
 pub use text::spell;
 
 /// What a framework or an operator wants done to an agent's resources.

@@ -89,8 +89,8 @@ impl State {
                 self.cluster.get_or_insert(id);
             }
             Command::SubscribeFramework(subscribe) => self.subscribe_framework(*subscribe, &mut events),
-            Command::UpdateFramework { framework, info, suppressed_roles } => {
-                self.update_framework(&framework, *info, suppressed_roles, &mut events);
+            Command::UpdateFramework { framework, info, suppressed_roles, offer_constraints } => {
+                self.update_framework(&framework, *info, suppressed_roles, offer_constraints, &mut events);
             }
             Command::DisconnectFramework { framework, stream, at, remove_at } => {
                 self.disconnect_framework(&framework, &stream, Disconnection { since: at, remove_at }, &mut events);

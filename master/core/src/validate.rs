@@ -1,6 +1,8 @@
 //! Mesos's rules for calls, frameworks and tasks, in Mesos's order and words: the first that is
 //! broken is reported.
 
+mod constraints;
+
 use std::collections::BTreeSet;
 
 use api::v1::environment::variable;
@@ -11,6 +13,10 @@ use api::v1::{
     health_check, resources_from_wire,
 };
 use api::{AgentId, Resources, TaskState};
+
+use crate::operation::{Requester, spell, unique_ids, well_formed};
+
+pub(crate) use constraints::constraints;
 
 /// Is the call well-formed? Its required fields were there when it was read.
 ///
@@ -165,6 +171,7 @@ pub(crate) fn role(name: &str) -> Result<(), String> {
 pub(crate) fn task(
     task: &TaskInfo,
     agent: &AgentId,
+    role: &str,
     active: Option<TaskState>,
     remaining: &Resources,
 ) -> Result<Resources, String> {
@@ -183,18 +190,23 @@ pub(crate) fn task(
         return Err("Task's 'kill_policy.grace_period' must be non-negative".to_owned());
     }
     if negative(task.max_completion_time) {
-        return Err("Task's 'max_completion_time' must be non-negative".to_owned());
+        return Err("Task's `max_completion_time` must be non-negative".to_owned());
     }
     let checked = task.check.as_deref().map_or(Ok(()), |check| self::check(&check.into(), "check"));
     checked.map_err(|error| format!("Task uses invalid check: {error}"))?;
     let checked = task.health_check.as_deref().map_or(Ok(()), |check| self::check(&check.into(), "health check"));
     checked.map_err(|error| format!("Task uses invalid health check: {error}"))?;
-    let resources =
-        resources_from_wire(&task.resources).map_err(|error| format!("Task uses invalid resources: {error}"))?;
-    if resources.is_empty() {
+    if task.resources.is_empty() {
         return Err("Task uses no resources".to_owned());
     }
-    mixed_revocability(&resources)?;
+    let resources = resources_from_wire(&task.resources)
+        .map_err(|error| format!("Task uses invalid resources: Invalid resources: {error}"))?;
+    let by = Requester::Task { allocated_to: role };
+    well_formed(&resources, &by).map_err(|error| format!("Task uses invalid resources: {error}"))?;
+    unique_ids(resources.iter()).map_err(|error| format!("Task uses duplicate persistence ID: {error}"))?;
+    one_role(&task.resources, role).map_err(|error| format!("Invalid task resources: {error}"))?;
+    mixed_revocability(&resources)
+        .map_err(|error| format!("Task mixes revocable and non-revocable resources: {error}"))?;
     command(task)?;
     container(task.container.as_deref())?;
     limits(task, &resources)?;
@@ -212,13 +224,31 @@ pub(crate) fn task(
     if remaining.contains(&resources) {
         return Ok(resources);
     }
-    Err(format!("Total resources {resources} required by task and its executor is more than available {remaining}"))
+    let (asked, have) = (spell(&resources, Some(role)), spell(remaining, Some(role)));
+    Err(format!("Total resources {asked} required by task and its executor is more than available {have}"))
+}
+
+/// What does not say for whom is for the offer's role.
+fn one_role(resources: &[api::v1::Resource], role: &str) -> Result<(), String> {
+    let mut first: Option<&str> = None;
+    for resource in resources {
+        let given = resource.allocation_info.as_ref().and_then(|info| info.role.as_deref()).unwrap_or(role);
+        if *first.get_or_insert(given) != given {
+            return Err(format!(
+                "The resources have multiple allocation roles ('{given}' and '{}') but only one allocation role is \
+                 allowed",
+                first.unwrap_or_default()
+            ));
+        }
+    }
+    Ok(())
 }
 
 fn mixed_revocability(resources: &Resources) -> Result<(), String> {
     for resource in resources {
         if resources.iter().any(|other| other.name == resource.name && other.revocable != resource.revocable) {
-            return Err("Task mixes revocable and non-revocable resources".to_owned());
+            let name = &resource.name;
+            return Err(format!("Cannot use both revocable and non-revocable '{name}' at the same time"));
         }
     }
     Ok(())

@@ -101,7 +101,7 @@ pub enum Step {
         #[serde(default)]
         expect: Value,
     },
-    /// So many offers, in as many OFFERS events as they come in.
+    /// So many offers and inverse offers, in as many events as they come in.
     Offers {
         /// Which stream.
         stream: String,

@@ -37,14 +37,23 @@ pub fn normalise(value: &Value, binding: &mut Binding) -> Value {
 /// Leaves out list elements that belong only to frameworks this dialogue has not met.
 #[must_use]
 pub fn without_strangers(value: &Value, binding: &Binding) -> Value {
+    // Messages spell no empty list; the documents before v1 spell all.
+    let is_message = value.get("type").is_some_and(Value::is_string);
+    ours(value, is_message, binding)
+}
+
+fn ours(value: &Value, is_message: bool, binding: &Binding) -> Value {
     match value {
         Value::Array(items) => {
-            let ours = items.iter().filter(|item| !is_strange(item, binding));
-            Value::Array(ours.map(|item| without_strangers(item, binding)).collect())
+            let kept = items.iter().filter(|item| !is_strange(item, binding));
+            Value::Array(kept.map(|item| ours(item, is_message, binding)).collect())
         }
         Value::Object(fields) => {
-            let ours = fields.iter().filter(|(key, _)| !is_strange(&Value::String((*key).clone()), binding));
-            Value::Object(ours.map(|(key, item)| (key.clone(), without_strangers(item, binding))).collect())
+            let kept = fields.iter().filter(|(key, _)| !is_strange(&Value::String((*key).clone()), binding));
+            let kept = kept.map(|(key, item)| (key.clone(), item, ours(item, is_message, binding)));
+            let was_emptied = |before: &Value, after: &Value| before != after && *after == Value::Array(Vec::new());
+            let kept = kept.filter(|(_, before, after)| !(is_message && was_emptied(before, after)));
+            Value::Object(kept.map(|(key, _, after)| (key, after)).collect())
         }
         Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => value.clone(),
     }
@@ -109,7 +118,7 @@ fn named_text(text: &str, parent: &str, key: &str, binding: &mut Binding) -> Str
         return format!("${{{key}}}");
     }
     let bytes = text.len() == 24 && text.ends_with("==");
-    if bytes && (key == "uuid" || parent == "uuid") {
+    if bytes && (key.ends_with("uuid") || parent == "uuid") {
         return binding.name("update", text);
     }
     if key == "hostname" && !text.is_empty() && !text.ends_with(".example") {

@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 use api::link::{self, from_agent, from_master, link_client::LinkClient};
+use api::v1;
 use rustls::ClientConfig;
 use tokio::sync::{Semaphore, mpsc, watch};
 use tokio_stream::wrappers::ReceiverStream;
@@ -24,7 +25,7 @@ pub(super) enum Word {
     Disconnect,
     Reconnect,
     Reboot,
-    Resources(Vec<api::v1::Resource>),
+    Resources(Vec<v1::Resource>),
 }
 
 /// See the module.

@@ -3,11 +3,10 @@
 use anyhow::{Context, Result};
 use api::link::{self, from_agent};
 use api::v1::{
-    self, Capability, ContainerId, ContainerStatus, Reason, Source, TaskStatus, attributes_to_wire, resources_to_wire,
+    self, Capability, ContainerId, ContainerStatus, Format, Reason, Source, TaskStatus, attributes_to_wire,
+    resources_to_wire,
 };
 use api::{Attribute, Resources, TaskState};
-use serde::Deserialize;
-use serde_json::Value;
 
 use super::script::Script;
 
@@ -41,15 +40,14 @@ pub(super) struct Update {
 }
 
 pub(super) fn launch(run: link::RunTask) -> Result<Launch> {
-    let task = run.task.context("there is no task")?;
-    let framework = run.framework_info.context("there is no framework info")?;
+    let task = run.task.context("a launch has a task")?;
     let command = task.command.and_then(|command| command.value).unwrap_or_default();
     Ok(Launch {
         framework: run.framework_id,
         task: task.task_id.0,
         container: run.container_id,
         script: Script::of(&command),
-        killing: framework.has(Capability::TaskKillingState),
+        killing: run.framework_info.is_some_and(|framework| framework.has(Capability::TaskKillingState)),
     })
 }
 
@@ -60,18 +58,19 @@ pub(super) fn update(
     update: &Update,
     latest: TaskState,
 ) -> from_agent::Message {
-    let mut status = TaskStatus::new(task.into(), update.state);
-    status.source = Some(Source::Executor.into());
-    status.message.clone_from(&update.message);
     // A reason this version has no name for is left out.
     let reason = update.reason.as_deref().and_then(Reason::from_str_name);
-    status.reason = reason.map(Into::into);
-    status.executor_id = Some(task.into());
-    status.timestamp = Some(now());
-    status.uuid = Some(update.uuid.to_vec());
-    let container_id = ContainerId { value: container.to_owned(), ..ContainerId::default() };
-    status.container_status =
-        Some(Box::new(ContainerStatus { container_id: Some(container_id), ..ContainerStatus::default() }));
+    let container_id = Some(ContainerId { value: container.to_owned(), ..ContainerId::default() });
+    let status = TaskStatus {
+        source: Some(Source::Executor.into()),
+        message: update.message.clone(),
+        reason: reason.map(Into::into),
+        executor_id: Some(task.into()),
+        timestamp: Some(now()),
+        uuid: Some(update.uuid.to_vec()),
+        container_status: Some(Box::new(ContainerStatus { container_id, ..ContainerStatus::default() })),
+        ..TaskStatus::new(task.into(), update.state)
+    };
     from_agent::Message::Update(link::StatusUpdate {
         framework_id: framework.to_owned(),
         status: Some(status),
@@ -88,19 +87,18 @@ pub(super) fn capacity(resources: &[v1::Resource], attributes: &[v1::Attribute])
     link::Capacity { resources: resources.to_vec(), attributes: attributes.to_vec() }
 }
 
-/// From the text grammar to what the link carries.
+/// From the text grammar.
 pub(super) fn resources(text: &str) -> Result<Vec<v1::Resource>> {
     let resources = Resources::parse(text).with_context(|| format!("`{text}` are no resources"))?;
-    let format = v1::Format { refined: true, allocation_role: None };
-    Ok(resources_to_wire(&resources, &format))
+    Ok(resources_to_wire(&resources, &Format { refined: true, allocation_role: None }))
 }
 
-/// From a JSON array of Mesos's `Resource`.
-pub(super) fn json_resources(json: &Value) -> Result<Vec<v1::Resource>> {
-    Vec::deserialize(json).with_context(|| format!("`{json}` are no resources"))
+/// From Mesos's JSON.
+pub(super) fn resources_json(json: &serde_json::Value) -> Result<Vec<v1::Resource>> {
+    serde_json::from_value(json.clone()).with_context(|| format!("{json} are no resources"))
 }
 
-/// From the text grammar to what the link carries.
+/// From the text grammar.
 pub(super) fn attributes(text: &str) -> Result<Vec<v1::Attribute>> {
     let attributes = Attribute::parse_list(text).with_context(|| format!("`{text}` are no attributes"))?;
     Ok(attributes_to_wire(&attributes))

@@ -9,6 +9,7 @@ use api::{FrameworkId, TaskState};
 
 use super::frameworks::Wish;
 use super::{Leader, Turn};
+use crate::allocator::InverseAnswer;
 use crate::command::Command;
 use crate::io::{RequestId, Response, StreamId, ToAgent};
 use crate::validate;
@@ -64,15 +65,37 @@ impl Leader {
             Type::Kill => kill(turn, id, *call.kill.unwrap_or_default()),
             Type::Acknowledge => self.acknowledge(turn, &id, *call.acknowledge.unwrap_or_default()),
             Type::Reconcile => self.reconcile(turn, &framework, *call.reconcile.unwrap_or_default()),
+            Type::AcceptInverseOffers => {
+                let accept = *call.accept_inverse_offers.unwrap_or_default();
+                let (ids, seconds) = (accept.inverse_offer_ids, refuse_seconds(accept.filters));
+                self.answer_inverse_offers(turn, &id, &ids, InverseAnswer::Accept, seconds);
+            }
+            Type::DeclineInverseOffers => {
+                let decline = *call.decline_inverse_offers.unwrap_or_default();
+                let (ids, seconds) = (decline.inverse_offer_ids, refuse_seconds(decline.filters));
+                self.answer_inverse_offers(turn, &id, &ids, InverseAnswer::Decline, seconds);
+            }
+            Type::AcknowledgeOperationStatus => {
+                let acknowledge = *call.acknowledge_operation_status.unwrap_or_default();
+                if let Ok(uuid) = <[u8; 16]>::try_from(acknowledge.uuid) {
+                    let operation = acknowledge.operation_id.0;
+                    turn.propose(Command::AcknowledgeOperation { framework: id, operation, uuid });
+                }
+            }
+            Type::ReconcileOperations => {
+                let asked = call.reconcile_operations.unwrap_or_default().operations;
+                if asked.is_empty() {
+                    self.reconcile_all_operations(turn, &id);
+                }
+                for one in asked {
+                    self.reconcile_operation(turn, &id, one.operation_id.as_str(), one.agent_id.as_ref());
+                }
+            }
             // There are no custom executors to speak to, and the allocator hears no wishes.
             Type::Unknown
             | Type::Subscribe
             | Type::UpdateFramework
-            | Type::AcceptInverseOffers
-            | Type::DeclineInverseOffers
             | Type::Shutdown
-            | Type::AcknowledgeOperationStatus
-            | Type::ReconcileOperations
             | Type::Message
             | Type::Request => {
                 tracing::debug!(framework = %id, call = kind.as_str_name(), "accepted a call that does nothing");

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use api::v1::scheduler::{Event, call};
-use api::v1::{Address, Capability, MasterInfo, master_info};
+use api::v1::{Address, Capability, FrameworkInfo, MasterInfo, master_info};
 use api::{AgentId, FrameworkId, Milli};
 
 use super::{Leader, Subscriber, Timer, Turn};
@@ -38,6 +38,7 @@ impl Leader {
             let removed = given.as_ref().is_some_and(|id| turn.state.is_completed(id));
             removed.then(|| "Framework has been removed".to_owned())
         });
+        let refused = refused.or_else(|| constraints_error(&info, subscribe.offer_constraints.as_ref()));
         let refused = refused.or_else(|| self.forbidden(turn, &info, given.as_ref()));
         if let Some(refused) = refused {
             tracing::info!(name = %info.name, reason = %refused, "refused a framework");
@@ -55,6 +56,7 @@ impl Leader {
             framework,
             info,
             suppressed_roles: subscribe.suppressed_roles,
+            offer_constraints: subscribe.offer_constraints.map(Box::new),
             stream: stream.0,
             at: turn.now.unix_ms,
         })));
@@ -234,7 +236,8 @@ impl Leader {
             if new.checkpoint() != old.checkpoint() {
                 return of("checkpoint");
             }
-            self.forbidden(turn, new, Some(&framework.id))
+            constraints_error(new, update.offer_constraints.as_ref())
+                .or_else(|| self.forbidden(turn, new, Some(&framework.id)))
         });
         if let Some(refused) = refused {
             turn.refuse(request, 400, refused);
@@ -248,6 +251,7 @@ impl Leader {
             framework: framework.id.clone(),
             info: Box::new(update.framework_info),
             suppressed_roles: update.suppressed_roles,
+            offer_constraints: update.offer_constraints.map(Box::new),
         });
     }
 
@@ -294,6 +298,10 @@ impl Leader {
     }
 }
 
+fn constraints_error(info: &FrameworkInfo, wire: Option<&api::v1::scheduler::OfferConstraints>) -> Option<String> {
+    wire.and_then(|wire| validate::constraints(wire, &info.effective_roles()).err())
+}
+
 /// A framework as the allocator sees it.
 pub(super) fn subscription(framework: &Framework) -> Subscription {
     let info = &framework.info;
@@ -310,6 +318,10 @@ pub(super) fn subscription(framework: &Framework) -> Subscription {
         },
         ..Subscription::default()
     };
+    if let Some(wire) = &framework.offer_constraints {
+        // They were valid when they were committed.
+        subscription.constraints = validate::constraints(wire, &info.effective_roles()).unwrap_or_default();
+    }
     for (role, filters) in &info.offer_filters {
         let Some(minimum) = &filters.min_allocatable_resources else { continue };
         let alternatives = minimum.quantities.iter().map(|alternative| {

@@ -10,7 +10,9 @@ use api::{AgentId, FrameworkId, OfferId};
 
 use super::{Leader, Turn};
 use crate::allocator::Consider;
+use super::telling::unavailability_to_wire;
 use crate::offers::OutstandingOffer;
+use crate::state::Agent;
 
 impl Leader {
     /// One run; each framework gets all its offers in one event.
@@ -60,21 +62,26 @@ impl Leader {
             framework_id: offer.framework.clone(),
             agent_id: offer.agent.clone(),
             hostname: agent.hostname.clone(),
-            url: Some(Box::new(Url {
-                scheme: "http".to_owned(),
-                address: Address {
-                    hostname: Some(agent.hostname.clone()),
-                    ip: Some(agent.address.clone()),
-                    port: i32::from(self.config.agent_port),
-                },
-                path: Some("/slave(1)".to_owned()),
-                ..Url::default()
-            })),
+            url: Some(Box::new(self.url(agent))),
+            unavailability: self.allocator.unavailability(&offer.agent).map(unavailability_to_wire),
             allocation_info: role.map(|role| AllocationInfo { role: Some(role) }),
             resources: resources_to_wire(&offer.resources, &format),
             attributes: attributes_to_wire(&agent.attributes),
             ..Offer::default()
         })
+    }
+
+    pub(super) fn url(&self, agent: &Agent) -> Url {
+        Url {
+            scheme: "http".to_owned(),
+            address: Address {
+                hostname: Some(agent.hostname.clone()),
+                ip: Some(agent.address.clone()),
+                port: i32::from(self.config.agent_port),
+            },
+            path: Some("/slave(1)".to_owned()),
+            ..Url::default()
+        }
     }
 
     /// The resources of an offer that left the table are free again.

@@ -33,6 +33,8 @@ pub(super) struct Accepting<'a> {
     pub(super) offer: &'a OutstandingOffer,
     /// What is not used yet.
     pub(super) remaining: Resources,
+    /// Volumes several tasks may use.
+    pub(super) shared: Resources,
     /// What was resized: not usable before it is committed.
     pub(super) resized: Resources,
     /// The last operation proposed.
@@ -87,7 +89,7 @@ impl Leader {
             principal: framework.info.principal.as_deref(),
             roles: &roles,
             allocated_to: &offer.role,
-            shares: framework.info.has(api::mesos::Capability::SharedResources),
+            shares: framework.info.has(api::v1::Capability::SharedResources),
         };
         let mine = turn.state.tasks_on(&offer.agent).filter(|task| task.holds_resources());
         let used: Vec<&Resources> = mine.map(|task| &task.resources).collect();
@@ -101,6 +103,7 @@ impl Leader {
         if operation.is_speculative() {
             accepting.remaining = apply_operation(&accepting.remaining, &operation, Some(&offer.role))
                 .map_err(|error| error.to_string())?;
+            accepting.shared = accepting.remaining.filter(|resource| resource.shared);
         } else {
             let Some(rest) = accepting.remaining.checked_sub(&from) else {
                 let (have, want) = (spell(&accepting.remaining, Some(&offer.role)), spell(&from, Some(&offer.role)));

@@ -123,14 +123,16 @@ impl Leader {
             }
             LaunchDropped::AgentDraining => {
                 let framework = turn.state.framework(framework);
-                status.state = framework.map_or(TaskState::Lost, |framework| framework.lost_or(TaskState::Dropped));
-                status.reason = Some(Reason::AgentDraining);
+                let state = framework.map_or(TaskState::Lost, |framework| framework.lost_or(TaskState::Dropped));
+                status.state = state.into();
+                status.reason = Some(Reason::AgentDraining.into());
                 status.message = Some("Agent is draining".to_owned());
             }
             LaunchDropped::ResourcesGone => {
                 let framework = turn.state.framework(framework);
-                status.state = framework.map_or(TaskState::Lost, |framework| framework.lost_or(TaskState::Dropped));
-                status.reason = Some(Reason::ResourcesUnknown);
+                let state = framework.map_or(TaskState::Lost, |framework| framework.lost_or(TaskState::Dropped));
+                status.state = state.into();
+                status.reason = Some(Reason::ResourcesUnknown.into());
                 status.message = Some("Operation required by the task is not applied on the agent".to_owned());
             }
         }

@@ -23,6 +23,11 @@ pub(crate) enum Requester<'a> {
         /// SHARED_RESOURCES.
         shares: bool,
     },
+    /// A framework that launches a task.
+    Task {
+        /// The offers' role.
+        allocated_to: &'a str,
+    },
     /// An operator, authenticated as a principal or not.
     Operator {
         /// Who.
@@ -43,12 +48,13 @@ impl Requester<'_> {
     const fn principal(&self) -> Option<&str> {
         match self {
             Self::Framework { principal, .. } | Self::Operator { principal } => *principal,
+            Self::Task { .. } => None,
         }
     }
 
     const fn allocated_to(&self) -> Option<&str> {
         match self {
-            Self::Framework { allocated_to, .. } => Some(allocated_to),
+            Self::Framework { allocated_to, .. } | Self::Task { allocated_to } => Some(allocated_to),
             Self::Operator { .. } => None,
         }
     }

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use api::mesos::Reason;
+use api::v1::Reason;
 use api::{AgentId, FrameworkId, TaskState};
 use serde::{Deserialize, Serialize};
 

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::net::Ipv4Addr;
 use std::sync::Arc;
 
-use api::mesos::Reason;
+use api::v1::Reason;
 use api::{AgentId, TaskState};
 use serde::{Deserialize, Serialize};
 

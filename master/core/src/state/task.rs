@@ -63,7 +63,7 @@ impl Task {
     /// What its own kill policy gives it.
     #[must_use]
     pub fn grace_ms(&self) -> Option<u64> {
-        self.info.kill_policy.and_then(|policy| policy.grace_period).and_then(api::mesos::DurationInfo::millis)
+        self.info.kill_policy.and_then(|policy| policy.grace_period).and_then(|grace| grace.millis())
     }
 
     /// Does it use its resources, as far as offers are concerned?

@@ -318,6 +318,18 @@ pub fn describe(event: &Event) -> String {
             let uuid = if status.uuid.is_some() { " uuid" } else { "" };
             format!("UPDATE {} {}{reason}{uuid}", status.task_id, status.state().name())
         }
+        event::Type::UpdateOperationStatus => {
+            let status = &event.update_operation_status.as_ref().unwrap().status;
+            let id = status.operation_id.as_ref().unwrap();
+            let agent = status.agent_id.as_ref().map(|agent| format!(" {agent}")).unwrap_or_default();
+            let uuid = if status.uuid.is_some() { " uuid" } else { "" };
+            format!("UPDATE_OPERATION_STATUS {id} {}{agent}{uuid}", status.state().as_str_name())
+        }
+        event::Type::InverseOffers => {
+            let offers = event.inverse_offers.as_ref().unwrap().inverse_offers.iter();
+            let offers = offers.map(|offer| format!("{} {}", offer.id, offer.agent_id.as_ref().unwrap()));
+            format!("INVERSE_OFFERS {}", offers.collect::<Vec<_>>().join(" | "))
+        }
         event::Type::Failure => format!("FAILURE {}", event.failure.as_ref().unwrap().agent_id.as_ref().unwrap()),
         event::Type::Error => format!("ERROR {}", event.error.as_ref().unwrap().message),
         other => other.as_str_name().to_owned(),

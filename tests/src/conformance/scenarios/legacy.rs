@@ -82,7 +82,7 @@ pub(super) fn scenarios() -> Vec<Dialogue> {
         }),
         // Names come with what has happened: on a master where nothing has.
         reaching(Reach::Fresh, "legacy/metrics", "The names of the metrics.", |s| {
-            s.get("/metrics/snapshot", View::Shape);
+            s.pause(3_000).get("/metrics/snapshot", View::Shape);
         }),
         dialogue("legacy/metrics-timeout", "A timeout that is none.", |s| {
             s.get("/metrics/snapshot?timeout=soon", View::Exact).get("/metrics/snapshot?timeout=5secs", View::Head);

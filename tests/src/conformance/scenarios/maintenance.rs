@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use crate::conformance::builder::{dialogue, info, operator, plain, reaching};
-use crate::conformance::dialogue::{Dialogue, Reach, Request, View};
+use crate::conformance::dialogue::{Dialogue, Reach, Request, Step, View};
 
 /// A window in the far future: 2033.
 fn window(machines: Value) -> Value {
@@ -84,7 +84,13 @@ pub(super) fn scenarios() -> Vec<Dialogue> {
                 let f = s.subscribe("f", &info(json!({})));
                 s.offers("f", 2);
                 s.operate(schedule(json!([window(json!([{"hostname": "${host}", "ip": "${ip}"}]))])));
-                s.no_update("f", 2_500);
+                s.step(Step::Events {
+                    stream: "f".into(),
+                    count: 2,
+                    skip: vec!["HEARTBEAT".into()],
+                    expect: Value::Null,
+                });
+                s.offers("f", 4);
                 s.ask(get("GET_MAINTENANCE_STATUS")).operate(schedule(json!([]))).call(&f, "SUPPRESS", Value::Null);
             },
         ),

@@ -86,6 +86,7 @@ pub(super) fn scenarios() -> Vec<Dialogue> {
         read("GET_MAINTENANCE_STATUS", View::Exact),
         read("GET_MAINTENANCE_SCHEDULE", View::Exact),
         reaching(Reach::Fresh, "operator/get-metrics-timeout", "GET_METRICS with a timeout.", |s| {
+            s.pause(3_000);
             s.look(
                 operator(
                     json!({"type": "GET_METRICS", "get_metrics": {"timeout": {"nanoseconds": 5_000_000_000_u64}}}),

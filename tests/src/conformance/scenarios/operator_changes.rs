@@ -267,7 +267,7 @@ pub(super) fn scenarios() -> Vec<Dialogue> {
                     .offers("f", 1);
             },
         ),
-        reaching(Reach::Cluster, "operator-changes/drain", "An idle agent is drained at once, and reactivated.", |s| {
+        reaching(Reach::Fresh, "operator-changes/drain", "An idle agent is drained at once, and reactivated.", |s| {
             s.subscribe("f", &info(json!({})));
             s.offers("f", 2);
             s.operate(json!({"type": "DRAIN_AGENT", "drain_agent": {"agent_id": {"value": "${agent.1}"}, "max_grace_period": {"seconds": 10}}})).event("f");

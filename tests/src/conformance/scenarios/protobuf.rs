@@ -12,9 +12,9 @@ pub(super) fn scenarios() -> Vec<Dialogue> {
         })
     };
     vec![
-        dialogue("protobuf/subscribe", "The event stream in protobuf: SUBSCRIBED, HEARTBEAT, offers.", |s| {
+        dialogue("protobuf/subscribe", "The event stream in protobuf: SUBSCRIBED and offers.", |s| {
             s.subscribe_in_protobuf("f", &info(json!({})));
-            s.event_but("f", &[]).offers("f", 2);
+            s.offers("f", 2);
         }),
         dialogue("protobuf/calls", "Calls in protobuf are answered 202 without a body.", |s| {
             let f = s.subscribe_in_protobuf("f", &info(json!({})));
