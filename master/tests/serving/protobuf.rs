@@ -94,7 +94,8 @@ fn a_scheduler_may_speak_protobuf_both_ways_or_one() {
     stream.expect(event::Type::Heartbeat);
 
     let revive = |framework_id| {
-        let call = Call { framework_id: Some(framework_id), r#type: Some(call::Type::Revive.into()), ..Call::default() };
+        let call =
+            Call { framework_id: Some(framework_id), r#type: Some(call::Type::Revive.into()), ..Call::default() };
         let headers = format!("{PROTOBUF}Mesos-Stream-Id: {id}\r\n");
         let answer = post(&master, &headers, &ContentType::Protobuf.encode(&call));
         (answer.status(), answer.text())
