@@ -1,5 +1,7 @@
 //! Compiles the protobuf definitions: the Mesos v1 API with its JSON form, and the agent link when asked for.
 
+#![allow(clippy::wildcard_enum_match_arm)] // protobuf has more kinds of fields than Mesos uses
+
 #[path = "build/json.rs"]
 mod json;
 #[path = "build/required.rs"]

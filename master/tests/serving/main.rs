@@ -2,6 +2,7 @@
 // Whatever is not expected fails the test.
 #![allow(clippy::unwrap_used, clippy::wildcard_enum_match_arm)]
 
+mod protobuf;
 mod world;
 
 use std::time::Duration;

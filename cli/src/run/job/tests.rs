@@ -7,7 +7,7 @@ use super::*;
 fn job(cpus: f64, constraints: &[&str]) -> Job {
     let constraints = constraints.iter().map(|text| Constraint::parse(text).unwrap()).collect();
     let demand = Demand::new([("cpus", cpus), ("mem", 32.0), ("disk", 0.0), ("gpus", 0.0)], constraints).unwrap();
-    let task = TaskInfo { task_id: TaskId::from("t").into(), ..TaskInfo::default() };
+    let task = TaskInfo { task_id: TaskId::from("t"), ..TaskInfo::default() };
     Job::new(demand, task, Duration::from_secs(3), Some(Duration::from_secs(60)))
 }
 
