@@ -20,6 +20,7 @@ use tonic::{Request, Response, Status, Streaming};
 
 use crate::ca::{self, Role};
 use crate::driver::{Handle, Message};
+use crate::raft::Replica;
 
 /// Words waiting to go to one agent. Full: the connection is closed; the agent comes back and the
 /// master compares what it knows with what the agent does.
@@ -99,9 +100,10 @@ pub fn next_read() -> u64 {
 }
 
 /// The `Link` service.
-#[derive(Debug)]
 pub struct LinkService {
     driver: Handle,
+    /// Knows where the other masters are.
+    replica: Replica,
     next_session: Arc<AtomicU64>,
     /// What agents are told: without a ping for this long they connect anew.
     ping_timeout: Duration,
@@ -110,8 +112,8 @@ pub struct LinkService {
 impl LinkService {
     /// Serves on behalf of the driver.
     #[must_use]
-    pub fn new(driver: Handle, ping_timeout: Duration) -> Self {
-        Self { driver, next_session: Arc::new(AtomicU64::new(1)), ping_timeout }
+    pub fn new(driver: Handle, replica: Replica, ping_timeout: Duration) -> Self {
+        Self { driver, replica, next_session: Arc::new(AtomicU64::new(1)), ping_timeout }
     }
 }
 
@@ -152,6 +154,7 @@ impl Link for LinkService {
             id: SessionId(self.next_session.fetch_add(1, Ordering::Relaxed)),
             node,
             driver: self.driver.clone(),
+            replica: self.replica.clone(),
             stage: Stage::New(commands),
             inbound: request.into_inner(),
             queue,
@@ -172,6 +175,7 @@ struct Session {
     id: SessionId,
     node: NodeName,
     driver: Handle,
+    replica: Replica,
     stage: Stage,
     inbound: Streaming<link::FromAgent>,
     queue: mpsc::Receiver<SessionCommand>,
@@ -212,7 +216,8 @@ impl Session {
                 }
                 Err(reason) => {
                     tracing::warn!(node = %self.node, %reason, "registration refused");
-                    return Some(FromMaster::Refused(link::Refused { reason, retry: false }));
+                    let leader = String::new();
+                    return Some(FromMaster::Refused(link::Refused { reason, retry: false, leader }));
                 }
             },
             Stage::Open => {}
@@ -336,8 +341,14 @@ impl Session {
                 agent_id: agent.0,
                 master_id: master.0.clone(),
                 ping_timeout_ms: u64::try_from(self.ping_timeout.as_millis()).unwrap_or(u64::MAX),
+                masters: self.replica.standing().members.into_iter().map(|seat| seat.member.addr).collect(),
             }),
-            ToAgent::Refused { reason, retry } => FromMaster::Refused(link::Refused { reason, retry }),
+            ToAgent::Refused { reason, retry } => {
+                let standing = self.replica.standing();
+                let leader = standing.leader_member().filter(|_| retry && standing.leader != Some(standing.id));
+                let leader = leader.map(|member| member.addr.clone()).unwrap_or_default();
+                FromMaster::Refused(link::Refused { reason, retry, leader })
+            }
             ToAgent::RunTask { framework, container, task, framework_info } => FromMaster::RunTask(link::RunTask {
                 framework_id: framework.0,
                 container_id: container.0,

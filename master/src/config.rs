@@ -156,6 +156,15 @@ pub struct ServeArgs {
     /// gRPC for agents: mutual TLS
     #[arg(long, value_name = "ADDR", default_value = "0.0.0.0:5052")]
     pub link: String,
+    /// Joins the masters of which one's link is at HOST:PORT, unless the data directory is a member's already
+    #[arg(long, value_name = "HOST:PORT", requires = "token")]
+    pub join: Option<String>,
+    /// The token that `mesolith masters add` printed
+    #[arg(long, value_name = "TOKEN", requires = "join", env = "MESOLITH_JOIN_TOKEN", hide_env_values = true)]
+    pub token: Option<String>,
+    /// Joins without a vote: it has everything, and counts for no majority until it is promoted
+    #[arg(long, requires = "join")]
+    pub learner: bool,
     /// Plain HTTP for machines that boot over the network; off unless given
     #[arg(long, value_name = "ADDR", requires = "boot_dir")]
     pub boot: Option<String>,
@@ -229,6 +238,10 @@ pub struct Config {
     pub access: Access,
     /// The link's address.
     pub link: SocketAddr,
+    /// The cluster to join: a master's link, and the token.
+    pub join: Option<(String, String)>,
+    /// Joins without a vote.
+    pub learner: bool,
     /// The boot endpoints' address and directory.
     pub boot: Option<(SocketAddr, PathBuf)>,
     /// What others reach us by.
@@ -301,6 +314,11 @@ pub fn read(args: ServeArgs, lookup: impl Fn(&str) -> Option<String>) -> Result<
     if only_listed && args.machines.is_none() {
         mistakes.push("--boot-machines listed needs --machines FILE: without it no machine is listed".to_owned());
     }
+    if let Some(address) = &args.join
+        && !address.rsplit_once(':').is_some_and(|(host, port)| !host.is_empty() && port.parse::<u16>().is_ok())
+    {
+        mistakes.push(format!("--join {address}: not an address with a port, such as master-1:5052"));
+    }
     let access = access::read(args.access, &mut mistakes);
     let advertise = match args.advertise {
         Some(host) if is_host(&host) => host,
@@ -328,6 +346,8 @@ pub fn read(args: ServeArgs, lookup: impl Fn(&str) -> Option<String>) -> Result<
             http,
             access,
             link,
+            join: args.join.zip(args.token),
+            learner: args.learner,
             boot,
             advertise,
             machines,

@@ -180,7 +180,10 @@ pub struct Driver {
     /// Proposed, not yet on the way.
     gathered: VecDeque<Command>,
     writing: bool,
-    leading: bool,
+    /// In which term we lead.
+    leading: Option<u64>,
+    /// Grows whenever we begin to lead: what was written before then concerns nobody any more.
+    reign: u64,
     next_request: u64,
     waiting: BTreeMap<RequestId, oneshot::Sender<Response>>,
     streams: BTreeMap<StreamId, EventSink>,
@@ -194,8 +197,8 @@ struct Session {
     agent: Option<AgentId>,
 }
 
-/// What became of a batch.
-type Written = Result<(), WriteError>;
+/// What became of a batch, and in which reign it was proposed.
+type Written = (u64, Result<(), WriteError>);
 
 impl Driver {
     /// Puts the parts together.
@@ -216,7 +219,8 @@ impl Driver {
             written: mpsc::channel(1),
             gathered: VecDeque::new(),
             writing: false,
-            leading: false,
+            leading: None,
+            reign: 0,
             next_request: 0,
             waiting: BTreeMap::new(),
             streams: BTreeMap::new(),
@@ -277,13 +281,22 @@ impl Driver {
                 self.master.install(*state);
                 let _stopping = done.send(());
             }
-            FromLog::Leading(leads) => {
-                tracing::info!(leading = leads, "leadership");
-                self.leading = leads;
+            FromLog::Leading(term) => {
+                let leads = term.is_some();
+                tracing::info!(leading = leads, term, "leadership");
                 if !leads {
-                    self.gathered.clear();
+                    leading.send_replace(false);
                 }
+                self.leading = term;
+                // A write on its way may or may not succeed. If it does, it comes back as what is committed.
+                self.reign += 1;
+                self.writing = false;
+                self.gathered.clear();
                 self.handle(Input::Leading(leads));
+                if !leads {
+                    // Whoever waits for something that only a leader's memory held would wait in vain.
+                    self.waiting.clear();
+                }
                 leading.send_replace(leads);
             }
             FromLog::Failed(reason) => return Err(DriverError::Log(reason)),
@@ -291,12 +304,14 @@ impl Driver {
         Ok(())
     }
 
-    fn batch_written(&mut self, result: Written) -> Result<(), DriverError> {
-        self.writing = false;
+    fn batch_written(&mut self, (reign, result): Written) -> Result<(), DriverError> {
+        if reign == self.reign {
+            self.writing = false;
+        }
         match result {
             Ok(()) => Ok(()),
             // Not written. While we believe to lead it is for a moment only, and order must be kept.
-            Err(WriteError::NotLeading(commands)) if self.leading => {
+            Err(WriteError::NotLeading(commands)) if self.leading.is_some() && reign == self.reign => {
                 commands.into_iter().rev().for_each(|command| self.gathered.push_front(command));
                 Ok(())
             }
@@ -306,23 +321,21 @@ impl Driver {
     }
 
     fn write_gathered(&mut self) {
-        if self.writing || self.gathered.is_empty() {
-            return;
-        }
+        let Some(term) = self.leading.filter(|_| !self.writing && !self.gathered.is_empty()) else { return };
         // From the front, where nothing else has to move: a burst may be a hundred times a batch.
         let commands: Vec<Command> = self.gathered.drain(..self.gathered.len().min(BATCH_COMMANDS)).collect();
         if self.gathered.is_empty() {
             self.gathered.shrink_to(BATCH_COMMANDS);
         }
         self.writing = true;
-        let (replica, written) = (self.replica.clone(), self.written.0.clone());
+        let (replica, written, reign) = (self.replica.clone(), self.written.0.clone(), self.reign);
         tokio::spawn(async move {
-            let result = replica.write(commands).await;
+            let result = replica.write(term, commands).await;
             if matches!(result, Err(WriteError::NotLeading(_))) {
                 tokio::time::sleep(Duration::from_millis(20)).await;
             }
             // If the driver is gone, so is whoever waited for these commands.
-            drop(written.send(result).await);
+            drop(written.send((reign, result)).await);
         });
     }
 

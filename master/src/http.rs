@@ -4,6 +4,7 @@ pub mod auth;
 mod body_budget;
 mod files;
 mod legacy;
+mod masters;
 mod metrics;
 mod nodes;
 mod operator;

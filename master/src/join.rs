@@ -9,6 +9,7 @@ use tonic::{Request, Response, Status};
 use crate::agents::node_of;
 use crate::ca::{self, Ca, NODE_DAYS, Request as CertificateRequest, SLACK_SECS};
 use crate::clock::unix_ms;
+use crate::raft::Replica;
 use crate::revocations::Revocations;
 use crate::tokens::{Claim, Grant, Tokens};
 
@@ -21,6 +22,8 @@ pub struct JoinService {
     ca: Arc<Ca>,
     tokens: SharedTokens,
     revocations: Arc<Revocations>,
+    /// Knows whether we lead: the leader has the table of tokens.
+    replica: Replica,
 }
 
 /// Longer than any token or request of ours: nothing else is worth parsing.
@@ -29,8 +32,8 @@ const LONGEST_CSR: usize = 16 << 10;
 impl JoinService {
     /// Certifies with `ca` whoever `tokens` knows, unless it was revoked.
     #[must_use]
-    pub fn new(ca: Arc<Ca>, tokens: SharedTokens, revocations: Arc<Revocations>) -> Self {
-        Self { ca, tokens, revocations }
+    pub fn new(ca: Arc<Ca>, tokens: SharedTokens, revocations: Arc<Revocations>, replica: Replica) -> Self {
+        Self { ca, tokens, revocations, replica }
     }
 }
 
@@ -38,6 +41,10 @@ impl JoinService {
 impl Join for JoinService {
     async fn join(&self, request: Request<JoinRequest>) -> Result<Response<JoinReply>, Status> {
         let remote = request.remote_addr();
+        let standing = self.replica.standing();
+        if standing.leader != Some(standing.id) {
+            return Err(Status::unavailable("this master does not lead: another one lets nodes join"));
+        }
         // Whether its certificate still holds was checked on the way in.
         let holder = node_of(&request).ok();
         let (ca, tokens, revocations) = (self.ca.clone(), self.tokens.clone(), self.revocations.clone());

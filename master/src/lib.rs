@@ -11,6 +11,7 @@ mod atomic_file;
 pub mod boot;
 pub mod ca;
 mod clock;
+pub mod cluster;
 pub mod config;
 pub mod driver;
 mod hex;
@@ -19,6 +20,7 @@ pub mod join;
 pub mod link;
 pub mod logging;
 pub mod machines;
+pub mod peers;
 pub mod raft;
 mod random;
 pub mod ready;
@@ -47,6 +49,7 @@ use crate::agents::LinkService;
 use crate::boot::{Boot, BootLog};
 use crate::ca::{Ca, Identity};
 use crate::clock::{Clock, unix_ms};
+use crate::cluster::{Joined, Masters, Place};
 use crate::config::{Config, Listen};
 use crate::driver::{Driver, Handle};
 use crate::http::auth::{self, ApiTokens, Credentials, Guard};
@@ -54,6 +57,8 @@ use crate::http::server::Limits;
 use crate::http::tls::Served;
 use crate::http::{Api, router::Facts};
 use crate::join::{JoinService, SharedTokens};
+use crate::peers::Dialer;
+use crate::raft::Member;
 use crate::ready::{Ready, connectable};
 use crate::revocations::Revocations;
 use crate::tokens::Tokens;
@@ -90,6 +95,17 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
     let clock = Clock::start();
     let now_secs = i64::try_from(unix_ms() / 1000).unwrap_or(i64::MAX);
     let sockets = Sockets::open(&config)?;
+    let member = Member {
+        addr: host_and_port(&config.advertise, sockets.link_address.port()),
+        http: host_and_port(&config.advertise, sockets.http_address.port()),
+    };
+    if let Some((address, token)) = &config.join {
+        match cluster::join(data, address, token, member.clone(), config.learner).await.context("cannot join")? {
+            Joined::Now(place) => tracing::info!(id = place.id, "joined the cluster"),
+            Joined::Before(place) => tracing::info!(id = place.id, "--join is not needed: this master is a member"),
+        }
+    }
+    let place = Place::read(data).context("cannot read replica.json")?;
     let ca = Arc::new(Ca::open(data, now_secs)?);
     let identity = || server_identity(&ca, &config.advertise, now_secs);
     let tokens: SharedTokens =
@@ -98,7 +114,14 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
     let revocations = Revocations::open(data.join("revocations.json")).context("cannot read the list of revocations")?;
     let revocations = Arc::new(revocations);
 
-    let options = raft::Options { snapshot_every: config.snapshot_every, address: config.advertise.clone() };
+    let dialer = Dialer::master(&ca, identity()?).context("cannot set up TLS for the other masters")?;
+    let options = raft::Options {
+        snapshot_every: config.snapshot_every,
+        id: place.as_ref().map_or(raft::FOUNDER, |place| place.id),
+        member: member.clone(),
+        founds: place.is_none(),
+        dialer: dialer.clone(),
+    };
     let started = raft::start(&data.join("raft"), &options).await?;
     let ip = sockets.public_ip(&config.advertise);
     let master = master_core::Master::new(core_config(&config, &ip, sockets.http_address.port())?, started.state);
@@ -108,9 +131,28 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
     let replica = started.replica.clone();
     let driver = Driver::new(master, clock, started.replica, inbox, started.messages);
     let mut driver = tokio::spawn(driver.run(stopped.clone(), lead));
-    tokio::select! {
-        led = tokio::time::timeout(LEAD_DEADLINE, wait_for(leading.clone())) => led.context("the log was not ready in time")?,
-        ended = &mut driver => return Err(driver_end(ended)),
+    let mut serving = tokio::task::JoinSet::new();
+    let mut link_to_serve = Some({
+        let tls = link::tls(&ca, identity()?).context("cannot set up TLS for the link")?;
+        let masters = Masters::new(replica.clone(), ca.clone(), tokens.clone(), data.clone());
+        let join = JoinService::new(ca.clone(), tokens.clone(), revocations.clone(), replica.clone());
+        let link = LinkService::new(handle.clone(), replica.clone(), 2 * PING_INTERVAL);
+        let (revocations, stopped, listener) = (revocations.clone(), stopped.clone(), sockets.link);
+        async move {
+            if let Err(error) = link::serve(listener, tls, masters, join, link, revocations, stopped).await {
+                tracing::error!(%error, "the link ended");
+            }
+        }
+    });
+    if started.alone {
+        // Whoever comes finds a leader.
+        tokio::select! {
+            led = tokio::time::timeout(LEAD_DEADLINE, wait_for(leading.clone())) => led.context("the log was not ready in time")?,
+            ended = &mut driver => return Err(driver_end(ended)),
+        }
+    } else if let Some(link) = link_to_serve.take() {
+        // There is no leader unless the masters reach each other.
+        serving.spawn(link);
     }
 
     let ready = Ready {
@@ -123,9 +165,8 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
         pid: std::process::id(),
     };
     let facts = Arc::new(facts(&config, &ip, sockets.http_address.port(), &ready));
-    let api = Api { driver: handle.clone(), leading, tokens: tokens.clone(), facts };
+    let api = Api { driver: handle.clone(), leading: leading.clone(), replica: replica.clone(), tokens: tokens.clone(), facts };
     let guard = Arc::new(guard(&config, revocations.clone())?);
-    let mut serving = tokio::task::JoinSet::new();
     let tls = if config.access.insecure_api {
         None
     } else {
@@ -169,14 +210,20 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
             stopped.clone(),
         ));
     }
-    let link_tls = link::tls(&ca, identity()?).context("cannot set up TLS for the link")?;
-    let (join, link) = (JoinService::new(ca.clone(), tokens, revocations.clone()), LinkService::new(handle, 2 * PING_INTERVAL));
-    let link_stopped = stopped.clone();
-    serving.spawn(async move {
-        if let Err(error) = link::serve(sockets.link, link_tls, join, link, revocations, link_stopped).await {
-            tracing::error!(%error, "the link ended");
+    if let Some(link) = link_to_serve {
+        serving.spawn(link);
+    }
+    if !started.alone {
+        let seated = async {
+            let place = place.unwrap_or(Place { id: replica.id(), masters: Vec::new(), learner: false });
+            cluster::announce(&replica, &dialer, &member, &place).await
+        };
+        tokio::select! {
+            seated = seated => seated?,
+            ended = &mut driver => return Err(driver_end(ended)),
+            signal = terminated() => return signal,
         }
-    });
+    }
     ready.write(data).with_context(|| format!("cannot write ready.json in {}", data.display()))?;
     greet(&config, &ready);
 
@@ -200,6 +247,10 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
         tracing::warn!("the replicated log did not stop in time; what was acknowledged is on the disk");
     }
     ended.map_or(Ok(()), Err)
+}
+
+fn host_and_port(host: &str, port: u16) -> String {
+    if host.contains(':') { format!("[{host}]:{port}") } else { format!("{host}:{port}") }
 }
 
 /// Two masters on one log would ruin it.
@@ -308,7 +359,7 @@ fn facts(config: &Config, ip: &str, port: u16, ready: &Ready) -> Facts {
 
 /// The names and addresses this master may be reached by.
 fn server_identity(ca: &Ca, advertise: &str, now_secs: i64) -> Result<Identity, ca::CaError> {
-    let mut hosts = vec![advertise.to_owned(), "localhost".to_owned(), "127.0.0.1".to_owned(), "::1".to_owned()];
+    let mut hosts = vec![advertise.to_owned(), peers::SERVER_NAME.to_owned(), "localhost".to_owned(), "127.0.0.1".to_owned(), "::1".to_owned()];
     if let Some(name) = nix::unistd::gethostname().ok().and_then(|name| name.into_string().ok()) {
         hosts.push(name);
     }

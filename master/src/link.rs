@@ -24,7 +24,9 @@ use tonic::{Request, Status};
 use crate::address_shares::{AddressShares, Share};
 use crate::agents::LinkService;
 use crate::ca::{self, Ca, Identity};
+use crate::cluster::Masters;
 use crate::join::JoinService;
+use crate::peers;
 use crate::revocations::Revocations;
 use crate::tcp;
 use guarded::{Guarded, Stranger};
@@ -71,7 +73,7 @@ pub fn tls(ca: &Ca, identity: Identity) -> Result<ServerConfig, rustls::Error> {
         .with_protocol_versions(&[&rustls::version::TLS13])?
         .with_client_cert_verifier(verifier)
         .with_single_cert(identity.chain, identity.key)?;
-    config.alpn_protocols = vec![b"h2".to_vec()];
+    config.alpn_protocols = vec![b"h2".to_vec(), peers::ALPN.to_vec()];
     Ok(config)
 }
 
@@ -82,6 +84,7 @@ pub fn tls(ca: &Ca, identity: Identity) -> Result<ServerConfig, rustls::Error> {
 pub async fn serve(
     listener: TcpListener,
     tls: ServerConfig,
+    masters: Masters,
     join: JoinService,
     link: LinkService,
     revocations: Arc<Revocations>,
@@ -91,7 +94,7 @@ pub async fn serve(
     let link = LinkServer::new(link).max_decoding_message_size(LONGEST_MESSAGE);
     let join = JoinServer::new(join).max_decoding_message_size(LONGEST_JOIN);
     let (accepted, connections) = mpsc::channel(HANDSHAKES);
-    let accepting = tokio::spawn(accept(listener, TlsAcceptor::from(Arc::new(tls)), accepted, stop.clone()));
+    let accepting = tokio::spawn(accept(listener, TlsAcceptor::from(Arc::new(tls)), masters, accepted, stop.clone()));
     let served = tonic::transport::Server::builder()
         .http2_keepalive_interval(Some(KEEPALIVE_INTERVAL))
         .http2_keepalive_timeout(Some(KEEPALIVE_TIMEOUT))
@@ -128,10 +131,12 @@ fn unrevoked(revocations: &Revocations, request: Request<()>) -> Result<Request<
 async fn accept(
     listener: TcpListener,
     acceptor: TlsAcceptor,
+    masters: Masters,
     accepted: mpsc::Sender<io::Result<Guarded>>,
     mut stop: watch::Receiver<bool>,
 ) {
     let handshakes = AddressShares::new(HANDSHAKES_PER_ADDRESS);
+    let mut number = 0;
     let strangers = Strangers { room: Arc::new(Semaphore::new(STRANGERS)), shares: AddressShares::new(STRANGERS_PER_ADDRESS) };
     loop {
         // Waiting for room first bounds the handshakes that run at once.
@@ -145,6 +150,8 @@ async fn accept(
             continue;
         };
         let (acceptor, strangers) = (acceptor.clone(), strangers.clone());
+        number += 1;
+        let (masters, number, mut stop) = (masters.clone(), number, stop.clone());
         tokio::spawn(async move {
             let done = tokio::time::timeout(HANDSHAKE_DEADLINE, acceptor.accept(stream)).await;
             drop(handshake);
@@ -152,7 +159,17 @@ async fn accept(
                 Ok(Ok(stream)) => {
                     let known = stream.get_ref().1.peer_certificates().is_some_and(|chain| !chain.is_empty());
                     let stranger = if known { None } else { strangers.admit(remote) };
-                    if known || stranger.is_some() {
+                    if !(known || stranger.is_some()) {
+                        return;
+                    }
+                    if stream.get_ref().1.alpn_protocol() == Some(peers::ALPN) {
+                        drop(room);
+                        let _stranger = stranger;
+                        tokio::select! {
+                            () = peers::serve(stream, remote, number, masters) => {}
+                            _ = stop.wait_for(|stop| *stop) => {}
+                        }
+                    } else {
                         drop(room.send(Ok(Guarded::new(stream, stranger))));
                     }
                 }

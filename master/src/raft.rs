@@ -3,7 +3,11 @@
 //! [`start`] opens the log and gives the state of the newest snapshot; from then on committed commands
 //! come to the driver through [`FromLog`], and [`Replica::write`] appends.
 
+mod election;
+mod hearing;
+mod leadership;
 mod log_store;
+mod members;
 mod network;
 mod segment_log;
 mod snapshot_file;
@@ -14,23 +18,30 @@ use std::collections::BTreeMap;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Duration;
 
+use bytes::Bytes;
 use master_core::command::DecodeError;
 use master_core::{Command, State};
 use openraft::error::{ClientWriteError, RaftError};
-use openraft::{BasicNode, ServerState, SnapshotPolicy};
+use openraft::raft::AppendEntriesResponse;
+use openraft::SnapshotPolicy;
 use tokio::sync::{mpsc, oneshot};
 
+pub use members::{ChangeError, Seat, Standing};
 pub use segment_log::{LogError, TornTail};
 pub use snapshot_file::SnapshotError;
+pub use types::Member;
 
+use crate::peers::{Caller, Dialer};
+use election::Election;
+use hearing::Hearing;
 use log_store::LogStore;
+use network::{Peers, kind};
 use state_machine::StateMachine;
 use types::{Batch, Types};
 
-/// The only replica's number.
-const REPLICA: u64 = 1;
+/// The number of the replica that founds a cluster. Later ones get theirs from the leader.
+pub const FOUNDER: u64 = 1;
 /// Committed entries the driver has not taken yet. Full: applying waits, which is what it is for.
 const FROM_LOG_CAPACITY: usize = 16;
 /// Entries kept behind a snapshot, for a follower that is a little late.
@@ -55,8 +66,8 @@ pub enum FromLog {
         /// Answered once it is in place.
         done: oneshot::Sender<()>,
     },
-    /// We lead from now on, and have applied everything earlier leaders committed; or no longer do.
-    Leading(bool),
+    /// We lead in this term from now on, and have applied everything earlier leaders committed; or no longer do.
+    Leading(Option<u64>),
     /// The log cannot go on: the disk refused, or a record cannot be read. Says why.
     Failed(String),
 }
@@ -97,19 +108,27 @@ pub enum WriteError {
     Stopped(String),
 }
 
-/// What an operator may tune.
-#[derive(Clone, Debug)]
+/// Who this replica is.
+#[derive(Clone)]
 pub struct Options {
     /// A snapshot after so many entries.
     pub snapshot_every: u64,
-    /// What other replicas would reach us by.
-    pub address: String,
+    /// Its number.
+    pub id: u64,
+    /// What other replicas, agents and clients reach it by.
+    pub member: Member,
+    /// An empty log becomes a cluster of one; otherwise it waits until a leader writes to it.
+    pub founds: bool,
+    /// For the way to the others.
+    pub dialer: Dialer,
 }
 
 /// A running replica. Clones are handles to the same.
 #[derive(Clone)]
 pub struct Replica {
+    id: u64,
     raft: openraft::Raft<Types>,
+    election: Arc<Election>,
 }
 
 /// A started replica, the state to begin with, and what it has to say.
@@ -120,6 +139,8 @@ pub struct Started {
     pub state: State,
     /// For the driver.
     pub messages: mpsc::Receiver<FromLog>,
+    /// The cluster of one: this replica leads as soon as it can.
+    pub alone: bool,
 }
 
 /// Opens or creates the log in `directory` and starts to take part.
@@ -131,73 +152,46 @@ pub async fn start(directory: &Path, options: &Options) -> Result<Started, Start
     made.map_err(|source| StartError::Directory { path: directory.to_owned(), source })?;
     let (to_driver, messages) = mpsc::channel(FROM_LOG_CAPACITY);
     let store = LogStore::open(directory)?;
+    let last = store.last();
     let (machine, state) = StateMachine::open(directory, to_driver.clone())?;
     let consensus = |error: &dyn std::error::Error| StartError::Consensus(error.to_string());
     let config = openraft::Config {
         cluster_name: "mesolith".to_owned(),
-        // Far above the disk's slowest sync, or a busy disk would cost the leader its place.
-        heartbeat_interval: 250,
-        election_timeout_min: 1000,
-        election_timeout_max: 2000,
+        // Also the library's patience with an answer to new entries, which a busy disk delays.
+        heartbeat_interval: 200,
+        election_timeout_min: election::LEASE_MS - 10,
+        election_timeout_max: election::LEASE_MS,
+        // See `election`.
+        enable_elect: false,
+        // For one piece.
+        install_snapshot_timeout: 10_000,
         snapshot_policy: SnapshotPolicy::LogsSinceLast(options.snapshot_every),
         max_in_snapshot_log_to_keep: KEEP_BEHIND_SNAPSHOT.min(options.snapshot_every),
         ..openraft::Config::default()
     };
     let config = Arc::new(config.validate().map_err(|error| consensus(&error))?);
-    let raft = openraft::Raft::new(REPLICA, config, network::SingleVoter, store, machine)
-        .await
-        .map_err(|error| consensus(&error))?;
-    if raft.is_initialized().await.map_err(|error| consensus(&error))? {
-        // Alone, there is no leader to wait for.
-        raft.trigger().elect().await.map_err(|error| consensus(&error))?;
-    } else {
-        let members = BTreeMap::from([(REPLICA, BasicNode::new(&options.address))]);
+    let (id, peers) = (options.id, Peers::new(options.dialer.clone()));
+    let raft = openraft::Raft::new(id, config, peers.clone(), store, machine).await.map_err(|error| consensus(&error))?;
+    if options.founds && !raft.is_initialized().await.map_err(|error| consensus(&error))? {
+        let members = BTreeMap::from([(id, options.member.clone())]);
         raft.initialize(members).await.map_err(|error| consensus(&error))?;
     }
-    tokio::spawn(watch_leadership(raft.clone(), to_driver));
-    Ok(Started { replica: Replica { raft }, state, messages })
-}
-
-/// Tells the driver when we begin and cease to lead, and when the log stops.
-async fn watch_leadership(raft: openraft::Raft<Types>, driver: mpsc::Sender<FromLog>) {
-    let mut metrics = raft.metrics();
-    let mut leading = false;
-    loop {
-        let (leads, stopped) = {
-            let now = metrics.borrow_and_update();
-            (now.state == ServerState::Leader, now.running_state.as_ref().err().map(ToString::to_string))
-        };
-        if let Some(reason) = stopped {
-            // The driver may be gone already: then nobody needs to know.
-            drop(driver.send(FromLog::Failed(reason)).await);
-            return;
-        }
-        if leads != leading {
-            // A new leader first applies what its predecessors committed.
-            if leads && let Err(error) = raft.ensure_linearizable().await {
-                tracing::debug!(%error, "leadership not confirmed yet");
-                tokio::time::sleep(Duration::from_millis(20)).await;
-                continue;
-            }
-            leading = leads;
-            if driver.send(FromLog::Leading(leading)).await.is_err() {
-                return;
-            }
-        }
-        if metrics.changed().await.is_err() {
-            drop(driver.send(FromLog::Failed("the consensus task ended".to_owned())).await);
-            return;
-        }
-    }
+    let alone = raft.with_raft_state(move |state| state.membership_state.effective().voter_ids().eq([id]));
+    let alone = alone.await.map_err(|error| consensus(&error))?;
+    let election = Election { id, raft: raft.clone(), peers, hearing: Hearing::new(), last };
+    tokio::spawn(election.clone().run());
+    let replica = Replica { id, raft, election: Arc::new(election) };
+    tokio::spawn(leadership::watch(replica.clone(), options.member.clone(), to_driver));
+    Ok(Started { replica, state, messages, alone })
 }
 
 impl Replica {
-    /// Appends a batch as one entry; returns when it is committed and applied here.
+    /// Appends a batch as one entry, if we still lead in `term`; returns when it is committed and applied here.
     ///
     /// # Errors
     /// See [`WriteError`]. With [`WriteError::Stopped`] the batch may or may not be in the log.
-    pub async fn write(&self, commands: Vec<Command>) -> Result<(), WriteError> {
-        let (batch, proposed) = Batch::new(commands);
+    pub async fn write(&self, term: u64, commands: Vec<Command>) -> Result<(), WriteError> {
+        let (batch, proposed) = Batch::new(term, commands);
         match self.raft.client_write(batch).await {
             Ok(_) => Ok(()),
             Err(RaftError::APIError(ClientWriteError::ForwardToLeader(_))) => {
@@ -205,6 +199,55 @@ impl Replica {
             }
             Err(error) => Err(WriteError::Stopped(error.to_string())),
         }
+    }
+
+    /// Answers another replica; none if the kind is not one of the log's.
+    ///
+    /// # Errors
+    /// Why there is no answer.
+    pub async fn answer(&self, caller: &Caller, kind: u8, content: Bytes) -> Option<Result<Vec<u8>, String>> {
+        match kind {
+            kind::APPEND => Some(self.append(caller, &content).await),
+            kind::SNAPSHOT => Some(self.install(caller, content).await),
+            kind::VOTE => Some(self.vote(&content).await),
+            kind::WOULD_VOTE => Some(self.would_vote(&content)),
+            _ => None,
+        }
+    }
+
+    async fn append(&self, caller: &Caller, content: &[u8]) -> Result<Vec<u8>, String> {
+        let entries = rmp_serde::from_slice(content).map_err(|error| error.to_string())?;
+        let answer = self.raft.append_entries(entries).await.map_err(|error| error.to_string())?;
+        if !matches!(answer, AppendEntriesResponse::HigherVote(_)) {
+            self.election.hearing.leader_wrote(caller.connection);
+        }
+        encode(&answer)
+    }
+
+    async fn install(&self, caller: &Caller, content: Bytes) -> Result<Vec<u8>, String> {
+        let piece = network::decode_piece(content).ok_or("the piece of a snapshot makes no sense to this version")?;
+        let answer = match self.raft.install_snapshot(piece).await {
+            Ok(answer) => Ok(answer),
+            Err(RaftError::APIError(error)) => Err(error),
+            Err(RaftError::Fatal(error)) => return Err(error.to_string()),
+        };
+        self.election.hearing.leader_wrote(caller.connection);
+        encode(&answer)
+    }
+
+    async fn vote(&self, content: &[u8]) -> Result<Vec<u8>, String> {
+        let question = rmp_serde::from_slice(content).map_err(|error| error.to_string())?;
+        encode(&self.raft.vote(question).await.map_err(|error| error.to_string())?)
+    }
+
+    fn would_vote(&self, content: &[u8]) -> Result<Vec<u8>, String> {
+        let question = rmp_serde::from_slice(content).map_err(|error| error.to_string())?;
+        encode(&self.election.opinion(&question))
+    }
+
+    /// A replica's connection has ended.
+    pub fn ended(&self, caller: &Caller) {
+        self.election.hearing.ended(caller.connection);
     }
 
     /// Stops taking part. What was acknowledged is on the disk already.
@@ -221,6 +264,10 @@ impl Replica {
     pub async fn snapshot(&self) -> Result<(), WriteError> {
         self.raft.trigger().snapshot().await.map_err(|error| WriteError::Stopped(error.to_string()))
     }
+}
+
+fn encode(answer: &impl serde::Serialize) -> Result<Vec<u8>, String> {
+    rmp_serde::to_vec_named(answer).map_err(|error| error.to_string())
 }
 
 #[cfg(test)]

@@ -38,6 +38,8 @@ pub enum Binding {
     },
     /// Whoever the operator gives it to.
     Name,
+    /// A machine that is to be a master: it gets everything a master has.
+    Master,
 }
 
 /// What a machine says of itself when it joins.
@@ -250,6 +252,9 @@ impl Tokens {
         if now_ms >= entry.expires_ms {
             return Err(Refusal::Expired((now_ms - entry.expires_ms) / 1000));
         }
+        if entry.binding == Binding::Master {
+            return Err(Refusal::OtherMachine("a new master".to_owned()));
+        }
         if let Binding::Machine { mac, uuid } = &entry.binding {
             if !claim.macs.iter().any(|one| one.eq_ignore_ascii_case(mac)) {
                 return Err(Refusal::OtherMachine(format!("the one with MAC address {mac}")));
@@ -263,6 +268,25 @@ impl Tokens {
             Some(used) if used.key == hex::encode(&claim.key) => {
                 Ok(Grant::Again { node: entry.node.clone(), certificate: used.certificate.clone() })
             }
+            Some(_) => Err(Refusal::Used),
+        }
+    }
+
+    /// May a master join with this token? Gives what it was used for by the same key.
+    ///
+    /// # Errors
+    /// Says why not.
+    pub fn check_master(&self, token: &str, key: &[u8; 32], now_ms: u64) -> Result<Option<String>, Refusal> {
+        let entry = self.tokens.get(&fingerprint(token)).ok_or(Refusal::Wrong)?;
+        if entry.binding != Binding::Master {
+            return Err(Refusal::OtherMachine("a node".to_owned()));
+        }
+        if now_ms >= entry.expires_ms {
+            return Err(Refusal::Expired((now_ms - entry.expires_ms) / 1000));
+        }
+        match &entry.used {
+            None => Ok(None),
+            Some(used) if used.key == hex::encode(key) => Ok(Some(used.certificate.clone())),
             Some(_) => Err(Refusal::Used),
         }
     }

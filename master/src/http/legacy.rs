@@ -22,7 +22,8 @@ pub(super) mod query;
 use std::sync::Arc;
 
 use axum::body::Body;
-use axum::extract::{Extension, FromRequestParts, Request};
+use axum::extract::{Extension, FromRequestParts, Request, State};
+use axum::middleware::Next;
 use axum::response::Response;
 use axum::routing::any;
 use axum::{Router, http};
@@ -129,8 +130,25 @@ impl Asked {
 /// Sends the ones who ask a follower to the leader.
 // The error is the answer itself.
 #[allow(clippy::result_large_err)]
-pub(super) fn only_leader(api: &Api, _uri: &Uri) -> Result<(), Response> {
-    if *api.leading.borrow() { Ok(()) } else { Err(text(StatusCode::SERVICE_UNAVAILABLE, "No leader elected")) }
+pub(super) fn only_leader(api: &Api, uri: &Uri) -> Result<(), Response> {
+    if *api.leading.borrow() { Ok(()) } else { Err(elsewhere(api, uri.path_and_query().map_or("/", |path| path.as_str()))) }
+}
+
+/// 307 to the same path of the leader, with the scheme that was used; 503 while there is none, or we are about to be it.
+pub(super) fn elsewhere(api: &Api, path: &str) -> Response {
+    let standing = api.replica.standing();
+    match standing.leader_member().filter(|leader| standing.leader != Some(standing.id) && !leader.http.is_empty()) {
+        Some(leader) => redirect_to(&format!("//{}{path}", leader.http)),
+        None => text(StatusCode::SERVICE_UNAVAILABLE, "No leader elected"),
+    }
+}
+
+/// For paths of which only the leader knows something.
+pub(super) async fn to_leader(State(api): State<Api>, request: Request, next: Next) -> Response {
+    match only_leader(&api, request.uri()) {
+        Ok(()) => next.run(request).await,
+        Err(response) => response,
+    }
 }
 
 /// Answers with a document written from a picture of the state.

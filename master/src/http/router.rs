@@ -4,15 +4,16 @@ use std::sync::Arc;
 
 use axum::{Extension, Router};
 use axum::middleware::from_fn_with_state;
-use axum::routing::{any, get, post};
+use axum::routing::{any, delete, get, post};
 use tokio::sync::watch;
 
 use super::auth::{self, Guard, require};
 use super::render::answer::not_found;
 use super::render::reads::Reads;
-use super::{files, legacy, metrics, nodes, operator, scheduler, tokens};
+use super::{files, legacy, masters, metrics, nodes, operator, scheduler, tokens};
 use crate::driver::Handle;
 use crate::join::SharedTokens;
+use crate::raft::Replica;
 
 /// What the handlers share.
 #[derive(Clone)]
@@ -21,6 +22,8 @@ pub struct Api {
     pub driver: Handle,
     /// Do we lead?
     pub leading: watch::Receiver<bool>,
+    /// Knows the other masters.
+    pub replica: Replica,
     /// For tokens operators make.
     pub tokens: SharedTokens,
     /// What does not change.
@@ -63,12 +66,17 @@ pub fn router(api: Api, guard: Arc<Guard>) -> Router {
         .route("/mesolith/v1/nodes/{node}/log", get(files::node_log))
         .route("/mesolith/v1/nodes/{node}/inventory", get(nodes::inventory))
         .route("/mesolith/v1/nodes", get(nodes::nodes))
-        .route("/mesolith/v1/tokens", post(tokens::make));
+        .route("/mesolith/v1/tokens", post(tokens::make))
+        .route("/mesolith/v1/masters", post(masters::token))
+        .route("/mesolith/v1/masters/{id}", delete(masters::remove))
+        .route("/mesolith/v1/masters/{id}/promote", post(masters::promote))
+        .merge(auth::routes::routes())
+        .route_layer(from_fn_with_state(api.clone(), legacy::to_leader))
+        .route("/mesolith/v1/masters", get(masters::list));
     let guarded = Router::new()
         .merge(mesos())
         .nest("/master", mesos())
         .merge(ours)
-        .merge(auth::routes::routes())
         .merge(legacy::siblings())
         .route("/metrics/snapshot", any(metrics::snapshot))
         .route("/metrics/snapshot/{*rest}", any(metrics::snapshot))

@@ -13,6 +13,7 @@ use hyper::{Method, StatusCode};
 use master_core::{Response, StreamId, validate};
 
 use super::auth::Principal;
+use super::legacy::only_leader;
 use super::render::answer::method_not_allowed;
 use super::server::Connection;
 use super::{overloaded, router::Api, text};
@@ -47,9 +48,7 @@ async fn pipeline(
     principal: &Principal,
     request: Request,
 ) -> Result<HttpResponse, HttpResponse> {
-    if !*api.leading.borrow() {
-        return Err(text(StatusCode::SERVICE_UNAVAILABLE, "Master has not finished recovery"));
-    }
+    only_leader(api, request.uri())?;
     if request.method() != Method::POST {
         return Err(method_not_allowed(&[Method::POST], request.method()));
     }

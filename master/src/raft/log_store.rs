@@ -68,6 +68,22 @@ pub(super) struct LogStore {
     log: Arc<Mutex<SegmentLog>>,
     purged: Option<LogId>,
     vote: Option<Vote>,
+    /// Of the log, or of the snapshot that replaced it: what a candidate compares.
+    last: LastLog,
+}
+
+/// The newest entry's id, for those who only look.
+#[derive(Clone, Debug, Default)]
+pub(super) struct LastLog(Arc<Mutex<Option<LogId>>>);
+
+impl LastLog {
+    pub(super) fn get(&self) -> Option<LogId> {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn set(&self, id: Option<LogId>) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = id;
+    }
 }
 
 impl LogStore {
@@ -83,7 +99,12 @@ impl LogStore {
             );
         }
         let (log, recent) = (Arc::new(Mutex::new(log)), Arc::default());
-        Ok(Self { directory: directory.to_owned(), recent, log, purged, vote })
+        Ok(Self { directory: directory.to_owned(), recent, log, purged, vote, last: LastLog::default() })
+    }
+
+    /// Follows the newest entry's id; known once the library has asked for the log's state.
+    pub(super) fn last(&self) -> LastLog {
+        self.last.clone()
     }
 
     fn recent(&self) -> MutexGuard<'_, Recent> {
@@ -154,7 +175,9 @@ impl RaftLogStorage<Types> for LogStore {
             Some(index) => self.entries(index..index + 1, 0).await?.first().map(|entry| entry.log_id),
             None => None,
         };
-        Ok(LogState { last_purged_log_id: self.purged, last_log_id: last_log_id.or(self.purged) })
+        let last_log_id = last_log_id.or(self.purged);
+        self.last.set(last_log_id);
+        Ok(LogState { last_purged_log_id: self.purged, last_log_id })
     }
 
     async fn get_log_reader(&mut self) -> Self {
@@ -185,6 +208,7 @@ impl RaftLogStorage<Types> for LogStore {
         let written = self.blocking(move |log| log.append(&records)).await;
         match &written {
             Ok(()) => {
+                self.last.set(entries.last().map(|entry| entry.log_id).or(self.last.get()));
                 let mut recent = self.recent();
                 entries.into_iter().for_each(|entry| recent.append(entry));
             }
@@ -197,13 +221,14 @@ impl RaftLogStorage<Types> for LogStore {
     async fn truncate(&mut self, log_id: LogId) -> Result<(), StorageError> {
         self.recent().truncate_from(log_id.index);
         self.blocking(move |log| log.truncate_from(log_id.index)).await.map_err(|error| IoError::write_logs(&error))?;
-        Ok(())
+        self.get_log_state().await.map(drop)
     }
 
     async fn purge(&mut self, log_id: LogId) -> Result<(), StorageError> {
         // First the promise that the records are not needed, then their end.
         self.write_file("purged", &log_id).await.map_err(|error| IoError::write_logs(&error))?;
         self.purged = Some(log_id);
+        self.last.set(self.last.get().max(Some(log_id)));
         self.recent().purge_to(log_id.index);
         self.blocking(move |log| log.purge_to(log_id.index)).await.map_err(|error| IoError::write_logs(&error))?;
         Ok(())

@@ -1,66 +1,178 @@
-//! How replicas reach each other. There is one voter for now, so there is nobody to reach; asking is
-//! answered honestly.
+//! How the consensus library reaches other replicas: its questions as frames of [`peers`](crate::peers).
 
-use openraft::BasicNode;
-use openraft::error::{InstallSnapshotError, RPCError, RaftError, Unreachable};
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use bytes::{Buf, Bytes};
+use openraft::error::{
+    InstallSnapshotError, NetworkError, RPCError, RaftError, RemoteError, Unreachable,
+};
 use openraft::network::{RPCOption, RaftNetwork, RaftNetworkFactory};
 use openraft::raft::{
     AppendEntriesRequest, AppendEntriesResponse, InstallSnapshotRequest, InstallSnapshotResponse, VoteRequest,
     VoteResponse,
 };
+use serde::Serialize;
+use serde::de::DeserializeOwned;
 
-use super::types::Types;
+use super::types::{Member, Types};
+use crate::peers::{CallError, Connection, Dialer};
 
-/// Makes [`Nobody`].
-#[derive(Clone, Copy, Debug)]
-pub(super) struct SingleVoter;
-
-/// A peer that cannot be reached.
-#[derive(Debug)]
-pub(super) struct Nobody {
-    target: u64,
+/// The kinds of frames replicas exchange. Never reused for something else.
+pub(super) mod kind {
+    pub(in crate::raft) const APPEND: u8 = 1;
+    pub(in crate::raft) const SNAPSHOT: u8 = 2;
+    pub(in crate::raft) const VOTE: u8 = 3;
+    pub(in crate::raft) const WOULD_VOTE: u8 = 4;
 }
 
+/// Why a peer does not answer.
 #[derive(Debug, thiserror::Error)]
-#[error("replica {0} is not part of a cluster of one")]
-struct NotAMember(u64);
+pub(super) enum PeerError {
+    #[error("cannot reach replica {target} at {address}")]
+    Connect { target: u64, address: String, source: std::io::Error },
+    #[error(transparent)]
+    Call(#[from] CallError),
+    #[error("replica {0}'s answer makes no sense to this version")]
+    Answer(u64, #[source] rmp_serde::decode::Error),
+    #[error("cannot write the question")]
+    Question(#[from] rmp_serde::encode::Error),
+}
 
-impl RaftNetworkFactory<Types> for SingleVoter {
-    type Network = Nobody;
-
-    async fn new_client(&mut self, target: u64, _node: &BasicNode) -> Nobody {
-        Nobody { target }
+impl PeerError {
+    /// In the library's words: where nobody is, it asks less often.
+    fn rpc<E: std::error::Error>(self) -> RPCError<u64, Member, E> {
+        match &self {
+            Self::Connect { .. } => RPCError::Unreachable(Unreachable::new(&self)),
+            Self::Call(_) | Self::Answer(..) | Self::Question(_) => RPCError::Network(NetworkError::new(&self)),
+        }
     }
 }
 
-impl Nobody {
-    fn unreachable<E: std::error::Error>(&self) -> RPCError<u64, BasicNode, E> {
-        RPCError::Unreachable(Unreachable::new(&NotAMember(self.target)))
+/// The ways to the other replicas.
+#[derive(Clone)]
+pub(super) struct Peers {
+    dialer: Dialer,
+    /// For votes: kept open, so that an election need not wait for a handshake.
+    control: Arc<Mutex<BTreeMap<u64, (String, Connection)>>>,
+}
+
+impl Peers {
+    pub(super) fn new(dialer: Dialer) -> Self {
+        Self { dialer, control: Arc::default() }
+    }
+
+    async fn connect(&self, target: u64, address: &str) -> Result<Connection, PeerError> {
+        let opened = self.dialer.connect(address).await;
+        opened.map_err(|source| PeerError::Connect { target, address: address.to_owned(), source })
+    }
+
+    /// The kept connection, or a new one.
+    async fn control(&self, target: u64, address: &str) -> Result<Connection, PeerError> {
+        let kept = {
+            let control = self.control.lock().unwrap_or_else(PoisonError::into_inner);
+            control.get(&target).filter(|(known, open)| known == address && !open.is_broken()).map(|(_, open)| open.clone())
+        };
+        if let Some(kept) = kept {
+            return Ok(kept);
+        }
+        let opened = self.connect(target, address).await?;
+        let mut control = self.control.lock().unwrap_or_else(PoisonError::into_inner);
+        control.insert(target, (address.to_owned(), opened.clone()));
+        Ok(opened)
+    }
+
+    /// Asks on the kept connection.
+    pub(super) async fn ask<A: DeserializeOwned>(
+        &self,
+        target: u64,
+        address: &str,
+        kind: u8,
+        question: &impl Serialize,
+    ) -> Result<A, PeerError> {
+        let question = rmp_serde::to_vec_named(question)?;
+        let answer = self.control(target, address).await?.call(kind, question).await?;
+        rmp_serde::from_slice(&answer).map_err(|error| PeerError::Answer(target, error))
     }
 }
 
-impl RaftNetwork<Types> for Nobody {
+impl RaftNetworkFactory<Types> for Peers {
+    type Network = Peer;
+
+    async fn new_client(&mut self, target: u64, member: &Member) -> Peer {
+        Peer { peers: self.clone(), target, address: member.addr.clone(), connection: None }
+    }
+}
+
+/// The way to one replica, for one of the library's tasks.
+pub(super) struct Peer {
+    peers: Peers,
+    target: u64,
+    address: String,
+    /// For entries and snapshots: they must not wait for one another.
+    connection: Option<Connection>,
+}
+
+impl Peer {
+    async fn ask<A: DeserializeOwned>(&mut self, kind: u8, question: Vec<u8>) -> Result<A, PeerError> {
+        let connection = match self.connection.take().filter(|open| !open.is_broken()) {
+            Some(open) => open,
+            None => self.peers.connect(self.target, &self.address).await?,
+        };
+        self.connection = Some(connection.clone());
+        let answer = connection.call(kind, question).await?;
+        rmp_serde::from_slice(&answer).map_err(|error| PeerError::Answer(self.target, error))
+    }
+}
+
+impl RaftNetwork<Types> for Peer {
     async fn append_entries(
         &mut self,
-        _rpc: AppendEntriesRequest<Types>,
+        rpc: AppendEntriesRequest<Types>,
         _option: RPCOption,
-    ) -> Result<AppendEntriesResponse<u64>, RPCError<u64, BasicNode, RaftError<u64>>> {
-        Err(self.unreachable())
+    ) -> Result<AppendEntriesResponse<u64>, RPCError<u64, Member, RaftError<u64>>> {
+        let question = rmp_serde::to_vec_named(&rpc).map_err(|error| PeerError::from(error).rpc())?;
+        self.ask(kind::APPEND, question).await.map_err(PeerError::rpc)
     }
 
     async fn install_snapshot(
         &mut self,
-        _rpc: InstallSnapshotRequest<Types>,
+        rpc: InstallSnapshotRequest<Types>,
         _option: RPCOption,
-    ) -> Result<InstallSnapshotResponse<u64>, RPCError<u64, BasicNode, RaftError<u64, InstallSnapshotError>>> {
-        Err(self.unreachable())
+    ) -> Result<InstallSnapshotResponse<u64>, RPCError<u64, Member, RaftError<u64, InstallSnapshotError>>> {
+        let question = encode_piece(rpc).map_err(|error| PeerError::from(error).rpc())?;
+        let answer: Result<InstallSnapshotResponse<u64>, InstallSnapshotError> =
+            self.ask(kind::SNAPSHOT, question).await.map_err(PeerError::rpc)?;
+        answer.map_err(|error| RPCError::RemoteError(RemoteError::new(self.target, RaftError::APIError(error))))
     }
 
     async fn vote(
         &mut self,
-        _rpc: VoteRequest<u64>,
+        rpc: VoteRequest<u64>,
         _option: RPCOption,
-    ) -> Result<VoteResponse<u64>, RPCError<u64, BasicNode, RaftError<u64>>> {
-        Err(self.unreachable())
+    ) -> Result<VoteResponse<u64>, RPCError<u64, Member, RaftError<u64>>> {
+        self.peers.ask(self.target, &self.address, kind::VOTE, &rpc).await.map_err(PeerError::rpc)
     }
+}
+
+/// A piece of a snapshot: its bytes behind everything else, for as numbers in a list they would be twice as many.
+fn encode_piece(mut rpc: InstallSnapshotRequest<Types>) -> Result<Vec<u8>, rmp_serde::encode::Error> {
+    let data = std::mem::take(&mut rpc.data);
+    let head = rmp_serde::to_vec_named(&rpc)?;
+    let mut whole = (head.len() as u64).to_le_bytes().to_vec();
+    whole.extend_from_slice(&head);
+    whole.extend_from_slice(&data);
+    Ok(whole)
+}
+
+/// The reverse; none if it is not one.
+pub(super) fn decode_piece(mut content: Bytes) -> Option<InstallSnapshotRequest<Types>> {
+    let length = usize::try_from(content.try_get_u64_le().ok()?).ok()?;
+    if length > content.len() {
+        return None;
+    }
+    let head = content.split_to(length);
+    let mut piece: InstallSnapshotRequest<Types> = rmp_serde::from_slice(&head).ok()?;
+    piece.data = content.to_vec();
+    Some(piece)
 }

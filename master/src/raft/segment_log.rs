@@ -37,7 +37,7 @@ pub enum LogError {
         source: io::Error,
     },
     /// A record in the middle fails its checksum.
-    #[error("{} is damaged at byte {offset}, and later records are intact: restore the file from a copy, or remove the whole data directory to start an empty cluster", path.display())]
+    #[error("{} is damaged at byte {offset}, and later records are intact: this master takes no part until the file is restored from a copy; or remove the whole data directory, to join the other masters anew with --join, or to start an empty cluster", path.display())]
     Damaged {
         /// The segment.
         path: PathBuf,

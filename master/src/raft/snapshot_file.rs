@@ -24,7 +24,7 @@ pub enum SnapshotError {
         source: io::Error,
     },
     /// Its digest is wrong. The log behind it is gone, so there is nothing to go on with.
-    #[error("snapshot {} is damaged: restore it from a copy, or remove the whole data directory to start an empty cluster", path.display())]
+    #[error("snapshot {} is damaged: this master takes no part until it is restored from a copy; or remove the whole data directory, to join the other masters anew with --join, or to start an empty cluster", path.display())]
     Damaged {
         /// Which file.
         path: PathBuf,

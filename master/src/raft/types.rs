@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use bytes::Bytes;
 use master_core::Command;
 use master_core::command::DecodeError;
+use serde::ser::SerializeTuple;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 openraft::declare_raft_types!(
@@ -15,19 +16,30 @@ openraft::declare_raft_types!(
         D = Batch,
         R = (),
         NodeId = u64,
-        Node = openraft::BasicNode,
+        Node = Member,
         Entry = openraft::Entry<Types>,
         SnapshotData = Cursor<Vec<u8>>,
         AsyncRuntime = openraft::TokioRuntime,
 );
+
+/// Where a master is.
+#[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
+pub struct Member {
+    /// `host:port` of its link: where masters and agents reach it. (The name is that of the library's own type, which
+    /// earlier logs hold.)
+    pub addr: String,
+    /// `host:port` of its API.
+    #[serde(default)]
+    pub http: String,
+}
 
 pub(super) type Entry = openraft::Entry<Types>;
 pub(super) type LogId = openraft::LogId<u64>;
 pub(super) type Vote = openraft::Vote<u64>;
 pub(super) type StorageError = openraft::StorageError<u64>;
 pub(super) type IoError = openraft::StorageIOError<u64>;
-pub(super) type Membership = openraft::StoredMembership<u64, openraft::BasicNode>;
-pub(super) type SnapshotMeta = openraft::SnapshotMeta<u64, openraft::BasicNode>;
+pub(super) type Membership = openraft::StoredMembership<u64, Member>;
+pub(super) type SnapshotMeta = openraft::SnapshotMeta<u64, Member>;
 
 /// Commands on their way through the log of the replica that proposed them: whoever applies them takes them, and need
 /// not read the bytes again.
@@ -48,21 +60,27 @@ impl Proposed {
 /// One log entry's content.
 #[derive(Clone)]
 pub(super) struct Batch {
+    /// In which term the leader decided. An entry that got into the log in another term was decided on a state that may
+    /// have changed since: it says nothing. Entries of before there were several masters have none.
+    term: Option<u64>,
     /// `Command::encode_batch`'s.
-    pub(super) bytes: Bytes,
+    bytes: Bytes,
     /// The same, where they were proposed.
     proposed: Option<Proposed>,
 }
 
 impl Batch {
-    pub(super) fn new(commands: Vec<Command>) -> (Self, Proposed) {
+    pub(super) fn new(term: u64, commands: Vec<Command>) -> (Self, Proposed) {
         let bytes = Command::encode_batch(&commands).into();
         let proposed = Proposed::new(commands);
-        (Self { bytes, proposed: Some(proposed.clone()) }, proposed)
+        (Self { term: Some(term), bytes, proposed: Some(proposed.clone()) }, proposed)
     }
 
-    /// What to apply.
-    pub(super) fn commands(&self) -> Result<Vec<Command>, DecodeError> {
+    /// What to apply of an entry of this term.
+    pub(super) fn commands(&self, term: u64) -> Result<Vec<Command>, DecodeError> {
+        if self.term.is_some_and(|decided| decided != term) {
+            return Ok(Vec::new());
+        }
         match self.proposed.as_ref().and_then(Proposed::take) {
             Some(commands) => Ok(commands),
             None => Command::decode_batch(&self.bytes),
@@ -72,7 +90,7 @@ impl Batch {
 
 impl PartialEq for Batch {
     fn eq(&self, other: &Self) -> bool {
-        self.bytes == other.bytes
+        (self.term, &self.bytes) == (other.term, &other.bytes)
     }
 }
 
@@ -85,23 +103,60 @@ impl fmt::Debug for Batch {
 
 impl Serialize for Batch {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.serialize_bytes(&self.bytes)
+        let mut pair = serializer.serialize_tuple(2)?;
+        pair.serialize_element(&self.term)?;
+        pair.serialize_element(&Blob(self.bytes.to_vec()))?;
+        pair.end()
     }
 }
 
 impl<'de> Deserialize<'de> for Batch {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         struct Visitor;
-        impl serde::de::Visitor<'_> for Visitor {
+        impl<'de> serde::de::Visitor<'de> for Visitor {
             type Value = Batch;
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a term and bytes, or bytes")
+            }
+            fn visit_bytes<E: serde::de::Error>(self, bytes: &[u8]) -> Result<Batch, E> {
+                Ok(Batch { term: None, bytes: Bytes::copy_from_slice(bytes), proposed: None })
+            }
+            fn visit_byte_buf<E: serde::de::Error>(self, bytes: Vec<u8>) -> Result<Batch, E> {
+                Ok(Batch { term: None, bytes: bytes.into(), proposed: None })
+            }
+            fn visit_seq<A: serde::de::SeqAccess<'de>>(self, mut pair: A) -> Result<Batch, A::Error> {
+                let missing = |at| serde::de::Error::invalid_length(at, &self);
+                let term = pair.next_element()?.ok_or_else(|| missing(0))?;
+                let Blob(bytes) = pair.next_element()?.ok_or_else(|| missing(1))?;
+                Ok(Batch { term, bytes: bytes.into(), proposed: None })
+            }
+        }
+        deserializer.deserialize_any(Visitor)
+    }
+}
+
+/// Bytes, not a list of numbers.
+struct Blob(Vec<u8>);
+
+impl Serialize for Blob {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_bytes(&self.0)
+    }
+}
+
+impl<'de> Deserialize<'de> for Blob {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Visitor;
+        impl serde::de::Visitor<'_> for Visitor {
+            type Value = Blob;
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
                 f.write_str("bytes")
             }
-            fn visit_bytes<E: serde::de::Error>(self, bytes: &[u8]) -> Result<Batch, E> {
-                Ok(Batch { bytes: Bytes::copy_from_slice(bytes), proposed: None })
+            fn visit_bytes<E: serde::de::Error>(self, bytes: &[u8]) -> Result<Blob, E> {
+                Ok(Blob(bytes.to_vec()))
             }
-            fn visit_byte_buf<E: serde::de::Error>(self, bytes: Vec<u8>) -> Result<Batch, E> {
-                Ok(Batch { bytes: bytes.into(), proposed: None })
+            fn visit_byte_buf<E: serde::de::Error>(self, bytes: Vec<u8>) -> Result<Blob, E> {
+                Ok(Blob(bytes))
             }
         }
         deserializer.deserialize_byte_buf(Visitor)

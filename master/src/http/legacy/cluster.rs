@@ -3,13 +3,12 @@
 use axum::body::Body;
 use axum::extract::State;
 use axum::response::Response;
-use hyper::StatusCode;
 
-use super::{Asked, redirect_to};
+use super::{Asked, elsewhere, redirect_to};
 use crate::driver::Message;
 use crate::http::render::json::Json;
 use crate::http::router::{Api, Facts};
-use crate::http::{overloaded, text};
+use crate::http::overloaded;
 
 /// When this was built is not known to it: two builds of one source are the same bytes.
 const BUILD_DATE: &str = "1970-01-01 00:00:00";
@@ -63,6 +62,6 @@ pub(crate) async fn redirect(State(api): State<Api>) -> Response {
     if *api.leading.borrow() {
         redirect_to(&format!("//{}:{}", api.facts.hostname, api.facts.port))
     } else {
-        text(StatusCode::SERVICE_UNAVAILABLE, "No leader elected")
+        elsewhere(&api, "")
     }
 }

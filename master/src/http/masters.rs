@@ -1,0 +1,90 @@
+//! `/mesolith/v1/masters`: who they are, and how that changes.
+
+use std::sync::PoisonError;
+
+use axum::extract::{Extension, Path, State};
+use axum::response::Response;
+use hyper::{StatusCode, Uri};
+use serde_json::json;
+
+use super::auth::{Approvers, forbidden};
+use super::legacy::only_leader;
+use super::router::Api;
+use super::{json as answer, text};
+use crate::clock::unix_ms;
+use crate::cluster::token_text;
+use crate::raft::ChangeError;
+use crate::tokens::{Binding, LIFETIME_MS};
+
+/// From the leader, who alone knows how far the others are; while there is none, what this master knows.
+pub(super) async fn list(State(api): State<Api>, uri: Uri) -> Response {
+    let standing = api.replica.standing();
+    if standing.leader.is_some()
+        && let Err(elsewhere) = only_leader(&api, &uri)
+    {
+        return elsewhere;
+    }
+    answer(&standing)
+}
+
+/// A token with which one more master joins. For administrators: a master has everything.
+pub(super) async fn token(State(api): State<Api>, Extension(approvers): Extension<Approvers>) -> Response {
+    if !approvers.is_administrator() {
+        return forbidden();
+    }
+    let tokens = api.tokens.clone();
+    let made = tokio::task::spawn_blocking(move || {
+        tokens.lock().unwrap_or_else(PoisonError::into_inner).make(Binding::Master, "", unix_ms())
+    });
+    match made.await {
+        Ok(Ok(secret)) => {
+            tracing::info!("made a join token for a master");
+            let standing = api.replica.standing();
+            answer(&json!({
+                "token": token_text(&secret, &api.facts.ca_sha256),
+                "join": standing.leader_member().map(|leader| leader.addr.clone()),
+                "expires_in_seconds": LIFETIME_MS / 1000,
+            }))
+        }
+        Ok(Err(error)) => text(StatusCode::SERVICE_UNAVAILABLE, format!("no token was made: {error}\n")),
+        Err(_) => text(StatusCode::INTERNAL_SERVER_ERROR, "making the token failed\n"),
+    }
+}
+
+/// Gives a learner its vote.
+pub(super) async fn promote(
+    State(api): State<Api>,
+    Extension(approvers): Extension<Approvers>,
+    Path(id): Path<u64>,
+) -> Response {
+    if !approvers.is_administrator() {
+        return forbidden();
+    }
+    changed(api.replica.promote(id).await)
+}
+
+/// Takes a member out.
+pub(super) async fn remove(
+    State(api): State<Api>,
+    Extension(approvers): Extension<Approvers>,
+    Path(id): Path<u64>,
+) -> Response {
+    if !approvers.is_administrator() {
+        return forbidden();
+    }
+    changed(api.replica.remove(id).await)
+}
+
+fn changed(result: Result<(), ChangeError>) -> Response {
+    match result {
+        Ok(()) => Response::default(),
+        Err(error) => {
+            let status = match error {
+                ChangeError::Unknown(_) => StatusCode::NOT_FOUND,
+                ChangeError::NotLeading | ChangeError::Refused(_) => StatusCode::SERVICE_UNAVAILABLE,
+                ChangeError::Behind(..) | ChangeError::TooMany | ChangeError::Last(_) => StatusCode::CONFLICT,
+            };
+            text(status, format!("{error}\n"))
+        }
+    }
+}

@@ -1,0 +1,170 @@
+//! When to stand for election, and whom one would vote for.
+//!
+//! The library would let everybody who misses the leader raise the term, which unseats a leader the others still hear.
+//! So its own elections are off: a replica first asks the others whether they would vote for it (pre-vote), and stands
+//! only when a majority does not hear a leader either. A leader that dies closes its connections, which is noticed at
+//! once; one that only falls silent has [`PATIENCE`].
+
+use std::time::Duration;
+
+use openraft::ServerState;
+use serde::{Deserialize, Serialize};
+use tokio::time::Instant;
+
+use super::hearing::Hearing;
+use super::log_store::LastLog;
+use super::network::{Peers, kind};
+use super::types::{LogId, Types};
+
+/// A leader that says nothing for so long is missed. Far above a disk's slowest sync, or a busy disk would cost the
+/// leader its place.
+const PATIENCE: Duration = Duration::from_millis(1000);
+/// So that two replicas do not stand at the same moment: a random part of it is waited besides.
+const SPREAD: Duration = Duration::from_millis(300);
+/// The same, when the leader's connection broke.
+const SPREAD_AFTER_BREAK: Duration = Duration::from_millis(60);
+/// For the others' answers.
+const ANSWERS: Duration = Duration::from_millis(400);
+/// For an election to end.
+const ELECTION: Duration = Duration::from_millis(600);
+/// After a leader's last word its followers vote for nobody else for so long: the library's lease. What it counts in.
+pub(super) const LEASE_MS: u64 = 310;
+
+/// Would you vote for me?
+#[derive(Clone, Debug, Deserialize, Serialize)]
+pub(super) struct WouldVote {
+    pub(super) candidate: u64,
+    pub(super) last: Option<LogId>,
+}
+
+/// Yes or no, and why not.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+pub(super) struct Opinion {
+    pub(super) yes: bool,
+    pub(super) reason: String,
+}
+
+/// What an election needs.
+#[derive(Clone)]
+pub(super) struct Election {
+    pub(super) id: u64,
+    pub(super) raft: openraft::Raft<Types>,
+    pub(super) peers: Peers,
+    pub(super) hearing: Hearing,
+    pub(super) last: LastLog,
+}
+
+impl Election {
+    /// Watches the leader for as long as the library runs.
+    pub(super) async fn run(self) {
+        let mut metrics = self.raft.metrics();
+        let mut patience = PATIENCE + part_of(SPREAD);
+        loop {
+            let (state, voters) = {
+                let now = metrics.borrow_and_update();
+                if now.running_state.is_err() {
+                    return;
+                }
+                let voters: Vec<u64> = now.membership_config.membership().voter_ids().collect();
+                (now.state, voters)
+            };
+            let may_stand = voters.contains(&self.id) && !matches!(state, ServerState::Leader | ServerState::Shutdown);
+            if may_stand && voters.len() == 1 {
+                // Alone, there is no leader to wait for.
+                self.stand().await;
+                continue;
+            }
+            let (silence, lost) = self.hearing.silence();
+            let enough = if lost { Duration::from_millis(LEASE_MS) + part_of(SPREAD_AFTER_BREAK) } else { patience };
+            if !may_stand || silence < enough {
+                let wait = if may_stand { enough.saturating_sub(silence) } else { PATIENCE / 4 };
+                tokio::select! {
+                    () = tokio::time::sleep(wait.max(Duration::from_millis(1))) => {}
+                    () = self.hearing.until_lost() => {}
+                    changed = metrics.changed(), if !may_stand => if changed.is_err() { return },
+                }
+                continue;
+            }
+            if self.would_win(&voters).await {
+                tracing::info!(silence_ms = silence.as_millis(), lost, "the leader is missed; standing for election");
+                self.stand().await;
+                if self.raft.metrics().borrow().state == ServerState::Leader {
+                    continue;
+                }
+            }
+            patience = PATIENCE + part_of(SPREAD);
+            tokio::time::sleep(Duration::from_millis(20) + part_of(SPREAD_AFTER_BREAK)).await;
+        }
+    }
+
+    /// Stands, and waits until it is decided.
+    async fn stand(&self) {
+        let mut metrics = self.raft.metrics();
+        if self.raft.trigger().elect().await.is_err() {
+            return;
+        }
+        let decided = metrics.wait_for(|now| {
+            now.running_state.is_err() || now.state == ServerState::Leader || now.current_leader.is_some_and(|leader| leader != self.id)
+        });
+        // Undecided: the next round decides.
+        let _in_time = tokio::time::timeout(ELECTION, decided).await.is_ok();
+    }
+
+    /// Does a majority not hear a leader, and find our log good enough?
+    async fn would_win(&self, voters: &[u64]) -> bool {
+        let question = WouldVote { candidate: self.id, last: self.last.get() };
+        let mut asked = tokio::task::JoinSet::new();
+        {
+            let metrics = self.raft.metrics();
+            let metrics = metrics.borrow();
+            for voter in voters.iter().copied().filter(|voter| *voter != self.id) {
+                let Some(member) = metrics.membership_config.membership().get_node(&voter) else { continue };
+                let (peers, address, question) = (self.peers.clone(), member.addr.clone(), question.clone());
+                asked.spawn(async move { peers.ask::<Opinion>(voter, &address, kind::WOULD_VOTE, &question).await });
+            }
+        }
+        let (mut yes, deadline) = (1, Instant::now() + ANSWERS);
+        while yes * 2 <= voters.len() {
+            let Ok(Some(answer)) = tokio::time::timeout_at(deadline, asked.join_next()).await else { return false };
+            match answer {
+                Ok(Ok(opinion)) if opinion.yes => yes += 1,
+                Ok(Ok(opinion)) => tracing::debug!(reason = opinion.reason, "another master would not vote for this one"),
+                Ok(Err(error)) => tracing::debug!(%error, "another master was not reached"),
+                Err(_) => {}
+            }
+        }
+        true
+    }
+
+    /// Our own opinion of a candidate.
+    pub(super) fn opinion(&self, question: &WouldVote) -> Opinion {
+        let no = |reason: &str| Opinion { yes: false, reason: reason.to_owned() };
+        let (state, is_voter) = {
+            let metrics = self.raft.metrics();
+            let now = metrics.borrow();
+            (now.state, now.membership_config.membership().voter_ids().any(|voter| voter == question.candidate))
+        };
+        let (silence, lost) = self.hearing.silence();
+        let enough = if lost { Duration::from_millis(LEASE_MS) } else { PATIENCE };
+        if state == ServerState::Leader {
+            return no("I lead");
+        }
+        if !is_voter {
+            return no("you are no voter that I know of");
+        }
+        if silence < enough {
+            return no("I hear the leader, or did a moment ago");
+        }
+        if question.last < self.last.get() {
+            return no("my log is ahead of yours");
+        }
+        Opinion { yes: true, reason: String::new() }
+    }
+}
+
+/// A random part.
+fn part_of(whole: Duration) -> Duration {
+    // Chance that is missing only makes two candidates more likely.
+    let chance = crate::random::bytes::<1>().map_or(128, |bytes| bytes[0]);
+    whole * u32::from(chance) / 256
+}

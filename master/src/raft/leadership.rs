@@ -1,0 +1,97 @@
+//! Tells the driver when we begin and cease to lead, and when the log stops.
+//!
+//! A leader that a majority no longer answers, or that has itself stood still for a while (the machine was suspended,
+//! the process stopped), may have been replaced: it ceases to lead here until a majority has confirmed it.
+
+use std::time::Duration;
+
+use openraft::ServerState;
+use tokio::sync::mpsc;
+use tokio::time::{Instant, MissedTickBehavior};
+
+use super::types::Member;
+use super::{FromLog, Replica};
+
+/// Between two looks at the clock.
+const LOOK: Duration = Duration::from_millis(100);
+/// A leader that a majority has not answered for so long does not lead. Longer than the others wait before they elect
+/// another one would be no use.
+const ALONE: Duration = Duration::from_millis(1000);
+/// Between two looks so much time must not pass unnoticed.
+const STANDSTILL: Duration = Duration::from_millis(700);
+/// For a majority's confirmation.
+const CONFIRMATION: Duration = Duration::from_millis(1000);
+
+pub(super) async fn watch(replica: Replica, member: Member, driver: mpsc::Sender<FromLog>) {
+    let raft = &replica.raft;
+    let mut metrics = raft.metrics();
+    let (mut leads, mut was_member) = (None, false);
+    let mut looks = tokio::time::interval(LOOK);
+    looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let (mut looked, mut reported) = (Instant::now(), Instant::now());
+    loop {
+        let (mut now_leads, stopped, membership) = {
+            if metrics.has_changed().unwrap_or(false) {
+                reported = Instant::now();
+            }
+            let now = metrics.borrow_and_update();
+            let others = now.membership_config.membership().voter_ids().any(|voter| voter != replica.id);
+            let unanswered = Duration::from_millis(now.millis_since_quorum_ack.unwrap_or(0)) + reported.elapsed();
+            let leads = now.state == ServerState::Leader && !(others && unanswered > ALONE);
+            let stopped = now.running_state.as_ref().err().map(ToString::to_string);
+            (leads.then_some(now.current_term), stopped, now.membership_config.clone())
+        };
+        if let Some(reason) = stopped {
+            // The driver may be gone already: then nobody needs to know.
+            drop(driver.send(FromLog::Failed(reason)).await);
+            return;
+        }
+        let seat = membership.membership().get_node(&replica.id);
+        if seat.is_none() && was_member {
+            let reason = "this master was removed from the cluster: to return it joins anew, with another data directory";
+            drop(driver.send(FromLog::Failed(reason.to_owned())).await);
+            return;
+        }
+        was_member = was_member || seat.is_some();
+        let stood_still = looked.elapsed() > STANDSTILL;
+        looked = Instant::now();
+        if stood_still && leads.is_some() && leads == now_leads && !confirmed(&replica).await {
+            now_leads = None;
+        }
+        if now_leads != leads {
+            if leads.take().is_some() && driver.send(FromLog::Leading(None)).await.is_err() {
+                return;
+            }
+            if let Some(term) = now_leads {
+                // A new leader first applies what its predecessors committed.
+                if !confirmed(&replica).await || raft.metrics().borrow().current_term != term {
+                    tracing::debug!("leadership not confirmed yet");
+                    tokio::time::sleep(Duration::from_millis(20)).await;
+                    continue;
+                }
+                leads = Some(term);
+                if driver.send(FromLog::Leading(leads)).await.is_err() {
+                    return;
+                }
+                if seat.is_some_and(|seat| *seat != member) {
+                    let (replica, member) = (replica.clone(), member.clone());
+                    tokio::spawn(async move { replica.move_to(replica.id, member).await });
+                }
+            }
+        }
+        tokio::select! {
+            changed = metrics.changed() => {
+                reported = Instant::now();
+                if changed.is_err() {
+                    drop(driver.send(FromLog::Failed("the consensus task ended".to_owned())).await);
+                    return;
+                }
+            }
+            _ = looks.tick() => {}
+        }
+    }
+}
+
+async fn confirmed(replica: &Replica) -> bool {
+    matches!(tokio::time::timeout(CONFIRMATION, replica.raft.ensure_linearizable()).await, Ok(Ok(_)))
+}
