@@ -30,12 +30,20 @@ pub struct BareMaster {
 impl BareMaster {
     /// Starts one with its data and log in `dir`; `more` is added to its command line.
     pub fn start(dir: &Path, more: &[&str]) -> Result<Self> {
-        let log = File::create(dir.join("master.log")).context("cannot write the master's log")?;
+        Self::start_at(dir, "127.0.0.1:0", "127.0.0.1:0", more)
+    }
+
+    /// The same, with the API and the link at these addresses.
+    pub fn start_at(dir: &Path, http: &str, link: &str, more: &[&str]) -> Result<Self> {
+        let log = File::options().create(true).append(true).open(dir.join("master.log"));
+        let log = log.context("cannot write the master's log")?;
         let data = dir.join("master");
+        // Of a master that was killed here.
+        drop(fs::remove_file(data.join("ready.json")));
         let process = Command::new(Programs::find()?.master)
             .arg("--data")
             .arg(&data)
-            .args(["--http", "127.0.0.1:0", "--link", "127.0.0.1:0", "--insecure-api"])
+            .args(["--http", http, "--link", link, "--insecure-api"])
             .args(more)
             .stdin(Stdio::null())
             .stdout(log.try_clone()?)

@@ -12,6 +12,7 @@ pub mod debian_guest;
 pub mod framework;
 pub mod http;
 pub mod lab;
+pub mod masters;
 pub mod rack;
 pub mod simulated;
 pub mod tasks;

@@ -108,10 +108,18 @@ pub struct Registration {
     state: State,
     backoff: Backoff,
     randomness: Randomness,
+    /// Attempts since a master took us last.
+    tries: u32,
 }
 
 /// The first wait after a loss: short, because a restarted master is back in a second.
 const FIRST_WAIT_MS: u64 = 500;
+/// Between two masters of several, at first: while they elect a leader, which takes them less than a second.
+const HURRIED_WAIT_MS: u64 = 150;
+/// For so many attempts.
+const HURRIED_TRIES: u32 = 20;
+/// Masters remembered. More: the rest is not.
+const MOST_MASTERS: usize = 16;
 /// The longest: a rack that lost its master for an hour must still come back within half a minute.
 const LONGEST_WAIT_MS: u64 = 30_000;
 /// How long a master may take to answer `Register`: it commits the admission to its log first.
@@ -130,6 +138,29 @@ impl Registration {
             state: State::Searching { at_ms: now_ms },
             backoff: Backoff::new(FIRST_WAIT_MS, LONGEST_WAIT_MS),
             randomness: Randomness::new(seed),
+            tries: 0,
+        }
+    }
+
+    /// A master has told where all of them are. Those we were started with stay known.
+    pub fn know(&mut self, masters: &[String]) {
+        for master in masters {
+            if self.masters.len() < MOST_MASTERS && !master.is_empty() && !self.masters.contains(master) {
+                self.masters.push(master.clone());
+            }
+        }
+    }
+
+    /// A master has told that another one leads: that one is tried next, at once.
+    pub fn follow(&mut self, leader: &str, now_ms: u64) {
+        self.know(&[leader.to_owned()]);
+        let Some(position) = self.masters.iter().position(|master| master == leader) else { return };
+        self.current = position;
+        // Somebody who is told the same again and again must not ask without a pause.
+        if let State::Searching { at_ms } = &mut self.state
+            && self.tries < HURRIED_TRIES
+        {
+            *at_ms = now_ms + self.randomness.up_to(HURRIED_WAIT_MS / 4);
         }
     }
 
@@ -202,6 +233,7 @@ impl Registration {
             }
             (State::Registering { .. }, Event::Registered { ping_timeout_ms }) => {
                 self.backoff.reset();
+                self.tries = 0;
                 self.state = State::Registered { until_ms: now_ms + ping_timeout_ms, ping_timeout_ms };
             }
             (State::Registered { ping_timeout_ms, .. }, Event::Pinged) => {
@@ -226,7 +258,13 @@ impl Registration {
 
     fn next_try(&mut self, now_ms: u64) {
         self.current = (self.current + 1) % self.masters.len().max(1);
-        self.state = State::Searching { at_ms: now_ms + self.backoff.next_ms(&mut self.randomness) };
+        self.tries = self.tries.saturating_add(1);
+        let wait = if self.masters.len() > 1 && self.tries <= HURRIED_TRIES && self.certified {
+            HURRIED_WAIT_MS / 3 + self.randomness.up_to(HURRIED_WAIT_MS)
+        } else {
+            self.backoff.next_ms(&mut self.randomness)
+        };
+        self.state = State::Searching { at_ms: now_ms + wait };
     }
 }
 
@@ -280,6 +318,32 @@ mod tests {
         }
         assert_eq!(seen[..3], ["a:1", "b:2", "a:1"]);
         assert!((LONGEST_WAIT_MS / 2..=LONGEST_WAIT_MS).contains(&longest));
+    }
+
+    #[test]
+    fn a_leader_that_is_named_is_tried_next_and_the_others_stay_known() {
+        let mut registration = registered();
+        registration.know(&["b:2".to_owned(), "a:1".to_owned(), "c:3".to_owned()]);
+        registration.handle(Event::Lost, 1000);
+        let at = registration.poll_timeout();
+        assert!((1000..1250).contains(&at), "{at}");
+        assert_eq!(registration.poll(at), Some(Action::Connect { master: "b:2".to_owned() }));
+        registration.handle(Event::Connected, at);
+        registration.handle(Event::Refused { reason: "does not lead".to_owned(), retry: true }, at);
+        registration.follow("d:4", at);
+        assert!(registration.poll_timeout() < at + HURRIED_WAIT_MS / 3);
+        let at = registration.poll_timeout();
+        assert_eq!(registration.poll(at), Some(Action::Connect { master: "d:4".to_owned() }));
+        // It is gone for good: round and round, and slower in the end.
+        let (mut now, mut seen) = (at, Vec::new());
+        for _ in 0..40 {
+            registration.handle(Event::Lost, now);
+            now = registration.poll_timeout();
+            let Some(Action::Connect { master }) = registration.poll(now) else { panic!("no try at {now}") };
+            seen.push(master);
+        }
+        assert_eq!(seen[..4], ["a:1", "b:2", "c:3", "d:4"]);
+        assert!(now - at > 60_000, "{now}");
     }
 
     #[test]

@@ -404,6 +404,9 @@ impl Driver {
                         let _ = lines.send(residents::line()).await;
                     });
                 }
+                if let Some(registration) = &mut self.registration {
+                    registration.know(&registered.masters);
+                }
                 let ping_timeout_ms = registered.ping_timeout_ms.max(1_000);
                 self.registration(registration::Event::Registered { ping_timeout_ms });
                 self.renew_certificate();
@@ -412,6 +415,9 @@ impl Driver {
             from_master::Message::Refused(refused) => {
                 self.failed(if refused.retry { "not registered yet" } else { "REFUSED" }, &refused.reason);
                 self.registration(registration::Event::Refused { reason: refused.reason, retry: refused.retry });
+                if let Some(registration) = self.registration.as_mut().filter(|_| !refused.leader.is_empty()) {
+                    registration.follow(&refused.leader, uptime::millis());
+                }
                 self.generation += 1;
                 self.end_session();
             }

@@ -1,5 +1,6 @@
 //! One simulated agent: a task that registers, answers, pretends, and comes back when its connection breaks.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -15,8 +16,8 @@ use super::{Spec, Standing, connection, words};
 
 /// Words on their way to the master. Full: the agent waits, as a real one's core does.
 const OUTBOUND: usize = 32;
-/// Between two attempts to connect.
-const BACK_OFF: Duration = Duration::from_millis(200);
+/// Between two attempts to connect; a real agent that knows several masters waits as long, at first.
+const BACK_OFF: Duration = Duration::from_millis(100);
 /// A session opens within it.
 const OPEN_TIMEOUT: Duration = Duration::from_secs(60);
 
@@ -31,7 +32,8 @@ pub(super) enum Word {
 /// See the module.
 pub(super) struct Agent {
     spec: Spec,
-    master: Arc<str>,
+    /// The first is tried next.
+    masters: VecDeque<Arc<str>>,
     tls: Arc<ClientConfig>,
     runs: Runs,
     boot: u32,
@@ -55,14 +57,14 @@ enum End {
 impl Agent {
     pub(super) fn new(
         spec: Spec,
-        master: Arc<str>,
+        masters: Vec<Arc<str>>,
         tls: Arc<ClientConfig>,
         number: u64,
         report: watch::Sender<Standing>,
         doors: Arc<Semaphore>,
     ) -> Self {
         let runs = Runs::new(spec.statuses, number);
-        Self { spec, master, tls, runs, boot: 1, id: String::new(), report, doors }
+        Self { spec, masters: masters.into(), tls, runs, boot: 1, id: String::new(), report, doors }
     }
 
     pub(super) async fn run(mut self, mut inbox: mpsc::Receiver<Word>) {
@@ -70,6 +72,8 @@ impl Agent {
             let end = match self.session(&mut inbox).await {
                 Ok(end) => end,
                 Err(_broken) => {
+                    // Another one may lead; one that said who is first then.
+                    self.masters.rotate_left(1);
                     // A real agent backs off, too; a word of the test may wait for so long.
                     tokio::time::sleep(BACK_OFF).await;
                     End::Again
@@ -107,7 +111,7 @@ impl Agent {
 
     async fn session(&mut self, inbox: &mut mpsc::Receiver<Word>) -> Result<End> {
         let mut door = Some(self.doors.clone().acquire_owned().await?);
-        let channel = connection::connect(&self.master, &self.tls).await?;
+        let channel = connection::connect(&self.masters[0], &self.tls).await?;
         let (outbound, stream) = mpsc::channel(OUTBOUND);
         outbound.try_send(word(from_agent::Message::Register(self.registration())))?;
         let mut client = LinkClient::new(channel);
@@ -165,6 +169,11 @@ impl Agent {
             }
             Message::Refused(refused) => {
                 if refused.retry {
+                    let leader: Arc<str> = refused.leader.as_str().into();
+                    if !leader.is_empty() {
+                        self.masters.retain(|master| *master != leader);
+                        self.masters.insert(1.min(self.masters.len()), leader);
+                    }
                     bail!("{}", refused.reason);
                 }
                 self.report.send_modify(|standing| standing.refused = Some(refused.reason));

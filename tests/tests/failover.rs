@@ -1,0 +1,308 @@
+//! Any master may die: the others go on within a second or two, and every task is accounted for once.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail, ensure};
+use nix::sys::signal::Signal;
+use serde_json::{Value, json};
+use tests::framework::Framework;
+use tests::http;
+use tests::masters::Masters;
+use tests::simulated::{Admission, Agents, Spec};
+
+const KILLS: usize = 20;
+const EVENT: Duration = Duration::from_secs(20);
+const TERMINAL: [&str; 6] = ["TASK_FINISHED", "TASK_FAILED", "TASK_KILLED", "TASK_ERROR", "TASK_LOST", "TASK_DROPPED"];
+
+/// A framework that goes to whichever master leads, and counts its tasks.
+struct Books {
+    framework: Framework,
+    offers: Vec<Value>,
+    /// Launched, and the ends that were reported: by the update's id, for an update may come twice.
+    ends: BTreeMap<String, BTreeMap<String, String>>,
+    /// Of which the master says that it does not know them: their ACCEPT was lost with the leader.
+    never_launched: BTreeSet<String>,
+}
+
+impl Books {
+    fn info(id: Option<&str>) -> Value {
+        let mut info = json!({
+            "failover_timeout": 3600.0, "checkpoint": true,
+            "capabilities": [{"type": "MULTI_ROLE"}, {"type": "PARTITION_AWARE"}],
+        });
+        if let Some(id) = id {
+            info["id"] = json!({"value": id});
+        }
+        info
+    }
+
+    fn open(masters: &Masters) -> Result<Self> {
+        let framework = masters.subscribe("books", &Self::info(None))?;
+        Ok(Self { framework, offers: Vec::new(), ends: BTreeMap::new(), never_launched: BTreeSet::new() })
+    }
+
+    /// With whichever leads now. Offers of before are void.
+    fn return_to(&mut self, masters: &Masters) -> Result<()> {
+        self.offers.clear();
+        self.framework = masters.subscribe("books", &Self::info(Some(&self.framework.id)))?;
+        Ok(())
+    }
+
+    /// Takes in one event; false when the stream has ended.
+    fn event(&mut self) -> Result<bool> {
+        let Ok(event) = self.framework.next(EVENT) else { return Ok(false) };
+        let (_, event) = event.context("no event")?;
+        match event["type"].as_str() {
+            Some("OFFERS") => self.offers.extend(event["offers"]["offers"].as_array().into_iter().flatten().cloned()),
+            Some("RESCIND") => self.offers.retain(|offer| offer["id"] != event["rescind"]["offer_id"]),
+            Some("UPDATE") => {
+                // The leader may be dying: then it comes again.
+                drop(self.framework.acknowledge(&event));
+                let status = &event["update"]["status"];
+                let task = status["task_id"]["value"].as_str().context("a status names its task")?.to_owned();
+                let state = status["state"].as_str().context("a status has a state")?.to_owned();
+                let ends = self.ends.get_mut(&task).with_context(|| format!("an update of {task}, never launched"))?;
+                if let Some(uuid) = status["uuid"].as_str() {
+                    ensure!(!self.never_launched.contains(&task), "{task} was never launched, and is {state}");
+                    if TERMINAL.contains(&state.as_str()) {
+                        ends.insert(uuid.to_owned(), state);
+                    }
+                } else if ["TASK_DROPPED", "TASK_LOST", "TASK_UNKNOWN", "TASK_GONE"].contains(&state.as_str()) {
+                    // An answer to reconciliation: the master does not know it.
+                    if ends.is_empty() {
+                        self.never_launched.insert(task);
+                    }
+                }
+            }
+            _ => {}
+        }
+        Ok(true)
+    }
+
+    /// One offer, and everything that comes before it.
+    fn offer(&mut self) -> Result<Value> {
+        while self.offers.is_empty() {
+            ensure!(self.event()?, "the stream ended before an offer came");
+        }
+        Ok(self.offers.remove(0))
+    }
+
+    /// So many tasks on the next offer. The answer may be lost, with or without the tasks.
+    fn launch(&mut self, round: usize, count: usize) -> Result<()> {
+        let offer = self.offer()?;
+        let mut infos = Vec::new();
+        for number in 0..count {
+            let id = format!("r{round}-t{number}");
+            self.ends.insert(id.clone(), BTreeMap::new());
+            infos.push(json!({
+                "name": id, "task_id": {"value": id}, "agent_id": offer["agent_id"],
+                "command": {"value": if number % 2 == 0 { "sleep 0.2" } else { "sleep 1.5" }},
+                "resources": [{"name": "cpus", "type": "SCALAR", "scalar": {"value": 0.1}},
+                              {"name": "mem", "type": "SCALAR", "scalar": {"value": 16}}],
+            }));
+        }
+        let accept = json!({
+            "offer_ids": [offer["id"]], "filters": {"refuse_seconds": 0.0},
+            "operations": [{"type": "LAUNCH", "launch": {"task_infos": infos}}],
+        });
+        drop(self.framework.call("ACCEPT", &accept));
+        Ok(())
+    }
+
+    fn unaccounted(&self) -> Vec<String> {
+        let open = |task: &&String| self.ends[*task].is_empty() && !self.never_launched.contains(*task);
+        self.ends.keys().filter(open).cloned().collect()
+    }
+
+    /// Until every task has ended, or was never launched.
+    fn close(&mut self) -> Result<()> {
+        let deadline = Instant::now() + Duration::from_secs(60);
+        let mut asked = Instant::now() - EVENT;
+        while !self.unaccounted().is_empty() {
+            ensure!(Instant::now() < deadline, "unaccounted for: {:?}", self.unaccounted());
+            if asked.elapsed() > Duration::from_secs(3) {
+                let tasks: Vec<Value> =
+                    self.unaccounted().iter().map(|task| json!({"task_id": {"value": task}})).collect();
+                self.framework.call("RECONCILE", &json!({ "tasks": tasks }))?;
+                asked = Instant::now();
+            }
+            ensure!(self.event()?, "the stream ended");
+        }
+        Ok(())
+    }
+}
+
+fn agents(masters: &Masters) -> Result<Agents> {
+    let leader = masters.wait_leader()?;
+    let specs = ["node-1", "node-2"].map(|name| Spec::new(name, "cpus:4;mem:4096;disk:1000"));
+    let agents = Agents::admit_among(masters.process(leader)?, &masters.links_but(leader), specs.to_vec(), Admission::Join)?;
+    agents.wait_registered(Duration::from_secs(60))?;
+    Ok(agents)
+}
+
+/// Shows what the masters logged when something failed.
+fn explained<T>(masters: &Masters, result: Result<T>) -> Result<T> {
+    result.with_context(|| masters.logs())
+}
+
+#[test]
+fn twenty_leaders_are_killed_and_every_task_is_accounted_for_once() -> Result<()> {
+    let dir = tempfile::tempdir()?;
+    let mut masters = Masters::start(dir.path(), 3, &[])?;
+    let _agents = agents(&masters)?;
+    let mut books = Books::open(&masters)?;
+    let mut times = Vec::new();
+    for round in 0..KILLS {
+        books.launch(round, 4)?;
+        let leader = explained(&masters, masters.wait_leader())?;
+        let began = Instant::now();
+        masters.kill(leader)?;
+        let result = books.return_to(&masters);
+        explained(&masters, result)?;
+        let subscribed = began.elapsed();
+        let offer = books.offer();
+        let offer = explained(&masters, offer)?;
+        books.offers.push(offer);
+        println!("kill {round}: subscribed after {subscribed:?}, first offer after {:?}", began.elapsed());
+        times.push(began.elapsed());
+        let restarted = masters.restart(leader);
+        explained(&masters, restarted)?;
+    }
+    let closed = books.close();
+    explained(&masters, closed)?;
+    for (task, ends) in &books.ends {
+        let never = books.never_launched.contains(task);
+        ensure!(ends.len() + usize::from(never) == 1, "{task} ended {ends:?}, never launched: {never}");
+    }
+    // The master's own books agree.
+    let leader = masters.wait_leader()?;
+    let state = http::get(&format!("{}/state", masters.url(leader)), EVENT)?.success()?.json()?;
+    let completed = state["frameworks"][0]["completed_tasks"].as_array().context("the framework is known")?.clone();
+    let known: BTreeSet<&str> = completed.iter().filter_map(|task| task["id"].as_str()).collect();
+    ensure!(known.len() == completed.len(), "a task is listed twice");
+    ensure!(known.len() + books.never_launched.len() == books.ends.len(), "{} of {} known", known.len(), books.ends.len());
+    times.sort();
+    let (median, most) = (times[times.len() / 2], times[times.len() - 1]);
+    println!(
+        "{} tasks, {} of them never launched; from kill to first offer: median {median:?}, most {most:?}",
+        books.ends.len(),
+        books.never_launched.len()
+    );
+    ensure!(most < Duration::from_secs(10), "a failover took {most:?}");
+    Ok(())
+}
+
+#[test]
+fn a_leader_that_stands_still_is_replaced_and_follows_when_it_returns() -> Result<()> {
+    let dir = tempfile::tempdir()?;
+    let masters = Masters::start(dir.path(), 3, &[])?;
+    let _agents = agents(&masters)?;
+    let mut books = Books::open(&masters)?;
+    books.launch(0, 4)?;
+    let stopped = masters.wait_leader()?;
+    masters.signal(stopped, Signal::SIGSTOP)?;
+    let began = Instant::now();
+    let next = explained(&masters, masters.wait_leader());
+    masters.signal(stopped, Signal::SIGCONT)?;
+    println!("a stopped leader was replaced after {:?}", began.elapsed());
+    ensure!(next? != stopped, "a process that stands still leads");
+    // The one that returns sends whoever asks to the new one.
+    let deadline = Instant::now() + Duration::from_secs(10);
+    loop {
+        let leader = explained(&masters, masters.wait_leader())?;
+        let answer = http::get(&format!("{}/state", masters.url(stopped)), EVENT)?;
+        if leader != stopped && answer.status == 307 {
+            ensure!(answer.header("location") == Some(&format!("{}/state", &masters.url(leader)[5..])));
+            break;
+        }
+        if Instant::now() > deadline {
+            bail!("the old leader answers {}\n{}", answer.status, masters.logs());
+        }
+    }
+    books.return_to(&masters)?;
+    let closed = books.close();
+    explained(&masters, closed)?;
+    Ok(())
+}
+
+#[test]
+fn a_torn_last_record_costs_nothing_that_was_acknowledged() -> Result<()> {
+    let dir = tempfile::tempdir()?;
+    let mut masters = Masters::start(dir.path(), 3, &[])?;
+    let _agents = agents(&masters)?;
+    let mut books = Books::open(&masters)?;
+    books.launch(0, 4)?;
+    books.close()?;
+    let leader = masters.wait_leader()?;
+    masters.kill(leader)?;
+    let raft = masters.data(leader).join("raft");
+    let logs = std::fs::read_dir(&raft)?.filter_map(Result::ok).map(|entry| entry.path());
+    let newest = logs.filter(|path| path.to_string_lossy().contains("/log-")).max().context("there is a log")?;
+    let bytes = std::fs::read(&newest)?;
+    std::fs::write(&newest, &bytes[..bytes.len() - 7])?;
+    explained(&masters, masters.wait_leader())?;
+    let restarted = masters.restart(leader);
+    explained(&masters, restarted)?;
+    ensure!(masters.process(leader)?.log().contains("it was cut off"), "nobody noticed");
+    let caught_up = masters.standing()?;
+    ensure!(caught_up["members"].as_array().is_some_and(|members| members.len() == 3));
+    Ok(())
+}
+
+#[test]
+fn a_damaged_disk_takes_no_part_and_says_so() -> Result<()> {
+    let dir = tempfile::tempdir()?;
+    let mut masters = Masters::start(dir.path(), 3, &[])?;
+    let leader = masters.wait_leader()?;
+    let other = (0..3).find(|key| *key != leader).context("three masters")?;
+    masters.kill(other)?;
+    let raft = masters.data(other).join("raft");
+    let logs = std::fs::read_dir(&raft)?.filter_map(Result::ok).map(|entry| entry.path());
+    let log = logs.filter(|path| path.to_string_lossy().contains("/log-")).max().context("there is a log")?;
+    let mut bytes = std::fs::read(&log)?;
+    bytes[60] ^= 0x20;
+    std::fs::write(&log, bytes)?;
+    let refused = masters.restart(other).err().context("a master with a damaged log started")?;
+    ensure!(format!("{refused:#}").contains("takes no part"), "{refused:#}");
+    ensure!(masters.leader()? == leader);
+    Ok(())
+}
+
+#[test]
+fn members_come_and_go_while_tasks_run() -> Result<()> {
+    let dir = tempfile::tempdir()?;
+    let mut masters = Masters::start(dir.path(), 1, &[])?;
+    let _agents = agents(&masters)?;
+    let mut books = Books::open(&masters)?;
+    books.launch(0, 4)?;
+    masters.add(&[])?;
+    let learner = masters.add(&["--learner"])?;
+    let standing = masters.wait_voters(2)?;
+    let seats = standing["members"].as_array().context("members are a list")?.clone();
+    ensure!(seats.len() == 3, "{standing}");
+    let of = |key: usize| {
+        let http = masters.url(key)[7..].to_owned();
+        let seat = seats.iter().find(|seat| seat["member"]["http"] == http.as_str());
+        seat.and_then(|seat| seat["id"].as_u64()).context("it has a seat")
+    };
+    let (learner_id, founder_id) = (of(learner)?, of(0)?);
+    let leader = masters.url(masters.leader()?);
+    let post = |path: &str| http::post_json(&format!("{leader}/mesolith/v1/masters/{path}"), "", EVENT);
+    post(&format!("{learner_id}/promote"))?.success()?;
+    masters.wait_voters(3)?;
+    ensure!(post("99/promote")?.status == 404);
+    // The founder goes: the framework and the tasks stay.
+    http::request("DELETE", &format!("{leader}/mesolith/v1/masters/{founder_id}"), &[], None, EVENT)?.success()?;
+    masters.kill(0)?;
+    explained(&masters, masters.wait_voters(2))?;
+    let result = books.return_to(&masters);
+    explained(&masters, result)?;
+    books.launch(1, 4)?;
+    let closed = books.close();
+    explained(&masters, closed)?;
+    ensure!(books.never_launched.is_empty());
+    let returned = masters.restart(0).err().context("a removed master came back")?;
+    ensure!(format!("{returned:#}").contains("removed"), "{returned:#}");
+    Ok(())
+}
