@@ -6,6 +6,7 @@ mod frameworks;
 mod hw;
 mod logs;
 mod master;
+mod masters;
 mod nodes;
 mod offers;
 mod options;
@@ -58,6 +59,8 @@ async fn perform(options: Options) -> anyhow::Result<u8> {
         Verb::Hw { node } => hw::show(&master, &output, &node).await?,
         Verb::Run(task) => return run::run(&master, &output, &task).await,
         Verb::Teardown { framework } => teardown::teardown(&master, &output, &framework).await?,
+        Verb::Masters { change: None } => masters::list(&master, &output).await?,
+        Verb::Masters { change: Some(change) } => masters::change(&master, &output, &change).await?,
         Verb::Version => version::show(&master, &output).await?,
     }
     Ok(0)

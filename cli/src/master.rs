@@ -112,6 +112,11 @@ impl Ask {
         Self { method: Method::POST, path: path.into(), headers, body: body.into() }
     }
 
+    /// DELETE.
+    pub(crate) fn delete(path: impl Into<String>) -> Self {
+        Self { method: Method::DELETE, ..Self::get(path) }
+    }
+
     /// With another header.
     pub(crate) fn header(mut self, name: &'static str, value: impl Into<String>) -> Self {
         self.headers.push((name, value.into()));

@@ -57,6 +57,12 @@ pub(crate) enum Verb {
         /// Its id, or its name if only one has it
         framework: String,
     },
+    /// The masters, who of them leads, and how far the others are; or another set of them
+    Masters {
+        /// [default: show them]
+        #[command(subcommand)]
+        change: Option<MastersChange>,
+    },
     /// The versions of this program and of the master
     Version,
 }
@@ -73,9 +79,26 @@ impl Verb {
             | Self::Logs(_)
             | Self::Hw { .. }
             | Self::Teardown { .. }
+            | Self::Masters { .. }
             | Self::Version => 1,
         }
     }
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum MastersChange {
+    /// Make a token, and show what to run on the machine that is to be one more master
+    Add,
+    /// Give a learner its vote
+    Promote {
+        /// Its number in the table
+        id: u64,
+    },
+    /// Take a master out of the cluster, whether it still runs or not
+    Remove {
+        /// Its number in the table
+        id: u64,
+    },
 }
 
 #[derive(Args, Debug)]
