@@ -165,6 +165,9 @@ pub struct ServeArgs {
     /// Joins without a vote: it has everything, and counts for no majority until it is promoted
     #[arg(long, requires = "join")]
     pub learner: bool,
+    /// The read side of ZooKeeper's protocol, for frameworks with a zk://HOST:PORT/mesos URL; off unless given
+    #[arg(long, value_name = "ADDR")]
+    pub zk: Option<String>,
     /// Plain HTTP for machines that boot over the network; off unless given
     #[arg(long, value_name = "ADDR", requires = "boot_dir")]
     pub boot: Option<String>,
@@ -242,6 +245,8 @@ pub struct Config {
     pub join: Option<(String, String)>,
     /// Joins without a vote.
     pub learner: bool,
+    /// Where ZooKeeper's clients ask for the leader.
+    pub zk: Option<SocketAddr>,
     /// The boot endpoints' address and directory.
     pub boot: Option<(SocketAddr, PathBuf)>,
     /// What others reach us by.
@@ -284,6 +289,7 @@ pub fn read(args: ServeArgs, lookup: impl Fn(&str) -> Option<String>) -> Result<
         (false, text) => address("http", text).map(Listen::Address),
     };
     let link = address("link", &args.link);
+    let zk = args.zk.as_deref().map(|text| address("zk", text));
     let boot_address = args.boot.as_deref().map(|text| address("boot", text));
     let boot = match (boot_address, args.boot_dir) {
         (Some(Some(address)), Some(directory)) => {
@@ -348,6 +354,7 @@ pub fn read(args: ServeArgs, lookup: impl Fn(&str) -> Option<String>) -> Result<
             link,
             join: args.join.zip(args.token),
             learner: args.learner,
+            zk: zk.flatten(),
             boot,
             advertise,
             machines,

@@ -30,6 +30,7 @@ mod tcp;
 mod timings;
 pub mod token_command;
 pub mod tokens;
+mod zookeeper;
 
 use std::collections::BTreeMap;
 use std::fs::{DirBuilder, OpenOptions};
@@ -186,6 +187,9 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
     let app = http::router(api, guard);
     let limits = Limits::connections(config.access.connections).per_address(config.access.per_address);
     serving.spawn(http::server::serve(sockets.http, tls, app, limits, stopped.clone()));
+    if let Some(listener) = sockets.zk {
+        serving.spawn(zookeeper::serve(listener, replica.clone(), MESOS_VERSION, stopped.clone()));
+    }
     if let (Some((listener, address)), Some((_, directory))) = (sockets.boot, &config.boot) {
         let boot = Boot {
             directory: directory.clone(),
@@ -278,6 +282,7 @@ struct Sockets {
     link: TcpListener,
     link_address: SocketAddr,
     boot: Option<(TcpListener, SocketAddr)>,
+    zk: Option<TcpListener>,
 }
 
 impl Sockets {
@@ -294,10 +299,12 @@ impl Sockets {
         let http = open("http", config.http);
         let link = open("link", Listen::Address(config.link));
         let boot = config.boot.as_ref().map(|(address, _)| open("boot", Listen::Address(*address)));
-        match (http, link, boot) {
-            (Some(http), Some(link), boot @ (None | Some(Some(_)))) => {
+        let zk = config.zk.map(|address| open("zk", Listen::Address(address)));
+        match (http, link, boot, zk) {
+            (Some(http), Some(link), boot @ (None | Some(Some(_))), zk @ (None | Some(Some(_)))) => {
                 let boot = boot.flatten();
                 Ok(Self {
+                    zk: zk.flatten(),
                     http_address: http.local_addr()?,
                     http,
                     link_address: link.local_addr()?,
