@@ -24,6 +24,7 @@ struct Seat {
     dir: PathBuf,
     http: String,
     link: String,
+    zk: String,
     process: Option<BareMaster>,
 }
 
@@ -53,7 +54,7 @@ impl Masters {
         self.next += 1;
         let dir = self.dir.join(format!("m{key}"));
         std::fs::create_dir_all(&dir)?;
-        let seat = Seat { dir, http: free_address()?, link: free_address()?, process: None };
+        let seat = Seat { dir, http: free_address()?, link: free_address()?, zk: free_address()?, process: None };
         let joining = match self.leader() {
             Ok(leader) => {
                 let answer = http::post_json(&format!("{}/mesolith/v1/masters", self.url(leader)), "", ANSWER)?;
@@ -72,7 +73,7 @@ impl Masters {
 
     fn run(&mut self, key: usize, more: &[&str]) -> Result<()> {
         let seat = self.seats.get_mut(&key).context("no such master")?;
-        let arguments: Vec<&str> = ["--advertise", "127.0.0.1"]
+        let arguments: Vec<&str> = ["--advertise", "127.0.0.1", "--zk", &seat.zk]
             .into_iter()
             .chain(self.more.iter().map(String::as_str))
             .chain(more.iter().copied())
@@ -118,6 +119,13 @@ impl Masters {
     #[must_use]
     pub fn links_but(&self, key: usize) -> Vec<String> {
         self.seats.iter().filter(|(other, _)| **other != key).map(|(_, seat)| seat.link.clone()).collect()
+    }
+
+    /// `zk://host:port,.../mesos`.
+    #[must_use]
+    pub fn zk(&self) -> String {
+        let hosts: Vec<&str> = self.seats.values().map(|seat| seat.zk.as_str()).collect();
+        format!("zk://{}/mesos", hosts.join(","))
     }
 
     /// `/mesolith/v1/masters`, from the leader.
