@@ -31,7 +31,7 @@ mod kind {
 }
 
 /// What every master has a copy of: who may use the API, and who may not any more.
-const SHARED_FILES: [&str; 3] = ["api-credentials.json", "api-tokens.json", "revocations.json"];
+pub(crate) const SHARED_FILES: [&str; 3] = ["api-credentials.json", "api-tokens.json", "revocations.json"];
 
 /// A stranger asks to be let in.
 #[derive(Deserialize, Serialize)]

@@ -40,6 +40,48 @@ pub enum Subcommands {
     RevokeCertificate(RevokeCertificateArgs),
     /// Makes a certificate with which a program uses the API as a principal, without a password
     ClientCertificate(ClientCertificateArgs),
+    /// Saves the whole cluster into a file, and makes a new one from it
+    #[command(subcommand)]
+    Snapshot(SnapshotCommand),
+    /// When most masters are lost for good: makes this one a cluster of its own
+    Recover(RecoverArgs),
+}
+
+/// `mesolith-master snapshot`.
+#[derive(Debug, Subcommand)]
+pub enum SnapshotCommand {
+    /// Everything that is needed to begin again: state, authority, credentials
+    Save {
+        /// A master's data directory, whether it runs or not
+        #[arg(long, value_name = "DIR")]
+        data: PathBuf,
+        /// Where to
+        file: PathBuf,
+    },
+    /// Makes a new data directory from a saved cluster
+    Restore {
+        /// A directory that does not exist, or is empty
+        #[arg(long, value_name = "DIR")]
+        data: PathBuf,
+        /// The saved cluster
+        file: PathBuf,
+    },
+    /// Says what is in a saved cluster
+    Inspect {
+        /// The saved cluster
+        file: PathBuf,
+    },
+}
+
+/// `mesolith-master recover`.
+#[derive(Debug, Args)]
+pub struct RecoverArgs {
+    /// The stopped master's data directory
+    #[arg(long, value_name = "DIR")]
+    pub data: PathBuf,
+    /// Without this nothing is changed
+    #[arg(long)]
+    pub others_are_gone_for_good: bool,
 }
 
 /// `mesolith-master api-token`.

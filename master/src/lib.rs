@@ -24,6 +24,7 @@ pub mod peers;
 pub mod raft;
 mod random;
 pub mod ready;
+pub mod rescue;
 pub mod revocations;
 pub mod subscribers;
 mod tcp;

@@ -27,6 +27,8 @@ fn main() -> ExitCode {
         Some(Subcommands::RevokeCertificate(args)) => {
             runtime.block_on(master::token_command::revoke_certificate(&args))
         }
+        Some(Subcommands::Snapshot(command)) => runtime.block_on(master::rescue::snapshot(&command)),
+        Some(Subcommands::Recover(args)) => master::rescue::recover(&args),
         Some(Subcommands::ClientCertificate(args)) => master::token_command::client_certificate(&args),
         None => match master::config::read(command_line.serve, |name| std::env::var(name).ok()) {
             Ok(config) => runtime.block_on(master::run(config)),

@@ -9,6 +9,7 @@ mod leadership;
 mod log_store;
 mod members;
 mod network;
+pub mod offline;
 mod segment_log;
 mod snapshot_file;
 mod state_machine;

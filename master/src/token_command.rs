@@ -132,7 +132,7 @@ pub fn client_certificate(args: &ClientCertificateArgs) -> anyhow::Result<()> {
     Ok(())
 }
 
-async fn ask(data: &Path, method: Method, path: &str, body: Option<Value>) -> anyhow::Result<(Ready, Value)> {
+pub(crate) async fn ask(data: &Path, method: Method, path: &str, body: Option<Value>) -> anyhow::Result<(Ready, Value)> {
     let ready = Ready::read(data).with_context(|| format!("cannot read ready.json in {}", data.display()))?;
     let Some(ready) = ready else {
         bail!("no master runs on {}: start it with: mesolith-master --data {}", data.display(), data.display());

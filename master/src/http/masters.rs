@@ -4,15 +4,18 @@ use std::sync::PoisonError;
 
 use axum::extract::{Extension, Path, State};
 use axum::response::Response;
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
 use hyper::{StatusCode, Uri};
 use serde_json::json;
 
 use super::auth::{Approvers, forbidden};
 use super::legacy::only_leader;
 use super::router::Api;
-use super::{json as answer, text};
+use super::{json as answer, overloaded, text};
 use crate::clock::unix_ms;
 use crate::cluster::token_text;
+use crate::driver::Message;
 use crate::raft::ChangeError;
 use crate::tokens::{Binding, LIFETIME_MS};
 
@@ -48,6 +51,22 @@ pub(super) async fn token(State(api): State<Api>, Extension(approvers): Extensio
         }
         Ok(Err(error)) => text(StatusCode::SERVICE_UNAVAILABLE, format!("no token was made: {error}\n")),
         Err(_) => text(StatusCode::INTERNAL_SERVER_ERROR, "making the token failed\n"),
+    }
+}
+
+/// The whole state, for a copy elsewhere. For administrators: secrets of tasks are in it.
+pub(super) async fn snapshot(State(api): State<Api>, Extension(approvers): Extension<Approvers>) -> Response {
+    if !approvers.is_administrator() {
+        return forbidden();
+    }
+    let view = match api.driver.ask(Message::View).await {
+        Ok(view) => view,
+        Err(error) => return overloaded(error),
+    };
+    let state = tokio::task::spawn_blocking(move || STANDARD.encode(view.state.to_snapshot()));
+    match state.await {
+        Ok(state) => answer(&json!({ "state": state })),
+        Err(_) => text(StatusCode::INTERNAL_SERVER_ERROR, "writing the state failed\n"),
     }
 }
 

@@ -67,6 +67,7 @@ pub fn router(api: Api, guard: Arc<Guard>) -> Router {
         .route("/mesolith/v1/nodes/{node}/inventory", get(nodes::inventory))
         .route("/mesolith/v1/nodes", get(nodes::nodes))
         .route("/mesolith/v1/tokens", post(tokens::make))
+        .route("/mesolith/v1/snapshot", get(masters::snapshot))
         .route("/mesolith/v1/masters", post(masters::token))
         .route("/mesolith/v1/masters/{id}", delete(masters::remove))
         .route("/mesolith/v1/masters/{id}/promote", post(masters::promote))

@@ -14,6 +14,8 @@ use super::segment_log::{LogError, SegmentLog};
 use super::types::{Entry, IoError, LogId, StorageError, Types, Vote};
 use crate::atomic_file;
 
+/// The file that names the last entry that was removed because a snapshot has it.
+pub(super) const LAST_REMOVED: &str = "purged";
 /// Records handed out at once; whoever needs more asks again.
 const READ_LIMIT_BYTES: usize = 8 << 20;
 
@@ -89,7 +91,7 @@ impl LastLog {
 impl LogStore {
     /// Opens or creates the log in `directory`.
     pub(super) fn open(directory: &Path) -> Result<Self, LogError> {
-        let purged: Option<LogId> = read_json(&directory.join("purged"))?;
+        let purged: Option<LogId> = read_json(&directory.join(LAST_REMOVED))?;
         let vote = read_json(&directory.join("vote"))?;
         let (log, torn) = SegmentLog::open(directory, purged.map(|id| id.index))?;
         if let Some(torn) = torn {
@@ -137,7 +139,7 @@ impl LogStore {
     }
 }
 
-fn read_json<T: serde::de::DeserializeOwned>(path: &Path) -> Result<Option<T>, LogError> {
+pub(super) fn read_json<T: serde::de::DeserializeOwned>(path: &Path) -> Result<Option<T>, LogError> {
     let failed = |source| LogError::Io { action: "read", path: path.to_owned(), source };
     let Some(bytes) = atomic_file::read(path).map_err(failed)? else { return Ok(None) };
     serde_json::from_slice(&bytes).map(Some).map_err(|error| failed(io::Error::new(io::ErrorKind::InvalidData, error)))
@@ -226,7 +228,7 @@ impl RaftLogStorage<Types> for LogStore {
 
     async fn purge(&mut self, log_id: LogId) -> Result<(), StorageError> {
         // First the promise that the records are not needed, then their end.
-        self.write_file("purged", &log_id).await.map_err(|error| IoError::write_logs(&error))?;
+        self.write_file(LAST_REMOVED, &log_id).await.map_err(|error| IoError::write_logs(&error))?;
         self.purged = Some(log_id);
         self.last.set(self.last.get().max(Some(log_id)));
         self.recent().purge_to(log_id.index);
