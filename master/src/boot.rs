@@ -76,6 +76,8 @@ pub struct Boot {
     pub boot_port: u16,
     /// The agents' port.
     pub link_port: u16,
+    /// Says where the links of the other masters are, so that a node need not ask this one for ever.
+    pub others: Arc<dyn Fn() -> Vec<String> + Send + Sync>,
     /// SHA-256 of the authority's certificate.
     pub ca_sha256: String,
     /// `boot.log`.
@@ -179,11 +181,13 @@ fn script(boot: &Boot, mac: &str, uuid: &str) -> String {
     format!(
         "#!ipxe\n\
          kernel {base}/boot/vmlinuz?mac={mac} initrd=initramfs.img console=tty0 console=ttyS0,115200 \
-         mesolith.master={host}:{link} mesolith.boot={base} mesolith.ca=sha256:{ca} mesolith.name={name}{attributes}{more}\n\
+         mesolith.master={host}:{link}{others} mesolith.boot={base} mesolith.ca=sha256:{ca} mesolith.name={name}{attributes}{more}\n\
          initrd --name initramfs.img {base}/boot/initramfs.img?mac={mac}\n\
          initrd --name token {base}/boot/token?mac={mac}&uuid={uuid} /etc/mesolith/token mode=600\n\
          boot\n",
         link = boot.link_port,
+        // This one first: it made the token.
+        others = (boot.others)().iter().map(|other| format!(",{other}")).collect::<String>(),
         ca = boot.ca_sha256,
         name = boot.machines.name(mac),
     )
@@ -431,6 +435,7 @@ mod tests {
             advertise: "10.0.2.2".to_owned(),
             boot_port: 5080,
             link_port: 5052,
+            others: Arc::new(Vec::new),
             ca_sha256: "ab".repeat(32),
             log: Arc::new(BootLog::open(dir.path().join("boot.log")).unwrap()),
         };
@@ -445,6 +450,9 @@ mod tests {
         );
         assert!(lines[3].ends_with("/boot/token?mac=52:54:00:77:00:01&uuid= /etc/mesolith/token mode=600"));
         assert!(script(&boot, "52:54:00:77:00:02", "").contains("mesolith.name=node-770002\n"));
+        let several = Boot { others: Arc::new(|| vec!["m2:5052".to_owned(), "m3:5052".to_owned()]), ..boot.clone() };
+        let text = script(&several, "52:54:00:77:00:01", "");
+        assert!(text.contains(" mesolith.master=10.0.2.2:5052,m2:5052,m3:5052 mesolith.boot="), "{text}");
 
         let asker = |mac: &str| Asker { mac: mac.to_owned(), uuid: String::new() };
         let address = |last: u8| IpAddr::from([10, 0, 0, last]);

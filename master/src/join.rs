@@ -11,7 +11,7 @@ use crate::ca::{self, Ca, NODE_DAYS, Request as CertificateRequest, SLACK_SECS};
 use crate::clock::unix_ms;
 use crate::raft::Replica;
 use crate::revocations::Revocations;
-use crate::tokens::{Claim, Grant, Tokens};
+use crate::tokens::{Claim, Grant, Refusal, Tokens};
 
 /// The token table, shared by the boot endpoints, the API and this. Locked for one operation, never
 /// across a wait.
@@ -22,7 +22,7 @@ pub struct JoinService {
     ca: Arc<Ca>,
     tokens: SharedTokens,
     revocations: Arc<Revocations>,
-    /// Knows whether we lead: the leader has the table of tokens.
+    /// Knows whether we lead.
     replica: Replica,
 }
 
@@ -42,9 +42,7 @@ impl Join for JoinService {
     async fn join(&self, request: Request<JoinRequest>) -> Result<Response<JoinReply>, Status> {
         let remote = request.remote_addr();
         let standing = self.replica.standing();
-        if standing.leader != Some(standing.id) {
-            return Err(Status::unavailable("this master does not lead: another one lets nodes join"));
-        }
+        let leads = standing.leader == Some(standing.id);
         // Whether its certificate still holds was checked on the way in.
         let holder = node_of(&request).ok();
         let (ca, tokens, revocations) = (self.ca.clone(), self.tokens.clone(), self.revocations.clone());
@@ -54,7 +52,7 @@ impl Join for JoinService {
         let renews = holder.is_some();
         let joined = tokio::task::spawn_blocking(move || match holder {
             Some(node) => renew(&ca, &words, node.as_str()),
-            None => join(&ca, &tokens, &revocations, &words),
+            None => join(&ca, &tokens, &revocations, &words, leads),
         })
         .await
         .map_err(|_| Status::internal("joining failed"))?;
@@ -80,6 +78,7 @@ fn join(
     tokens: &SharedTokens,
     revocations: &Revocations,
     words: &JoinRequest,
+    leads: bool,
 ) -> Result<JoinReply, Status> {
     let now_ms = unix_ms();
     let request = read_request(words, now_ms)?;
@@ -88,8 +87,11 @@ fn join(
     let claim = Claim { uuid: &machine.uuid, macs: &macs, key: request.key };
     // Held over signing: two requests with one token must not both be the first.
     let mut tokens = tokens.lock().unwrap_or_else(PoisonError::into_inner);
-    let grant =
-        tokens.check(&words.token, &claim, now_ms).map_err(|refusal| Status::permission_denied(refusal.to_string()))?;
+    let grant = tokens.check(&words.token, &claim, now_ms).map_err(|refusal| match refusal {
+        // Each master has a table of its own: that of the leader is where operators' tokens are.
+        Refusal::Wrong if !leads => Status::unavailable("this master did not make the token, and does not lead"),
+        refusal => Status::permission_denied(refusal.to_string()),
+    })?;
     let admitted = |node: &str| {
         revocations.check_node(node).map_err(|revoked| Status::permission_denied(revoked.to_string()))
     };
@@ -201,7 +203,7 @@ mod tests {
                 machine: Some(machine.clone()),
                 unix_ms: unix_ms(),
             };
-            join(&fixture.ca, &fixture.tokens, &revocations, &words)
+            join(&fixture.ca, &fixture.tokens, &revocations, &words, true)
         };
         assert!(ask("wrong", &key).unwrap_err().message().contains("wrong"));
         let first = ask(&token, &key).unwrap();

@@ -204,6 +204,13 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
             advertise: config.advertise.clone(),
             boot_port: address.port(),
             link_port: sockets.link_address.port(),
+            others: {
+                let replica = replica.clone();
+                Arc::new(move || {
+                    let members = replica.standing().members.into_iter().filter(|seat| seat.id != replica.id());
+                    members.map(|seat| seat.member.addr).collect()
+                })
+            },
             ca_sha256: ready.ca_sha256.clone(),
             log: Arc::new(BootLog::open(data.join("boot.log")).context("cannot open boot.log")?),
         };

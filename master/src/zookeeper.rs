@@ -25,7 +25,12 @@ const CLIENTS_PER_ADDRESS: usize = 1024;
 const LOOK: Duration = Duration::from_millis(50);
 
 /// Serves until `stop` becomes true.
-pub async fn serve(listener: TcpListener, replica: Replica, version: &'static str, mut stop: watch::Receiver<bool>) {
+pub(crate) async fn serve(
+    listener: TcpListener,
+    replica: Replica,
+    version: &'static str,
+    mut stop: watch::Receiver<bool>,
+) {
     let (changed, tree) = watch::channel(Arc::new(Tree::default()));
     let mut tasks = tokio::task::JoinSet::new();
     tasks.spawn(follow(replica, version, changed));

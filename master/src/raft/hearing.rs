@@ -46,7 +46,8 @@ impl Hearing {
         let mut heard = self.heard();
         if heard.connection == Some(connection) {
             heard.lost = true;
-            self.0.lost.notify_waiters();
+            // Kept for one who is just about to wait.
+            self.0.lost.notify_one();
         }
     }
 
