@@ -17,7 +17,7 @@ const READY: Duration = Duration::from_secs(60);
 /// The master is on this host.
 const ANSWER: Duration = Duration::from_secs(10);
 
-/// A running master whose API is plain and open. Dropping it kills it.
+/// A running master. Dropping it kills it.
 pub struct BareMaster {
     process: Child,
     dir: PathBuf,
@@ -28,14 +28,19 @@ pub struct BareMaster {
 }
 
 impl BareMaster {
-    /// Starts one with its data and log in `dir`; `more` is added to its command line.
+    /// Starts one whose API is plain and open, with its data and log in `dir`; `more` is added to its command line.
     pub fn start(dir: &Path, more: &[&str]) -> Result<Self> {
+        Self::start_guarded(dir, &[&["--insecure-api"], more].concat())
+    }
+
+    /// Starts one whose API speaks TLS and asks for credentials, unless `more` says otherwise.
+    pub fn start_guarded(dir: &Path, more: &[&str]) -> Result<Self> {
         let log = File::create(dir.join("master.log")).context("cannot write the master's log")?;
         let data = dir.join("master");
         let process = Command::new(Programs::find()?.master)
             .arg("--data")
             .arg(&data)
-            .args(["--http", "127.0.0.1:0", "--link", "127.0.0.1:0", "--insecure-api"])
+            .args(["--http", "127.0.0.1:0", "--link", "127.0.0.1:0"])
             .args(more)
             .stdin(Stdio::null())
             .stdout(log.try_clone()?)

@@ -214,6 +214,7 @@ impl Report<'_> {
         for scenario in [kill, stubborn] {
             assert_eq!(scenario["end"]["state"], "TASK_KILLED", "{scenario}");
         }
+        assert_eq!(text(&kill["end"]["message"]), "Command terminated with signal Terminated");
         assert_eq!(text(&stubborn["end"]["message"]), "Command terminated with signal Killed");
         let output = self.output("stubborn", "stdout");
         assert!(output.contains("ready"), "{output}");
