@@ -1,4 +1,7 @@
 //! Ids as types, so that an agent's and a framework's never meet by accident.
+//!
+//! In protobuf each is the message Mesos makes of it, with the one field `value`; the Mesos JSON of
+//! messages that hold one ([`crate::v1`]) says `{"value": …}`, everything else the bare string.
 
 use std::fmt;
 
@@ -7,9 +10,9 @@ use serde::{Deserialize, Serialize};
 macro_rules! string_id {
     ($(#[$doc:meta] $name:ident),* $(,)?) => {$(
         #[$doc]
-        #[derive(Clone, Debug, Default, Eq, Hash, Ord, PartialEq, PartialOrd, Serialize, Deserialize)]
+        #[derive(Clone, Eq, Hash, Ord, PartialEq, PartialOrd, Serialize, Deserialize, prost::Message)]
         #[serde(transparent)]
-        pub struct $name(pub String);
+        pub struct $name(#[prost(string, required, tag = "1")] pub String);
 
         impl $name {
             /// The id as it is spelled on the wire.
@@ -22,6 +25,12 @@ macro_rules! string_id {
         impl fmt::Display for $name {
             fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
                 f.write_str(&self.0)
+            }
+        }
+
+        impl AsRef<str> for $name {
+            fn as_ref(&self) -> &str {
+                &self.0
             }
         }
 

@@ -4,4 +4,4 @@
 tonic::include_proto!("mesolith.link.v1");
 
 /// The protocol number an agent of this version registers with.
-pub const PROTOCOL: u32 = 1;
+pub const PROTOCOL: u32 = 2;

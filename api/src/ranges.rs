@@ -42,21 +42,39 @@ impl Ranges {
         self.0.iter().map(|(begin, end)| (end - begin).saturating_add(1)).fold(0, u64::saturating_add)
     }
 
-    /// Everything in either.
+    /// Everything in either. Linear.
     #[must_use]
     pub fn union(&self, other: &Self) -> Self {
-        Self::new(self.iter().chain(other.iter()))
+        let (mut mine, mut theirs) = (self.0.iter().peekable(), other.0.iter().peekable());
+        let mut merged: Vec<(u64, u64)> = Vec::with_capacity(self.0.len() + other.0.len());
+        loop {
+            let next = match (mine.peek(), theirs.peek()) {
+                (Some(a), Some(b)) if a <= b => mine.next(),
+                (Some(_), None) => mine.next(),
+                (_, _) => theirs.next(),
+            };
+            let Some((begin, end)) = next.copied() else { break };
+            match merged.last_mut() {
+                Some(last) if begin <= last.1.saturating_add(1) => last.1 = last.1.max(end),
+                _ => merged.push((begin, end)),
+            }
+        }
+        Self(merged)
     }
 
-    /// Everything here that is not in `other`.
+    /// Everything here that is not in `other`. Linear.
     #[must_use]
     pub fn minus(&self, other: &Self) -> Self {
         let mut rest = Vec::with_capacity(self.0.len());
+        let mut first = 0; // of `other` that may still touch what follows
         for (begin, end) in self.iter() {
+            while other.0.get(first).is_some_and(|(_, taken_end)| *taken_end < begin) {
+                first += 1;
+            }
             let mut from = Some(begin);
-            for (taken_begin, taken_end) in other.iter().filter(|(b, e)| *b <= end && *e >= begin) {
+            for (taken_begin, taken_end) in other.0[first..].iter().take_while(|(taken_begin, _)| *taken_begin <= end) {
                 let Some(start) = from else { break };
-                if taken_begin > start {
+                if *taken_begin > start {
                     rest.push((start, taken_begin - 1));
                 }
                 from = taken_end.checked_add(1).filter(|next| *next <= end);
@@ -65,13 +83,20 @@ impl Ranges {
                 rest.push((start, end));
             }
         }
-        Self::new(rest)
+        Self(rest)
     }
 
-    /// Is all of `other` here?
+    /// Is all of `other` here? Linear.
     #[must_use]
     pub fn contains(&self, other: &Self) -> bool {
-        other.iter().all(|(begin, end)| self.iter().any(|(b, e)| b <= begin && end <= e))
+        let mut mine = self.0.iter();
+        let mut current = mine.next();
+        other.iter().all(|(begin, end)| {
+            while current.is_some_and(|(_, last)| *last < begin) {
+                current = mine.next();
+            }
+            current.is_some_and(|(first, last)| *first <= begin && end <= *last)
+        })
     }
 }
 

@@ -1,9 +1,13 @@
 //! Resources as values: what a node has, an offer holds, a task asks.
 
+mod disk;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
+
+pub use disk::{Disk, DiskKind, DiskSource, DiskVolume, Persistence};
 
 use crate::attributes::parse_ranges;
 use crate::{Milli, Ranges};
@@ -23,9 +27,9 @@ pub struct Resource {
     /// May be taken back at any time.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub revocable: bool,
-    /// The volume, source and persistence of a disk: opaque here, part of the identity.
+    /// The source, persistence and volume of a disk: part of the identity.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub disk: Option<serde_json::Value>,
+    pub disk: Option<Box<Disk>>,
     /// A resource provider other than the agent itself.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub provider_id: Option<String>,
@@ -125,6 +129,12 @@ impl Resource {
         reserved == "*" || reserved == role || role.strip_prefix(reserved).is_some_and(|rest| rest.starts_with('/'))
     }
 
+    /// Is each of its kind a thing of its own, that never adds up with another?
+    #[must_use]
+    pub fn stands_alone(&self) -> bool {
+        !self.merges()
+    }
+
     fn same_identity(&self, other: &Self) -> bool {
         self.name == other.name
             && self.reservations == other.reservations
@@ -134,18 +144,8 @@ impl Resource {
             && self.shared == other.shared
     }
 
-    /// Persistent volumes and whole disks never merge: each is a thing of its own.
     fn merges(&self) -> bool {
-        match &self.disk {
-            None => true,
-            Some(disk) => {
-                disk.get("persistence").is_none()
-                    && disk
-                        .pointer("/source/type")
-                        .and_then(serde_json::Value::as_str)
-                        .is_none_or(|kind| kind == "PATH")
-            }
-        }
+        self.disk.as_ref().is_none_or(|disk| disk.merges())
     }
 }
 
@@ -178,6 +178,13 @@ impl Resources {
     #[must_use]
     pub const fn new() -> Self {
         Self(Vec::new())
+    }
+
+    /// Takes resources as they are: none is empty, and no two have the same identity unless they
+    /// never merge.
+    #[must_use]
+    pub const fn from_distinct(resources: Vec<Resource>) -> Self {
+        Self(resources)
     }
 
     /// Each resource, in the order first added.

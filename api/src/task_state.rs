@@ -3,7 +3,8 @@
 use serde::{Deserialize, Serialize};
 
 /// Mesos's task states, with Mesos's names and numbers.
-#[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd, Serialize, Deserialize, prost::Enumeration)]
+#[repr(i32)]
 #[allow(missing_docs)] // the names are Mesos's
 pub enum TaskState {
     #[serde(rename = "TASK_STAGING")]
@@ -96,6 +97,16 @@ impl TaskState {
     #[must_use]
     pub fn from_name(name: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|state| state.name() == name)
+    }
+}
+
+impl crate::v1::Named for TaskState {
+    fn name(&self) -> &'static str {
+        (*self).name()
+    }
+
+    fn from_name(name: &str) -> Option<Self> {
+        Self::from_name(name)
     }
 }
 

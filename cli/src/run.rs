@@ -12,8 +12,8 @@ mod output;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context, Result};
-use api::mesos::{
-    Capability, CommandInfo, DurationInfo, Environment, FrameworkInfo, KillPolicy, TaskInfo, Value, Variable,
+use api::v1::{
+    Capability, CommandInfo, DurationInfo, Environment, FrameworkInfo, KillPolicy, TaskInfo, environment::Variable,
 };
 use api::{AgentId, FrameworkId, TaskId};
 use serde_json::json;
@@ -45,9 +45,9 @@ pub(crate) async fn run(master: &Master, output: &Output, options: &Run) -> Resu
     refuse_the_impossible(master, &demand).await?;
     let mut info = framework(options, &task);
     let scheduler = Scheduler::subscribe(master, &info).await?;
-    info.id = Some(Value::new(scheduler.caller().framework().clone()));
+    info.id = Some(scheduler.caller().framework().clone());
     let job = Job::new(demand, task.clone(), options.grace, options.timeout);
-    let copies = Copies::new(master, scheduler.caller().framework(), &task.task_id.value, output.format());
+    let copies = Copies::new(master, scheduler.caller().framework(), &task.task_id, output.format());
     let driver = Driver {
         master: master.clone(),
         info,
@@ -61,7 +61,7 @@ pub(crate) async fn run(master: &Master, output: &Output, options: &Run) -> Resu
     let (ending, job) = driver.drive().await?;
     if output.format() == Format::Json {
         let mut summary = job.summary();
-        summary["framework_id"] = json!(framework.map(|id| id.value));
+        summary["framework_id"] = json!(framework);
         summary["exit_status"] = json!(ending.code);
         output.value(&summary)?;
     }
@@ -279,9 +279,9 @@ fn plan(options: &Run) -> Result<(Demand, TaskInfo)> {
         arguments: if shell { Vec::new() } else { options.command.clone() },
         ..CommandInfo::default()
     };
-    let grace = DurationInfo { nanoseconds: i64::try_from(options.grace.as_nanos()).ok() };
+    let grace = DurationInfo { nanoseconds: i64::try_from(options.grace.as_nanos()).unwrap_or(i64::MAX) };
     let task = TaskInfo {
-        task_id: Value::new(task_id(&name)),
+        task_id: task_id(&name),
         name,
         command: Some(command),
         kill_policy: Some(KillPolicy { grace_period: Some(grace) }),
@@ -314,7 +314,7 @@ fn framework(options: &Run, task: &TaskInfo) -> FrameworkInfo {
         failover_timeout: Some(FAILOVER.as_secs_f64()),
         checkpoint: Some(true),
         roles: vec![options.role.clone()],
-        capabilities,
+        capabilities: capabilities.into_iter().map(Into::into).collect(),
         ..FrameworkInfo::default()
     }
 }

@@ -7,15 +7,17 @@ mod event;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
-use api::mesos::{
-    Accept, Acknowledge, Call, Decline, Event, Filters, FrameworkInfo, Kill, KillPolicy, Launch, Operation, Reconcile,
-    ReconcileTask, Subscribe, TaskInfo, TaskStatus, Value,
-};
 use api::recordio::Decoder;
+use api::v1::offer::{Operation, operation};
+use api::v1::scheduler::Call;
+use api::v1::scheduler::call::{Accept, Acknowledge, Decline, Kill, Reconcile, Subscribe, Type, reconcile};
+use api::v1::{ContentType, Filters, FrameworkInfo, KillPolicy, TaskInfo, TaskStatus};
 use api::{AgentId, FrameworkId, OfferId, TaskId};
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
 use tokio::time::timeout;
+
+pub(crate) use event::Event;
 
 use crate::master::{Ask, Master};
 
@@ -56,11 +58,12 @@ impl Scheduler {
     pub(crate) async fn subscribe(master: &Master, info: &FrameworkInfo) -> Result<Self> {
         let call = Call {
             framework_id: info.id.clone(),
-            kind: Some("SUBSCRIBE".to_owned()),
-            subscribe: Some(Subscribe { framework_info: info.clone(), ..Subscribe::default() }),
+            r#type: Some(Type::Subscribe.into()),
+            subscribe: Some(Box::new(Subscribe { framework_info: info.clone(), ..Subscribe::default() })),
             ..Call::default()
         };
-        let ask = Ask::post(PATH, "application/json", serde_json::to_vec(&call)?).header("accept", "application/json");
+        let ask =
+            Ask::post(PATH, "application/json", ContentType::Json.encode(&call)).header("accept", "application/json");
         let answer = master.open(ask).await.context("cannot subscribe")?;
         let stream = answer.headers().get("mesos-stream-id").and_then(|id| id.to_str().ok()).map(str::to_owned);
         let stream = stream.context("the answer to SUBSCRIBE has no Mesos-Stream-Id")?;
@@ -68,7 +71,7 @@ impl Scheduler {
         let body = answer.into_body();
         let mut scheduler = Self { caller, body, decoder: Decoder::new(MAX_RECORD), silence: SUBSCRIBED_WITHIN };
         match scheduler.next().await {
-            Ok(Event::Subscribed { framework_id, heartbeat_interval_seconds, .. }) => {
+            Ok(Event::Subscribed { framework_id, heartbeat_interval_seconds }) => {
                 scheduler.caller.framework = framework_id;
                 let silence = heartbeat_interval_seconds.max(1.0) * MISSED_HEARTBEATS;
                 scheduler.silence = Duration::try_from_secs_f64(silence).unwrap_or(SUBSCRIBED_WITHIN);
@@ -124,77 +127,65 @@ impl Caller {
     /// Launches `tasks` on these offers of one agent; the rest of them is refused for `refuse_seconds`.
     pub(crate) async fn accept(&self, offers: Vec<OfferId>, tasks: Vec<TaskInfo>, refuse_seconds: f64) -> Result<()> {
         let launch = Operation {
-            kind: Some("LAUNCH".to_owned()),
-            launch: Some(Launch { task_infos: tasks }),
+            r#type: Some(operation::Type::Launch.into()),
+            launch: Some(Box::new(operation::Launch { task_infos: tasks })),
             ..Operation::default()
         };
-        let accept = Accept { offer_ids: wrap(offers), operations: vec![launch], filters: filters(refuse_seconds) };
-        self.call("ACCEPT", |call| call.accept = Some(accept)).await
+        let accept = Accept { offer_ids: offers, operations: vec![launch], filters: filters(refuse_seconds) };
+        self.call(Type::Accept, |call| call.accept = Some(Box::new(accept))).await
     }
 
     /// Refuses offers.
     pub(crate) async fn decline(&self, offers: Vec<OfferId>, refuse_seconds: f64) -> Result<()> {
-        let decline = Decline { offer_ids: wrap(offers), filters: filters(refuse_seconds) };
-        self.call("DECLINE", |call| call.decline = Some(decline)).await
+        let decline = Decline { offer_ids: offers, filters: filters(refuse_seconds) };
+        self.call(Type::Decline, |call| call.decline = Some(Box::new(decline))).await
     }
 
     /// Asks for no more offers.
     pub(crate) async fn suppress(&self) -> Result<()> {
-        self.call("SUPPRESS", |_| ()).await
+        self.call(Type::Suppress, |_| ()).await
     }
 
     /// Asks for offers again, filters forgotten.
     pub(crate) async fn revive(&self) -> Result<()> {
-        self.call("REVIVE", |_| ()).await
+        self.call(Type::Revive, |_| ()).await
     }
 
     /// Kills a task; what comes of it arrives as an update.
     pub(crate) async fn kill(&self, task: TaskId, agent: Option<AgentId>, policy: Option<KillPolicy>) -> Result<()> {
-        let kill = Kill { task_id: Some(task.into()), agent_id: agent.map(Value::new), kill_policy: policy };
-        self.call("KILL", |call| call.kill = Some(kill)).await
+        let kill = Kill { task_id: task, agent_id: agent, kill_policy: policy };
+        self.call(Type::Kill, |call| call.kill = Some(Box::new(kill))).await
     }
 
     /// Acknowledges an update; one without a uuid wants none.
     pub(crate) async fn acknowledge(&self, status: &TaskStatus) -> Result<()> {
-        if status.uuid.is_none() {
-            return Ok(());
-        }
-        let acknowledge = Acknowledge {
-            agent_id: status.agent_id.clone(),
-            task_id: Some(status.task_id.clone()),
-            uuid: status.uuid.clone(),
-        };
-        self.call("ACKNOWLEDGE", |call| call.acknowledge = Some(acknowledge)).await
+        let Some(uuid) = status.uuid.clone() else { return Ok(()) };
+        let agent_id = status.agent_id.clone().unwrap_or_default();
+        let acknowledge = Acknowledge { agent_id, task_id: status.task_id.clone(), uuid };
+        self.call(Type::Acknowledge, |call| call.acknowledge = Some(Box::new(acknowledge))).await
     }
 
     /// Asks for the state of a task.
     pub(crate) async fn reconcile(&self, task: TaskId, agent: Option<AgentId>) -> Result<()> {
-        let tasks = vec![ReconcileTask { task_id: task.into(), agent_id: agent.map(Value::new) }];
-        self.call("RECONCILE", |call| call.reconcile = Some(Reconcile { tasks })).await
+        let tasks = vec![reconcile::Task { task_id: task, agent_id: agent }];
+        self.call(Type::Reconcile, |call| call.reconcile = Some(Box::new(Reconcile { tasks }))).await
     }
 
     /// Ends the framework.
     pub(crate) async fn teardown(&self) -> Result<()> {
-        self.call("TEARDOWN", |_| ()).await
+        self.call(Type::Teardown, |_| ()).await
     }
 
-    async fn call(&self, kind: &str, fill: impl FnOnce(&mut Call)) -> Result<()> {
-        let mut call = Call {
-            framework_id: Some(Value::new(self.framework.clone())),
-            kind: Some(kind.to_owned()),
-            ..Call::default()
-        };
+    async fn call(&self, kind: Type, fill: impl FnOnce(&mut Call)) -> Result<()> {
+        let mut call =
+            Call { framework_id: Some(self.framework.clone()), r#type: Some(kind.into()), ..Call::default() };
         fill(&mut call);
-        let ask = Ask::post(PATH, "application/json", serde_json::to_vec(&call)?)
+        let ask = Ask::post(PATH, "application/json", ContentType::Json.encode(&call))
             .header("accept", "application/json")
             .header("mesos-stream-id", &self.stream);
-        self.master.fetch(ask).await.with_context(|| format!("{kind} failed"))?;
+        self.master.fetch(ask).await.with_context(|| format!("{} failed", kind.as_str_name()))?;
         Ok(())
     }
-}
-
-fn wrap<T>(ids: Vec<T>) -> Vec<Value<T>> {
-    ids.into_iter().map(Value::new).collect()
 }
 
 #[allow(clippy::unnecessary_wraps)] // the field is optional on the wire

@@ -10,7 +10,7 @@ use api::link::from_agent::Message as FromAgent;
 use api::link::from_master::Message as FromMaster;
 use api::link::link_server::Link;
 use api::link::{self, read_file};
-use api::mesos::{WireAttribute, WireResource, attributes_from_wire, resources_from_wire};
+use api::v1::{attributes_from_wire, resources_from_wire};
 use api::{Attribute, MasterId, NodeName, Resources, TaskState};
 use bytes::Bytes;
 use futures_util::Stream;
@@ -24,16 +24,16 @@ use crate::driver::{Handle, Message};
 /// Words waiting to go to one agent. Full: the connection is closed; the agent comes back and the
 /// master compares what it knows with what the agent does.
 const COMMANDS_CAPACITY: usize = 1024;
-/// Words on their way into the connection: small, the queue above is the one that counts.
-const OUTBOUND_CAPACITY: usize = 64;
-/// An agent that takes nothing for so long is not alive, whatever TCP says.
-const SEND_DEADLINE: Duration = Duration::from_secs(20);
 /// From connecting to the registration.
 const REGISTER_DEADLINE: Duration = Duration::from_secs(10);
 /// Files read from one agent at once. Full: the reader is told to come back.
 const READS_PER_AGENT: usize = 64;
 /// Chunks waiting for one reader. Full: the agent is told to stop, and the reader goes on from there later.
-pub const CHUNKS_CAPACITY: usize = 64;
+pub const CHUNKS_CAPACITY: usize = 16;
+/// No agent of ours sends a longer piece of a file. With the capacity above: what a reader may cost.
+const LONGEST_CHUNK: usize = 256 << 10;
+/// What is known of a machine: the largest server's fits ten times. It goes into the replicated log.
+const LONGEST_INVENTORY: usize = 1 << 20;
 
 /// How to talk to a connected agent.
 #[derive(Clone, Debug)]
@@ -53,26 +53,31 @@ pub enum SessionCommand {
     Send {
         /// What.
         message: Box<ToAgent>,
-        /// Who says it.
-        master: MasterId,
+        /// Who says it; only a new agent has to know.
+        master: Option<MasterId>,
     },
     /// Ask for a file, and pass on what comes.
-    Read {
-        /// Chosen by [`next_read`].
-        request: u64,
-        /// Which file.
-        source: read_file::Source,
-        /// From where.
-        offset: u64,
-        /// Go on with what is appended.
-        follow: bool,
-        /// Where to.
-        chunks: mpsc::Sender<Chunk>,
-    },
+    // Boxed, for the queue of every agent has room for some of these from the beginning.
+    Read(Box<Read>),
     /// The reader is gone.
     CancelRead(u64),
     /// End the connection after what was sent before.
     Close,
+}
+
+/// A file somebody reads.
+#[derive(Debug)]
+pub struct Read {
+    /// Chosen by [`next_read`].
+    pub request: u64,
+    /// Which file.
+    pub source: read_file::Source,
+    /// From where.
+    pub offset: u64,
+    /// Go on with what is appended.
+    pub follow: bool,
+    /// Where to.
+    pub chunks: mpsc::Sender<Chunk>,
 }
 
 /// A piece of a file.
@@ -142,83 +147,107 @@ impl Link for LinkService {
         let node = node_of(&request).inspect_err(|status| {
             tracing::warn!(?remote, reason = status.message(), "session refused");
         })?;
-        let (outbound, stream) = mpsc::channel(OUTBOUND_CAPACITY);
         let (commands, queue) = mpsc::channel(COMMANDS_CAPACITY);
-        let id = SessionId(self.next_session.fetch_add(1, Ordering::Relaxed));
         let session = Session {
-            id,
+            id: SessionId(self.next_session.fetch_add(1, Ordering::Relaxed)),
             node,
             driver: self.driver.clone(),
-            outbound,
+            stage: Stage::New(commands),
+            inbound: request.into_inner(),
+            queue,
             reads: BTreeMap::new(),
             ping_timeout: self.ping_timeout,
         };
-        tokio::spawn(session.run(request.into_inner(), commands, queue));
-        Ok(Response::new(Box::pin(tokio_stream::wrappers::ReceiverStream::new(stream))))
+        let words = futures_util::stream::unfold(session, |mut session| async move {
+            let message = Some(session.next().await?);
+            Some((Ok(link::FromMaster { message }), session))
+        });
+        Ok(Response::new(Box::pin(words)))
     }
 }
 
-/// The task that owns one connection.
+/// One connection. It has no task of its own: it goes on whenever the connection can take another word, so an agent
+/// that does not read is not listened to either, and is soon found silent.
 struct Session {
     id: SessionId,
     node: NodeName,
     driver: Handle,
-    outbound: mpsc::Sender<Result<link::FromMaster, Status>>,
+    stage: Stage,
+    inbound: Streaming<link::FromAgent>,
+    queue: mpsc::Receiver<SessionCommand>,
     reads: BTreeMap<u64, mpsc::Sender<Chunk>>,
     ping_timeout: Duration,
+}
+
+/// How far a session is.
+enum Stage {
+    /// Not registered. Holds the driver's end of the queue.
+    New(mpsc::Sender<SessionCommand>),
+    /// The driver knows it.
+    Open,
+    /// Nothing follows.
+    Over,
 }
 
 /// The connection is to end.
 struct Ended;
 
-impl Session {
-    async fn run(
-        mut self,
-        mut inbound: Streaming<link::FromAgent>,
-        commands: mpsc::Sender<SessionCommand>,
-        mut queue: mpsc::Receiver<SessionCommand>,
-    ) {
-        let registration = match self.first_word(&mut inbound).await {
-            Ok(registration) => registration,
-            Err(reason) => {
-                tracing::warn!(node = %self.node, %reason, "registration refused");
-                let refused = link::Refused { reason, retry: false };
-                let _ended = self.send(FromMaster::Refused(refused)).await;
-                return;
-            }
-        };
-        let handle = SessionHandle { id: self.id, node: self.node.clone(), commands };
-        let opened = Message::SessionOpened { session: handle, registration: Box::new(registration) };
-        if self.driver.send(opened).await.is_err() {
-            return;
+impl Drop for Session {
+    fn drop(&mut self) {
+        if matches!(self.stage, Stage::Open) {
+            self.driver.tell(Message::SessionClosed(self.id));
         }
+    }
+}
+
+impl Session {
+    /// The next word for the agent; none when the connection is to end.
+    async fn next(&mut self) -> Option<FromMaster> {
+        match std::mem::replace(&mut self.stage, Stage::Over) {
+            Stage::New(commands) => match self.first_word().await {
+                Ok(registration) => {
+                    let handle = SessionHandle { id: self.id, node: self.node.clone(), commands };
+                    let opened = Message::SessionOpened { session: handle, registration: Box::new(registration) };
+                    self.driver.send(opened).await.ok()?;
+                }
+                Err(reason) => {
+                    tracing::warn!(node = %self.node, %reason, "registration refused");
+                    return Some(FromMaster::Refused(link::Refused { reason, retry: false }));
+                }
+            },
+            Stage::Open => {}
+            Stage::Over => return None,
+        }
+        self.stage = Stage::Open;
         loop {
-            let alive = tokio::select! {
-                word = inbound.message() => match word {
+            let word = tokio::select! {
+                word = self.inbound.message() => match word {
                     Ok(Some(link::FromAgent { message: Some(word) })) => self.heard(word).await,
                     // A word of a newer protocol: not for us.
-                    Ok(Some(link::FromAgent { message: None })) => Ok(()),
+                    Ok(Some(link::FromAgent { message: None })) => Ok(None),
                     Ok(None) => Err(Ended),
                     Err(status) => {
                         tracing::info!(node = %self.node, error = status.message(), "connection to agent lost");
                         Err(Ended)
                     }
                 },
-                command = queue.recv() => match command {
-                    Some(command) => self.command(command).await,
+                command = self.queue.recv() => match command {
+                    Some(command) => self.command(command),
                     None => Err(Ended),
                 },
             };
-            if alive.is_err() {
-                break;
+            match word {
+                Ok(Some(word)) => return Some(word),
+                Ok(None) => {}
+                // The drop tells the driver.
+                Err(Ended) => return None,
             }
         }
-        self.driver.tell(Message::SessionClosed(self.id));
     }
 
     /// The registration, or why there is none.
-    async fn first_word(&self, inbound: &mut Streaming<link::FromAgent>) -> Result<Registration, String> {
-        let word = tokio::time::timeout(REGISTER_DEADLINE, inbound.message())
+    async fn first_word(&mut self) -> Result<Registration, String> {
+        let word = tokio::time::timeout(REGISTER_DEADLINE, self.inbound.message())
             .await
             .map_err(|_| format!("no registration within {} s", REGISTER_DEADLINE.as_secs()))?
             .map_err(|status| status.message().to_owned())?;
@@ -228,50 +257,34 @@ impl Session {
         }
     }
 
-    async fn send(&self, message: FromMaster) -> Result<(), Ended> {
-        let message = Ok(link::FromMaster { message: Some(message) });
-        match tokio::time::timeout(SEND_DEADLINE, self.outbound.send(message)).await {
-            Ok(Ok(())) => Ok(()),
-            Ok(Err(_)) => Err(Ended),
-            Err(_) => {
-                tracing::warn!(node = %self.node, "agent took nothing for too long; its connection is closed");
-                Err(Ended)
-            }
-        }
-    }
-
-    async fn command(&mut self, command: SessionCommand) -> Result<(), Ended> {
+    fn command(&mut self, command: SessionCommand) -> Result<Option<FromMaster>, Ended> {
         match command {
-            SessionCommand::Send { message, master } => {
-                let word = self.word(*message, &master);
-                self.send(word).await
-            }
-            SessionCommand::Read { request, source, offset, follow, chunks } => {
+            SessionCommand::Send { message, master } => Ok(Some(self.word(*message, &master.unwrap_or_default()))),
+            SessionCommand::Read(read) => {
+                let Read { request, source, offset, follow, chunks } = *read;
                 self.reads.retain(|_, chunks| !chunks.is_closed());
                 if self.reads.len() >= READS_PER_AGENT {
                     let text = format!("{READS_PER_AGENT} files are being read from this node already: try again");
                     // A reader that left does not mind.
                     drop(chunks.try_send(Chunk::Failed(text)));
-                    return Ok(());
+                    return Ok(None);
                 }
                 self.reads.insert(request, chunks);
-                self.send(FromMaster::ReadFile(link::ReadFile { request, source: Some(source), offset, follow })).await
+                Ok(Some(FromMaster::ReadFile(link::ReadFile { request, source: Some(source), offset, follow })))
             }
-            SessionCommand::CancelRead(request) => self.cancel(request).await,
+            SessionCommand::CancelRead(request) => Ok(self.cancel(request)),
             SessionCommand::Close => Err(Ended),
         }
     }
 
-    async fn cancel(&mut self, request: u64) -> Result<(), Ended> {
-        if self.reads.remove(&request).is_none() {
-            return Ok(());
-        }
-        self.send(FromMaster::CancelRead(link::CancelRead { request })).await
+    fn cancel(&mut self, request: u64) -> Option<FromMaster> {
+        self.reads.remove(&request)?;
+        Some(FromMaster::CancelRead(link::CancelRead { request }))
     }
 
-    async fn heard(&mut self, word: FromAgent) -> Result<(), Ended> {
+    async fn heard(&mut self, word: FromAgent) -> Result<Option<FromMaster>, Ended> {
         let message = match word {
-            FromAgent::FileChunk(chunk) => return self.chunk(chunk).await,
+            FromAgent::FileChunk(chunk) => return self.chunk(chunk),
             FromAgent::Register(_) => {
                 tracing::warn!(node = %self.node, "agent registers twice on one connection; it is closed");
                 return Err(Ended);
@@ -285,19 +298,23 @@ impl Session {
         match message {
             Ok(message) => {
                 let message = Message::FromAgent { session: self.id, message };
-                self.driver.send(message).await.map_err(|_| Ended)
+                self.driver.send(message).await.map_err(|_| Ended)?;
             }
             Err(reason) => {
                 // Closing would only make it say the same again.
                 tracing::error!(node = %self.node, %reason, "message from agent not understood; ignored");
-                Ok(())
             }
         }
+        Ok(None)
     }
 
-    async fn chunk(&mut self, chunk: link::FileChunk) -> Result<(), Ended> {
+    fn chunk(&mut self, chunk: link::FileChunk) -> Result<Option<FromMaster>, Ended> {
         // What was cancelled may still be on its way.
-        let Some(reader) = self.reads.get(&chunk.request) else { return Ok(()) };
+        let Some(reader) = self.reads.get(&chunk.request) else { return Ok(None) };
+        if chunk.data.len() > LONGEST_CHUNK {
+            tracing::warn!(node = %self.node, bytes = chunk.data.len(), "agent sends too long a piece of a file; its connection is closed");
+            return Err(Ended);
+        }
         // An empty piece says that the file is open; at the end it says nothing.
         let data = Bytes::from(chunk.data);
         let mut fits = (chunk.end && data.is_empty()) || reader.try_send(Chunk::Data(data)).is_ok();
@@ -310,7 +327,7 @@ impl Session {
             self.reads.remove(&chunk.request);
             fits = true;
         }
-        if fits { Ok(()) } else { self.cancel(chunk.request).await }
+        Ok(if fits { None } else { self.cancel(chunk.request) })
     }
 
     fn word(&self, message: ToAgent, master: &MasterId) -> FromMaster {
@@ -324,8 +341,8 @@ impl Session {
             ToAgent::RunTask { framework, container, task, framework_info } => FromMaster::RunTask(link::RunTask {
                 framework_id: framework.0,
                 container_id: container.0,
-                task_json: json(&task),
-                framework_info_json: json(framework_info.as_ref()),
+                task: Some(*task),
+                framework_info: Some(framework_info.as_ref().clone()),
             }),
             ToAgent::KillTask { framework, task, grace_ms } => {
                 FromMaster::KillTask(link::KillTask { framework_id: framework.0, task_id: task.0, grace_ms })
@@ -343,10 +360,6 @@ impl Session {
     }
 }
 
-fn json(value: &impl serde::Serialize) -> String {
-    serde_json::to_string(value).expect("wire types hold nothing JSON cannot spell")
-}
-
 /// A registration in the master's words, or what is wrong with it, for a person.
 fn read_registration(node: NodeName, register: link::Register) -> Result<Registration, String> {
     if register.protocol != link::PROTOCOL {
@@ -356,6 +369,7 @@ fn read_registration(node: NodeName, register: link::Register) -> Result<Registr
             link::PROTOCOL
         ));
     }
+    check_inventory(&register.inventory_json)?;
     let (resources, attributes) = read_capacity(&register.capacity.unwrap_or_default())?;
     let tasks = register.tasks.into_iter().map(read_task_report).collect::<Result<_, _>>()?;
     Ok(Registration {
@@ -373,6 +387,18 @@ fn read_registration(node: NodeName, register: link::Register) -> Result<Registr
     })
 }
 
+/// It is kept as text and given to whoever asks: what it is has to be known before.
+fn check_inventory(json: &str) -> Result<(), String> {
+    if json.len() > LONGEST_INVENTORY {
+        return Err(format!("its inventory has {} bytes: at most {LONGEST_INVENTORY} are taken", json.len()));
+    }
+    if json.is_empty() {
+        return Ok(());
+    }
+    let checked: Result<BTreeMap<String, serde::de::IgnoredAny>, _> = serde_json::from_str(json);
+    checked.map(drop).map_err(|error| format!("its inventory is no JSON object: {error}"))
+}
+
 fn read_task_report(report: link::TaskReport) -> Result<ReportedTask, String> {
     let state = TaskState::from_name(&report.state).ok_or_else(|| format!("'{}' is no task state", report.state))?;
     Ok(ReportedTask {
@@ -384,21 +410,14 @@ fn read_task_report(report: link::TaskReport) -> Result<ReportedTask, String> {
 }
 
 fn read_capacity(capacity: &link::Capacity) -> Result<(Resources, Vec<Attribute>), String> {
-    fn list<T: serde::de::DeserializeOwned>(what: &str, json: &str) -> Result<Vec<T>, String> {
-        if json.is_empty() {
-            return Ok(Vec::new());
-        }
-        serde_json::from_str(json).map_err(|error| format!("its {what} are malformed: {error}"))
-    }
-    let resources: Vec<WireResource> = list("resources", &capacity.resources_json)?;
-    let resources = resources_from_wire(&resources).map_err(|error| format!("its resources are invalid: {error}"))?;
-    let attributes: Vec<WireAttribute> = list("attributes", &capacity.attributes_json)?;
-    Ok((resources, attributes_from_wire(&attributes)))
+    let resources =
+        resources_from_wire(&capacity.resources).map_err(|error| format!("its resources are invalid: {error}"))?;
+    Ok((resources, attributes_from_wire(&capacity.attributes)))
 }
 
 fn read_update(update: link::StatusUpdate) -> Result<AgentMessage, String> {
-    let status: api::mesos::TaskStatus =
-        serde_json::from_str(&update.status_json).map_err(|error| format!("a status update is malformed: {error}"))?;
+    let status = update.status.filter(|status| !status.task_id.as_str().is_empty());
+    let status = status.ok_or("a status update names no task")?;
     let latest = TaskState::from_name(&update.latest_state)
         .ok_or_else(|| format!("'{}' is no task state", update.latest_state))?;
     Ok(AgentMessage::Update { framework: update.framework_id.into(), status: Box::new(status), latest })
@@ -406,6 +425,8 @@ fn read_update(update: link::StatusUpdate) -> Result<AgentMessage, String> {
 
 #[cfg(test)]
 mod tests {
+    use api::v1::{Format, TaskStatus, attributes_to_wire, resources_to_wire};
+
     use super::*;
 
     fn register() -> link::Register {
@@ -413,8 +434,8 @@ mod tests {
             protocol: link::PROTOCOL,
             boot_id: "b".to_owned(),
             capacity: Some(link::Capacity {
-                resources_json: r#"[{"name":"cpus","type":"SCALAR","scalar":{"value":2}}]"#.to_owned(),
-                attributes_json: r#"[{"name":"rack","type":"TEXT","text":{"value":"r1"}}]"#.to_owned(),
+                resources: resources_to_wire(&Resources::parse("cpus:2").unwrap(), &Format::default()),
+                attributes: attributes_to_wire(&Attribute::parse_list("rack:r1").unwrap()),
             }),
             ..link::Register::default()
         }
@@ -427,22 +448,28 @@ mod tests {
         assert_eq!((good.agent, good.attributes.len()), (None, 1));
         let newer = link::Register { protocol: 9, ..register() };
         assert!(read_registration("n".into(), newer).unwrap_err().contains("protocol 9"));
-        let broken = link::Capacity { resources_json: "{".to_owned(), ..link::Capacity::default() };
+        let broken = link::Capacity { resources: vec![api::v1::Resource::default()], ..link::Capacity::default() };
         let broken = link::Register { capacity: Some(broken), ..register() };
         assert!(read_registration("n".into(), broken).unwrap_err().contains("resources"));
+        let inventory = |json: String| {
+            read_registration("n".into(), link::Register { inventory_json: json, ..register() }).map(drop)
+        };
+        assert!(inventory(r#"{"cpu":{}}"#.to_owned()).is_ok());
+        assert!(inventory("[1]".to_owned()).unwrap_err().contains("inventory"));
+        assert!(inventory("<script>".to_owned()).unwrap_err().contains("inventory"));
+        let long = format!(r#"{{"x":"{}"}}"#, "x".repeat(LONGEST_INVENTORY));
+        assert!(inventory(long).unwrap_err().contains("at most 1048576"));
     }
 
     #[test]
     fn updates_are_read_or_refused() {
-        let update = |status: &str, latest: &str| {
-            read_update(link::StatusUpdate {
-                framework_id: "f".to_owned(),
-                status_json: status.to_owned(),
-                latest_state: latest.to_owned(),
-            })
+        let update = |status: Option<TaskStatus>, latest: &str| {
+            read_update(link::StatusUpdate { framework_id: "f".to_owned(), status, latest_state: latest.to_owned() })
         };
-        let good = r#"{"task_id":{"value":"t"},"state":"TASK_RUNNING"}"#;
-        assert!(update(good, "TASK_RUNNING").is_ok());
-        assert!(update(good, "TASK_BORED").is_err() && update("{}", "TASK_RUNNING").is_err());
+        let good = Some(TaskStatus::new("t".into(), TaskState::Running));
+        assert!(update(good.clone(), "TASK_RUNNING").is_ok());
+        assert!(update(good, "TASK_BORED").is_err());
+        assert!(update(None, "TASK_RUNNING").is_err());
+        assert!(update(Some(TaskStatus::default()), "TASK_RUNNING").is_err());
     }
 }

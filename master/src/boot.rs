@@ -2,15 +2,19 @@
 //!
 //! Plain HTTP, because firmware and iPXE have no certificates of ours. Therefore nothing here is
 //! secret but the token, which is good once, for one machine, for minutes; and the script pins the
-//! cluster's authority, so that a node can tell its master from an impostor.
+//! cluster's authority, so that a node can tell its master from an impostor. Who controls the boot
+//! network controls what boots on it: decision 4 says what is done about it and what is not.
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
+use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll};
+use std::time::{Duration, Instant};
 
+use api::link::read_file::Source;
 use axum::Router;
 use axum::body::Body;
 use axum::extract::{Extension, Query, Request, State};
@@ -24,17 +28,28 @@ use hyper::body::{Body as HttpBody, Frame, SizeHint};
 use hyper::header::{CONTENT_LENGTH, CONTENT_TYPE, HeaderValue};
 use serde::Deserialize;
 use tokio::io::AsyncReadExt;
+use tokio::sync::mpsc;
 
+use crate::address_buckets::AddressBuckets;
+use crate::agents::{Read, SessionCommand, SessionHandle, next_read};
 use crate::clock::unix_ms;
+use crate::driver::{AgentName, Handle, Message};
 use crate::http::server::Connection;
 use crate::http::text;
 use crate::join::SharedTokens;
 use crate::machines::{Machines, normalize_mac, normalize_uuid};
-use crate::tokens::Binding;
+use crate::revocations::Revocations;
+use crate::tokens::{MakeError, Scripts};
 
 /// A log line per request: when it has grown beyond this it is renamed, and the one before goes.
 const LOG_LIMIT: u64 = 16 << 20;
 const PIECE: usize = 64 << 10;
+/// Scripts and tokens one address may ask for: so many at once, then one each [`ASK_REFILL`].
+const ASK_BURST: u32 = 64;
+const ASK_REFILL: Duration = Duration::from_secs(1);
+/// A live agent answers a question over its session in milliseconds; the session of a machine that was
+/// cut off stays open for longer than the machine takes to boot.
+const LIVENESS_DEADLINE: Duration = Duration::from_secs(2);
 
 /// What the endpoints share.
 #[derive(Clone)]
@@ -43,8 +58,18 @@ pub struct Boot {
     pub directory: PathBuf,
     /// The operator's machines.
     pub machines: Arc<Machines>,
+    /// Only those get a script and a token.
+    pub only_listed: bool,
     /// For one token a script.
     pub tokens: SharedTokens,
+    /// Who may fetch one.
+    pub scripts: Arc<Mutex<Scripts>>,
+    /// Nodes that are to be let in no more.
+    pub revocations: Arc<Revocations>,
+    /// Knows which nodes are connected.
+    pub driver: Handle,
+    /// See [`asked`].
+    pub asked: Asked,
     /// What machines reach us by.
     pub advertise: String,
     /// The port of these endpoints.
@@ -55,6 +80,16 @@ pub struct Boot {
     pub ca_sha256: String,
     /// `boot.log`.
     pub log: Arc<BootLog>,
+}
+
+/// How often each address has asked for scripts and tokens.
+#[derive(Clone, Debug)]
+pub struct Asked(Arc<Mutex<AddressBuckets>>);
+
+/// Nobody has asked yet.
+#[must_use]
+pub fn asked() -> Asked {
+    Asked(Arc::new(Mutex::new(AddressBuckets::new(ASK_BURST, ASK_REFILL))))
 }
 
 /// The endpoints.
@@ -85,13 +120,50 @@ impl Asker {
     }
 }
 
-async fn ipxe(State(boot): State<Boot>, Query(asker): Query<Asker>) -> Response {
-    let (mac, uuid) = match asker.machine() {
+async fn ipxe(
+    State(boot): State<Boot>,
+    Extension(connection): Extension<Connection>,
+    Query(asker): Query<Asker>,
+) -> Response {
+    let address = connection.remote.ip().to_canonical();
+    let (mac, uuid) = match admit(&boot, address, &asker) {
         Ok(machine) => machine,
-        Err(mistake) => return text(StatusCode::BAD_REQUEST, mistake),
+        Err(refused) => return refused,
     };
-    boot.tokens.lock().unwrap_or_else(PoisonError::into_inner).script_requested(&mac, &uuid, unix_ms());
+    let requested =
+        boot.scripts.lock().unwrap_or_else(PoisonError::into_inner).requested(&mac, &uuid, address, unix_ms());
+    if !requested {
+        tracing::warn!(%address, %mac, "too many machines boot at once");
+        return text(StatusCode::SERVICE_UNAVAILABLE, "too many machines boot at once: try again in a minute\n");
+    }
     text(StatusCode::OK, script(&boot, &mac, &uuid))
+}
+
+/// Is this a machine that may boot from us?
+// The error is the answer itself.
+#[allow(clippy::result_large_err)]
+fn admit(boot: &Boot, address: IpAddr, asker: &Asker) -> Result<(String, String), Response> {
+    let asked = boot.asked.0.lock().unwrap_or_else(PoisonError::into_inner).take(address, Instant::now());
+    if asked.is_err() {
+        tracing::warn!(%address, mac = ?asker.mac, "an address asks for boot scripts and tokens too often");
+        return Err(text(StatusCode::TOO_MANY_REQUESTS, "too many requests of this address: try again in a minute\n"));
+    }
+    let (mac, uuid) = asker.machine().map_err(|mistake| text(StatusCode::BAD_REQUEST, mistake))?;
+    let refuse = |why: &str| {
+        tracing::warn!(%address, %mac, %uuid, reason = why, "a machine is refused to boot");
+        text(StatusCode::FORBIDDEN, format!("{why}\n"))
+    };
+    if boot.machines.get(&mac).is_none() {
+        if boot.only_listed {
+            return Err(refuse("this machine is not in the master's --machines file, and only those boot"));
+        }
+        if boot.machines.takes_anothers_name(&mac) {
+            return Err(refuse("the name made from this machine's address belongs to another machine: list this one"));
+        }
+    }
+    let node = boot.machines.name(&mac);
+    boot.revocations.check_node(&node).map_err(|revoked| refuse(&revoked.to_string()))?;
+    Ok((mac, uuid))
 }
 
 /// The token is not on the kernel's command line, which dmesg shows to everybody: iPXE wraps it into
@@ -117,32 +189,79 @@ fn script(boot: &Boot, mac: &str, uuid: &str) -> String {
     )
 }
 
-async fn token(State(boot): State<Boot>, Query(asker): Query<Asker>, request: Request) -> Response {
-    let (mac, uuid) = match asker.machine() {
+async fn token(
+    State(boot): State<Boot>,
+    Extension(connection): Extension<Connection>,
+    Query(asker): Query<Asker>,
+    request: Request,
+) -> Response {
+    let address = connection.remote.ip().to_canonical();
+    let (mac, uuid) = match admit(&boot, address, &asker) {
         Ok(machine) => machine,
-        Err(mistake) => return text(StatusCode::BAD_REQUEST, mistake),
+        Err(refused) => return refused,
     };
     if request.method() != hyper::Method::GET {
         return text(StatusCode::METHOD_NOT_ALLOWED, "A token is fetched once, by GET\n");
     }
+    if !boot.scripts.lock().unwrap_or_else(PoisonError::into_inner).take(&mac, &uuid, address, unix_ms()) {
+        tracing::warn!(%address, %mac, "a boot token is asked for without a script, or a second time");
+        let body = "there is one token for each boot script, and it was fetched: boot again\n";
+        return text(StatusCode::FORBIDDEN, body);
+    }
     let node = boot.machines.name(&mac);
+    if is_alive(&boot.driver, &node).await {
+        tracing::warn!(%address, %mac, %node, "a boot token is asked for in the name of a node that is up");
+        return text(StatusCode::CONFLICT, format!("{node} is up and connected: there is no token for a second one\n"));
+    }
+    let asked = (mac.clone(), node.clone());
     let made = tokio::task::spawn_blocking(move || {
         let mut tokens = boot.tokens.lock().unwrap_or_else(PoisonError::into_inner);
-        let now = unix_ms();
-        tokens.take_script(&mac, &uuid, now).then(|| tokens.make(Binding::Machine { mac, uuid }, &node, now))
+        tokens.make_for_boot(&asked.0, &uuid, &asked.1, address, unix_ms())
     })
     .await;
     match made {
-        Ok(Some(Ok(token))) => text(StatusCode::OK, token),
-        Ok(Some(Err(error))) => {
+        Ok(Ok(token)) => text(StatusCode::OK, token),
+        Ok(Err(error @ MakeError::Io(_))) => {
             tracing::error!(%error, "cannot write the table of join tokens");
             text(StatusCode::SERVICE_UNAVAILABLE, "the master cannot write its table of join tokens\n")
         }
-        Ok(None) => {
-            text(StatusCode::FORBIDDEN, "there is one token for each boot script, and it was fetched: boot again\n")
+        Ok(Err(error @ MakeError::LiveElsewhere { .. })) => {
+            tracing::warn!(%address, %mac, %node, reason = %error, "a boot token is refused");
+            text(StatusCode::CONFLICT, format!("{error}\n"))
+        }
+        Ok(Err(error @ MakeError::Full)) => {
+            tracing::warn!(%address, %mac, %node, reason = %error, "a boot token is refused");
+            text(StatusCode::SERVICE_UNAVAILABLE, format!("{error}\n"))
         }
         Err(_) => text(StatusCode::INTERNAL_SERVER_ERROR, "making the token failed\n"),
     }
+}
+
+/// Does the node answer on the session it has? A machine that was reset has a session for some seconds
+/// more, and must get its token all the same.
+async fn is_alive(driver: &Handle, node: &str) -> bool {
+    let name = AgentName::Node(node.into());
+    match driver.ask(|reply| Message::FindAgent { agent: name, reply }).await {
+        Ok(Some(session)) => tokio::time::timeout(LIVENESS_DEADLINE, answers(&session)).await.unwrap_or(false),
+        Ok(None) => false,
+        // Who cannot be asked about is not given a second token.
+        Err(_) => true,
+    }
+}
+
+/// Any word about a file says that somebody reads what we send.
+async fn answers(session: &SessionHandle) -> bool {
+    let (chunks, mut answer) = mpsc::channel(1);
+    let request = next_read();
+    let source = Source::NodeLog("console".to_owned());
+    let read = SessionCommand::Read(Box::new(Read { request, source, offset: 0, follow: false, chunks }));
+    if session.commands.send(read).await.is_err() {
+        return false;
+    }
+    let answered = answer.recv().await.is_some();
+    // A full queue: the session notices a closed channel with the next chunk.
+    drop(session.commands.try_send(SessionCommand::CancelRead(request)));
+    answered
 }
 
 async fn time() -> Response {
@@ -303,6 +422,11 @@ mod tests {
         let boot = Boot {
             directory: dir.path().to_owned(),
             machines: Arc::new(Machines::read(&list).unwrap()),
+            only_listed: true,
+            scripts: Arc::default(),
+            revocations: Arc::new(Revocations::open(dir.path().join("revocations.json")).unwrap()),
+            driver: Handle::channel().0,
+            asked: asked(),
             tokens: Arc::new(Mutex::new(Tokens::open(dir.path().join("tokens.json")).unwrap())),
             advertise: "10.0.2.2".to_owned(),
             boot_port: 5080,
@@ -321,5 +445,20 @@ mod tests {
         );
         assert!(lines[3].ends_with("/boot/token?mac=52:54:00:77:00:01&uuid= /etc/mesolith/token mode=600"));
         assert!(script(&boot, "52:54:00:77:00:02", "").contains("mesolith.name=node-770002\n"));
+
+        let asker = |mac: &str| Asker { mac: mac.to_owned(), uuid: String::new() };
+        let address = |last: u8| IpAddr::from([10, 0, 0, last]);
+        assert!(admit(&boot, address(1), &asker("52:54:00:77:00:01")).is_ok());
+        let status = |answer: Result<_, Response>| answer.map_err(|refused| refused.status().as_u16()).err();
+        assert_eq!(status(admit(&boot, address(1), &asker("52:54:00:77:00:02"))), Some(403));
+        let any = Boot { only_listed: false, ..boot.clone() };
+        assert!(admit(&any, address(1), &asker("52:54:00:77:00:02")).is_ok());
+        boot.revocations.revoke_node("node-1", "", 1).unwrap();
+        assert_eq!(status(admit(&boot, address(1), &asker("52:54:00:77:00:01"))), Some(403));
+        for _ in 0..ASK_BURST {
+            drop(admit(&any, address(2), &asker("nonsense")));
+        }
+        assert_eq!(status(admit(&any, address(2), &asker("52:54:00:77:00:02"))), Some(429));
+        assert!(admit(&any, address(3), &asker("52:54:00:77:00:02")).is_ok());
     }
 }

@@ -32,6 +32,8 @@ pub enum Role {
     Node,
     /// Serves.
     Master,
+    /// Uses the API, as the principal the certificate names.
+    Client,
 }
 
 impl Role {
@@ -39,6 +41,7 @@ impl Role {
         match self {
             Self::Node => "node",
             Self::Master => "master",
+            Self::Client => "client",
         }
     }
 }
@@ -98,6 +101,27 @@ pub struct Identity {
     pub chain: Vec<CertificateDer<'static>>,
     /// The leaf's.
     pub key: PrivateKeyDer<'static>,
+}
+
+/// A certificate and its key as PEM, for somebody else.
+pub struct Issued {
+    /// Leaf and authority.
+    pub certificate_pem: String,
+    /// The leaf's, secret.
+    pub key_pem: String,
+}
+
+/// Whom a certificate of ours was issued to.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Holder {
+    /// As what.
+    pub role: Role,
+    /// A node's name, or a principal.
+    pub name: String,
+    /// Lower-case hexadecimal without leading zeros.
+    pub serial: String,
+    /// When: seconds since 1970.
+    pub issued_secs: i64,
 }
 
 /// A checked certificate request.
@@ -224,6 +248,18 @@ impl Ca {
         })
     }
 
+    /// A key and certificate with which a program uses the API as `principal`.
+    ///
+    /// # Errors
+    /// The name is not one a certificate can hold.
+    pub fn issue_client(&self, principal: &str, days: i64, now_secs: i64) -> Result<Issued, CaError> {
+        let signed = |source| CaError::Sign { subject: principal.to_owned(), source };
+        let key = KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256).map_err(signed)?;
+        let params = leaf(Role::Client, principal, now_secs, days).map_err(signed)?;
+        let certificate = params.signed_by(&key, &self.issuer).map_err(signed)?;
+        Ok(Issued { certificate_pem: format!("{}{}", certificate.pem(), self.pem), key_pem: key.serialize_pem() })
+    }
+
     /// A node's certificate. Nothing but the key is taken from the request: the master names the node.
     ///
     /// # Errors
@@ -265,8 +301,19 @@ fn set_validity(params: &mut CertificateParams, now_secs: i64, days: i64) -> Res
 pub fn subject(certificate: &[u8]) -> Option<(Role, String)> {
     let (_, parsed) = X509Certificate::from_der(certificate).ok()?;
     let unit = parsed.subject().iter_organizational_unit().next()?.as_str().ok()?;
-    let role = [Role::Node, Role::Master].into_iter().find(|role| role.name() == unit)?;
+    let roles = [Role::Node, Role::Master, Role::Client];
+    let role = roles.into_iter().find(|role| role.name() == unit)?;
     Some((role, parsed.subject().iter_common_name().next()?.as_str().ok()?.to_owned()))
+}
+
+/// Whom a certificate of ours was issued to, when, and under which number.
+#[must_use]
+pub fn holder(certificate: &[u8]) -> Option<Holder> {
+    let (role, name) = subject(certificate)?;
+    let (_, parsed) = X509Certificate::from_der(certificate).ok()?;
+    let serial = hex::encode(parsed.raw_serial());
+    let issued_secs = parsed.validity().not_before.timestamp().saturating_add(SLACK_SECS);
+    Some(Holder { role, name, serial: serial.trim_start_matches('0').to_owned(), issued_secs })
 }
 
 #[cfg(test)]
@@ -305,6 +352,18 @@ mod tests {
         assert!(parsed.subject_alternative_name().unwrap().is_none() && !parsed.is_ca());
         assert_eq!(parsed.validity().not_before.timestamp(), NOW - SLACK_SECS);
         assert_eq!(parsed.validity().not_after.timestamp(), NOW + NODE_DAYS * DAY_SECS);
+    }
+
+    #[test]
+    fn a_clients_certificate_names_its_principal() {
+        let dir = tempfile::tempdir().unwrap();
+        let ca = Ca::open(dir.path(), NOW).unwrap();
+        let issued = ca.issue_client("ci", 7, NOW).unwrap();
+        let der = CertificateDer::from_pem_slice(issued.certificate_pem.as_bytes()).unwrap();
+        let holder = holder(&der).unwrap();
+        assert_eq!((holder.role, holder.name.as_str(), holder.issued_secs), (Role::Client, "ci", NOW));
+        assert!(!holder.serial.is_empty() && !holder.serial.starts_with('0'));
+        assert!(issued.key_pem.contains("PRIVATE KEY") && !issued.certificate_pem.contains("PRIVATE"));
     }
 
     #[test]

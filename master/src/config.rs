@@ -8,6 +8,10 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::machines::Machines;
 
+pub mod access;
+
+use access::{Access, AccessArgs};
+
 /// The master of a Mesolith cluster: a pool of machines behind the Mesos v1 HTTP API.
 #[derive(Debug, Parser)]
 #[command(name = "mesolith-master", version, args_conflicts_with_subcommands = true)]
@@ -25,6 +29,102 @@ pub struct CommandLine {
 pub enum Subcommands {
     /// Makes a join token for a hosted agent, by asking the master that runs on this data directory
     Token(TokenArgs),
+    /// Issues, lists and revokes bearer tokens for programs that use the API
+    #[command(subcommand)]
+    ApiToken(ApiTokenCommand),
+    /// Keeps a node out: its certificates open nothing any more, and it gets no token
+    RevokeNode(RevokeNodeArgs),
+    /// Lets a node that was revoked join again, with a new token
+    ReadmitNode(NodeArgs),
+    /// Refuses one certificate from now on, by its serial number
+    RevokeCertificate(RevokeCertificateArgs),
+    /// Makes a certificate with which a program uses the API as a principal, without a password
+    ClientCertificate(ClientCertificateArgs),
+}
+
+/// `mesolith-master api-token`.
+#[derive(Debug, Subcommand)]
+pub enum ApiTokenCommand {
+    /// Issues one and prints it: it is not shown again
+    Create {
+        /// The running master's data directory
+        #[arg(long, value_name = "DIR")]
+        data: PathBuf,
+        /// Whom it stands for
+        #[arg(long)]
+        principal: String,
+        /// Days until it expires
+        #[arg(long, value_name = "N", default_value_t = 30, value_parser = clap::value_parser!(u64).range(1..=3650))]
+        days: u64,
+        /// What it is for, shown in the list
+        #[arg(long, default_value = "")]
+        note: String,
+    },
+    /// Lists them, without their secrets
+    List {
+        /// The running master's data directory
+        #[arg(long, value_name = "DIR")]
+        data: PathBuf,
+    },
+    /// Ends one at once
+    Revoke {
+        /// The running master's data directory
+        #[arg(long, value_name = "DIR")]
+        data: PathBuf,
+        /// As in the list
+        id: String,
+    },
+}
+
+/// `mesolith-master readmit-node`.
+#[derive(Debug, Args)]
+pub struct NodeArgs {
+    /// The running master's data directory
+    #[arg(long, value_name = "DIR")]
+    pub data: PathBuf,
+    /// The node's name
+    pub node: String,
+}
+
+/// `mesolith-master revoke-node`.
+#[derive(Debug, Args)]
+pub struct RevokeNodeArgs {
+    /// Which.
+    #[command(flatten)]
+    pub of: NodeArgs,
+    /// Shown to whoever tries, and in the list
+    #[arg(long, default_value = "")]
+    pub reason: String,
+}
+
+/// `mesolith-master revoke-certificate`.
+#[derive(Debug, Args)]
+pub struct RevokeCertificateArgs {
+    /// The running master's data directory
+    #[arg(long, value_name = "DIR")]
+    pub data: PathBuf,
+    /// Hexadecimal, as `openssl x509 -noout -serial` shows it
+    pub serial: String,
+    /// Shown to whoever tries, and in the list
+    #[arg(long, default_value = "")]
+    pub reason: String,
+}
+
+/// `mesolith-master client-certificate`.
+#[derive(Debug, Args)]
+pub struct ClientCertificateArgs {
+    /// The data directory with the cluster's CA
+    #[arg(long, value_name = "DIR")]
+    pub data: PathBuf,
+    /// The principal it names
+    #[arg(long)]
+    pub principal: String,
+    /// Writes PREFIX.pem and PREFIX.key
+    #[arg(long, value_name = "PREFIX")]
+    pub out: PathBuf,
+    /// Days until it expires
+    #[arg(long, value_name = "N", default_value_t = 365, value_parser = clap::value_parser!(u32).range(1..=3650))]
+    pub days: u32,
 }
 
 /// `mesolith-master token`.
@@ -50,9 +150,9 @@ pub struct ServeArgs {
     /// Mesos v1 API; `fd:0` takes the listening socket passed as standard input
     #[arg(long, value_name = "ADDR", default_value = "0.0.0.0:5050")]
     pub http: String,
-    /// Plain HTTP without authentication on the API port
-    #[arg(long)]
-    pub insecure_api: bool,
+    /// Who may use the API.
+    #[command(flatten)]
+    pub access: AccessArgs,
     /// gRPC for agents: mutual TLS
     #[arg(long, value_name = "ADDR", default_value = "0.0.0.0:5052")]
     pub link: String,
@@ -68,6 +168,9 @@ pub struct ServeArgs {
     /// JSON list of machines: [{"mac":"52:54:00:77:00:01","name":"node-1","attributes":"rack:r1"}]
     #[arg(long, value_name = "FILE")]
     pub machines: Option<PathBuf>,
+    /// Which machines get a boot script and a token to join [default: listed with --machines, else any]
+    #[arg(long, value_enum, requires = "boot")]
+    pub boot_machines: Option<BootMachines>,
     /// The cluster's name, shown in /state
     #[arg(long, value_name = "NAME")]
     pub name: Option<String>,
@@ -83,6 +186,15 @@ pub struct ServeArgs {
     /// How log lines look
     #[arg(long, value_enum, default_value_t = LogFormat::Text)]
     pub log_format: LogFormat,
+}
+
+/// See [`ServeArgs::boot_machines`].
+#[derive(Clone, Copy, Debug, Eq, PartialEq, ValueEnum)]
+pub enum BootMachines {
+    /// Those in the --machines file
+    Listed,
+    /// Every machine that asks: on a network where only your machines are
+    Any,
 }
 
 /// See [`ServeArgs::log_format`].
@@ -113,8 +225,8 @@ pub struct Config {
     pub data: PathBuf,
     /// The API's listener.
     pub http: Listen,
-    /// Plain and open.
-    pub insecure_api: bool,
+    /// Who may use it.
+    pub access: Access,
     /// The link's address.
     pub link: SocketAddr,
     /// The boot endpoints' address and directory.
@@ -123,6 +235,8 @@ pub struct Config {
     pub advertise: String,
     /// The operator's machines.
     pub machines: Machines,
+    /// Others get nothing from the boot endpoints.
+    pub only_listed: bool,
     /// The cluster's name.
     pub name: Option<String>,
     /// See [`ServeArgs::agent_timeout`].
@@ -180,6 +294,14 @@ pub fn read(args: ServeArgs, lookup: impl Fn(&str) -> Option<String>) -> Result<
         }),
         None => Machines::default(),
     };
+    let only_listed = match args.boot_machines {
+        Some(which) => which == BootMachines::Listed,
+        None => args.machines.is_some(),
+    };
+    if only_listed && args.machines.is_none() {
+        mistakes.push("--boot-machines listed needs --machines FILE: without it no machine is listed".to_owned());
+    }
+    let access = access::read(args.access, &mut mistakes);
     let advertise = match args.advertise {
         Some(host) if is_host(&host) => host,
         Some(host) => {
@@ -204,11 +326,12 @@ pub fn read(args: ServeArgs, lookup: impl Fn(&str) -> Option<String>) -> Result<
         (Some(data), Some(http), Some(link)) if mistakes.is_empty() => Ok(Config {
             data,
             http,
-            insecure_api: args.insecure_api,
+            access,
             link,
             boot,
             advertise,
             machines,
+            only_listed,
             name: args.name,
             agent_timeout,
             allocation_interval,
@@ -305,5 +428,27 @@ mod tests {
         let token = CommandLine::try_parse_from(["mesolith-master", "token", "--data", "/d", "--name", "n"]).unwrap();
         assert!(matches!(token.command, Some(Subcommands::Token(_))));
         assert!(CommandLine::try_parse_from(["mesolith-master"]).is_err());
+        let mesoss = ["--authenticate_http_readonly", "--authenticate-frameworks=true", "--acls", "{}"];
+        let access = parse(&mesoss).access;
+        assert_eq!((access.authenticate_http_readonly, access.authenticate_http_frameworks), (Some(true), Some(true)));
+        assert!(CommandLine::try_parse_from(["mesolith-master", "--data", "/d", "--tls-cert", "/c"]).is_err());
+    }
+
+    #[test]
+    fn only_listed_machines_boot_where_there_is_a_list() {
+        let dir = tempfile::tempdir().unwrap();
+        let list = dir.path().join("machines.json");
+        std::fs::write(&list, "[]").unwrap();
+        for file in ["vmlinuz", "initramfs.img"] {
+            std::fs::write(dir.path().join(file), "").unwrap();
+        }
+        let (dir, list) = (dir.path().to_str().unwrap(), list.to_str().unwrap());
+        let only_listed = |more: &[&str]| {
+            let args = [&["--boot", "127.0.0.1:0", "--boot-dir", dir], more].concat();
+            read(parse(&args), |_| None).map(|config| config.only_listed)
+        };
+        assert!(!only_listed(&[]).unwrap() && only_listed(&["--machines", list]).unwrap());
+        assert!(!only_listed(&["--machines", list, "--boot-machines", "any"]).unwrap());
+        assert!(only_listed(&["--boot-machines", "listed"]).is_err());
     }
 }

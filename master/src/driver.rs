@@ -3,13 +3,14 @@
 //! It never waits for a socket or the disk. What the master proposes while a log write is in flight
 //! gathers, and goes into the next entry as one batch: one sync of the disk for all of it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
-use api::mesos::Call;
+use api::v1::scheduler::Call;
 use api::{AgentId, FrameworkId, NodeName, recordio};
 use bytes::Bytes;
+use master_core::io::operator::OperatorWrite;
 use master_core::{
     AgentMessage, Command, Input, Master, Output, Registration, RequestId, Response, SessionId, StreamId, ToAgent, View,
 };
@@ -19,6 +20,7 @@ use crate::agents::{SessionCommand, SessionHandle};
 use crate::clock::Clock;
 use crate::raft::{FromLog, Replica, WriteError};
 use crate::subscribers::EventSink;
+use crate::timings;
 
 /// What waits for the driver. Full: HTTP callers wait up to their deadline and are then told to come
 /// back (503), agents' streams wait, which slows the agents down.
@@ -28,6 +30,9 @@ const BURST: usize = 256;
 /// Commands in one log entry, so that an entry stays of a size that replicates well.
 const BATCH_COMMANDS: usize = 1024;
 
+/// Frameworks that are told, when they return, that they were cut off. Full: one of them is not told.
+const CUT_OFF_CAPACITY: usize = 1024;
+
 /// What the other tasks tell the driver.
 #[derive(Debug)]
 pub enum Message {
@@ -35,6 +40,8 @@ pub enum Message {
     Call {
         /// Its `Mesos-Stream-Id`.
         stream: Option<StreamId>,
+        /// Who calls, if they had to say.
+        principal: Option<String>,
         /// What was asked.
         call: Box<Call>,
         /// For the answer.
@@ -57,6 +64,13 @@ pub enum Message {
     Teardown {
         /// Which.
         framework: FrameworkId,
+        /// For the answer.
+        reply: oneshot::Sender<Response>,
+    },
+    /// An operator writes.
+    Operator {
+        /// What.
+        write: Box<OperatorWrite>,
         /// For the answer.
         reply: oneshot::Sender<Response>,
     },
@@ -164,12 +178,14 @@ pub struct Driver {
     log: mpsc::Receiver<FromLog>,
     written: (mpsc::Sender<Written>, mpsc::Receiver<Written>),
     /// Proposed, not yet on the way.
-    gathered: Vec<Command>,
+    gathered: VecDeque<Command>,
     writing: bool,
     leading: bool,
     next_request: u64,
     waiting: BTreeMap<RequestId, oneshot::Sender<Response>>,
     streams: BTreeMap<StreamId, EventSink>,
+    /// Frameworks whose last stream was cut off, until they return or are forgotten.
+    cut_off: BTreeMap<FrameworkId, String>,
     sessions: BTreeMap<SessionId, Session>,
 }
 
@@ -178,8 +194,8 @@ struct Session {
     agent: Option<AgentId>,
 }
 
-/// A batch that came back from the log.
-type Written = (Vec<Command>, Result<(), WriteError>);
+/// What became of a batch.
+type Written = Result<(), WriteError>;
 
 impl Driver {
     /// Puts the parts together.
@@ -198,12 +214,13 @@ impl Driver {
             inbox,
             log,
             written: mpsc::channel(1),
-            gathered: Vec::new(),
+            gathered: VecDeque::new(),
             writing: false,
             leading: false,
             next_request: 0,
             waiting: BTreeMap::new(),
             streams: BTreeMap::new(),
+            cut_off: BTreeMap::new(),
             sessions: BTreeMap::new(),
         }
     }
@@ -228,7 +245,7 @@ impl Driver {
             tokio::select! {
                 biased;
                 Some(message) = self.log.recv() => self.logged(message, &leading)?,
-                Some((commands, result)) = self.written.1.recv() => self.batch_written(commands, result)?,
+                Some(result) = self.written.1.recv() => self.batch_written(result)?,
                 () = tick => self.handle(Input::Tick),
                 message = self.inbox.recv() => {
                     let Some(message) = message else { return Ok(()) };
@@ -274,17 +291,16 @@ impl Driver {
         Ok(())
     }
 
-    fn batch_written(&mut self, mut commands: Vec<Command>, result: Result<(), WriteError>) -> Result<(), DriverError> {
+    fn batch_written(&mut self, result: Written) -> Result<(), DriverError> {
         self.writing = false;
         match result {
             Ok(()) => Ok(()),
             // Not written. While we believe to lead it is for a moment only, and order must be kept.
-            Err(WriteError::NotLeading) if self.leading => {
-                commands.append(&mut self.gathered);
-                self.gathered = commands;
+            Err(WriteError::NotLeading(commands)) if self.leading => {
+                commands.into_iter().rev().for_each(|command| self.gathered.push_front(command));
                 Ok(())
             }
-            Err(WriteError::NotLeading) => Ok(()),
+            Err(WriteError::NotLeading(_)) => Ok(()),
             Err(WriteError::Stopped(reason)) => Err(DriverError::Log(reason)),
         }
     }
@@ -293,30 +309,37 @@ impl Driver {
         if self.writing || self.gathered.is_empty() {
             return;
         }
-        let rest = self.gathered.split_off(self.gathered.len().min(BATCH_COMMANDS));
-        let commands = std::mem::replace(&mut self.gathered, rest);
+        // From the front, where nothing else has to move: a burst may be a hundred times a batch.
+        let commands: Vec<Command> = self.gathered.drain(..self.gathered.len().min(BATCH_COMMANDS)).collect();
+        if self.gathered.is_empty() {
+            self.gathered.shrink_to(BATCH_COMMANDS);
+        }
         self.writing = true;
         let (replica, written) = (self.replica.clone(), self.written.0.clone());
         tokio::spawn(async move {
-            let result = replica.write(&commands).await;
-            if matches!(result, Err(WriteError::NotLeading)) {
+            let result = replica.write(commands).await;
+            if matches!(result, Err(WriteError::NotLeading(_))) {
                 tokio::time::sleep(Duration::from_millis(20)).await;
             }
             // If the driver is gone, so is whoever waited for these commands.
-            drop(written.send((commands, result)).await);
+            drop(written.send(result).await);
         });
     }
 
     fn message(&mut self, message: Message) {
         match message {
-            Message::Call { stream, call, reply } => {
+            Message::Call { stream, principal, call, reply } => {
                 let request = self.expect_response(reply);
-                self.handle(Input::Call { request, stream, call });
+                self.handle(Input::Call { request, stream, principal, call });
             }
             Message::Subscribe { stream, sink, call, reply } => {
                 let request = self.expect_response(reply);
+                let id = call.framework_id.as_ref();
+                if let Some(why) = id.and_then(|id| self.cut_off.remove(id)) {
+                    sink.news().tell(why);
+                }
                 self.streams.insert(stream.clone(), sink);
-                self.handle(Input::Call { request, stream: Some(stream), call });
+                self.handle(Input::Call { request, stream: Some(stream), principal: None, call });
             }
             Message::StreamClosed(stream) => {
                 self.streams.remove(&stream);
@@ -325,6 +348,10 @@ impl Driver {
             Message::Teardown { framework, reply } => {
                 let request = self.expect_response(reply);
                 self.handle(Input::Teardown { request, framework });
+            }
+            Message::Operator { write, reply } => {
+                let request = self.expect_response(reply);
+                self.handle(Input::Operator { request, write });
             }
             // Whoever does not wait for the answer any more does not need it.
             Message::View(reply) => drop(reply.send(self.master.view())),
@@ -368,7 +395,12 @@ impl Driver {
         // What performing an output causes (a stream that overflows) is handed in after it, not within it.
         let mut inputs = vec![input];
         while let Some(input) = inputs.pop() {
-            for output in self.master.handle(input, self.clock.now()) {
+            let (began, runs) = (std::time::Instant::now(), self.master.counters().allocation_runs);
+            let outputs = self.master.handle(input, self.clock.now());
+            if self.master.counters().allocation_runs != runs {
+                timings::ALLOCATION_RUN.record(began.elapsed());
+            }
+            for output in outputs {
                 self.perform(output, &mut inputs);
             }
         }
@@ -376,7 +408,7 @@ impl Driver {
 
     fn perform(&mut self, output: Output, caused: &mut Vec<Input>) {
         match output {
-            Output::Propose(mut commands) => self.gathered.append(&mut commands),
+            Output::Propose(commands) => self.gathered.extend(commands),
             Output::Respond { request, response } => {
                 if let Some(reply) = self.waiting.remove(&request) {
                     // The caller may have gone away.
@@ -385,10 +417,11 @@ impl Driver {
             }
             Output::Event { stream, event } => {
                 let Some(sink) = self.streams.get(&stream) else { return };
-                let json = serde_json::to_vec(event.as_ref()).expect("events hold nothing JSON cannot spell");
-                if sink.push(Bytes::from(recordio::encode(&json))).is_err() {
+                let record = sink.content_type().encode(event.as_ref());
+                if sink.push(Bytes::from(recordio::encode(&record))).is_err() {
                     tracing::warn!(stream = %stream.0, "scheduler does not read its events; its stream is closed");
                     self.streams.remove(&stream);
+                    self.remember_cut_off(&stream);
                     caused.push(Input::StreamClosed(stream));
                 }
             }
@@ -403,11 +436,22 @@ impl Driver {
         }
     }
 
+    fn remember_cut_off(&mut self, stream: &StreamId) {
+        let mut frameworks = self.master.state().frameworks.values();
+        let Some(id) = frameworks.find(|framework| framework.stream == stream.0).map(|one| one.id.clone()) else { return };
+        if self.cut_off.len() >= CUT_OFF_CAPACITY {
+            self.cut_off.pop_first();
+        }
+        let why = "the last stream was closed because its events were not read: reconcile the tasks".to_owned();
+        self.cut_off.insert(id, why);
+    }
+
     fn send_to_agent(&mut self, id: SessionId, message: ToAgent, caused: &mut Vec<Input>) {
-        let master = self.master.state().cluster.clone().unwrap_or_default();
         let Some(session) = self.sessions.get_mut(&id) else { return };
+        let mut master = None;
         if let ToAgent::Registered { agent } = &message {
             session.agent = Some(agent.clone());
+            master.clone_from(&self.master.state().cluster);
         }
         let command = SessionCommand::Send { message: Box::new(message), master };
         if session.handle.commands.try_send(command).is_err() {

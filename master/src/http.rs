@@ -1,15 +1,18 @@
 //! The Mesos v1 API and what goes with it, over HTTP/1.1.
 
 pub mod auth;
+mod body_budget;
 mod files;
 mod legacy;
 mod metrics;
 mod nodes;
+mod operator;
 mod patience;
 mod render;
 pub mod router;
 mod scheduler;
 pub mod server;
+pub mod tls;
 mod tokens;
 
 pub use router::{Api, router};

@@ -9,6 +9,7 @@ use tonic::{Request, Response, Status};
 use crate::agents::node_of;
 use crate::ca::{self, Ca, NODE_DAYS, Request as CertificateRequest, SLACK_SECS};
 use crate::clock::unix_ms;
+use crate::revocations::Revocations;
 use crate::tokens::{Claim, Grant, Tokens};
 
 /// The token table, shared by the boot endpoints, the API and this. Locked for one operation, never
@@ -19,16 +20,17 @@ pub type SharedTokens = Arc<Mutex<Tokens>>;
 pub struct JoinService {
     ca: Arc<Ca>,
     tokens: SharedTokens,
+    revocations: Arc<Revocations>,
 }
 
 /// Longer than any token or request of ours: nothing else is worth parsing.
 const LONGEST_CSR: usize = 16 << 10;
 
 impl JoinService {
-    /// Certifies with `ca` whoever `tokens` knows.
+    /// Certifies with `ca` whoever `tokens` knows, unless it was revoked.
     #[must_use]
-    pub fn new(ca: Arc<Ca>, tokens: SharedTokens) -> Self {
-        Self { ca, tokens }
+    pub fn new(ca: Arc<Ca>, tokens: SharedTokens, revocations: Arc<Revocations>) -> Self {
+        Self { ca, tokens, revocations }
     }
 }
 
@@ -36,15 +38,16 @@ impl JoinService {
 impl Join for JoinService {
     async fn join(&self, request: Request<JoinRequest>) -> Result<Response<JoinReply>, Status> {
         let remote = request.remote_addr();
+        // Whether its certificate still holds was checked on the way in.
         let holder = node_of(&request).ok();
-        let (ca, tokens) = (self.ca.clone(), self.tokens.clone());
+        let (ca, tokens, revocations) = (self.ca.clone(), self.tokens.clone(), self.revocations.clone());
         let words = request.into_inner();
         let machine = words.machine.clone().unwrap_or_default();
         let holder = holder.filter(|_| words.token.is_empty());
         let renews = holder.is_some();
         let joined = tokio::task::spawn_blocking(move || match holder {
             Some(node) => renew(&ca, &words, node.as_str()),
-            None => join(&ca, &tokens, &words),
+            None => join(&ca, &tokens, &revocations, &words),
         })
         .await
         .map_err(|_| Status::internal("joining failed"))?;
@@ -65,7 +68,12 @@ impl Join for JoinService {
 
 // tonic's own type; it is built once per refused machine.
 #[allow(clippy::result_large_err)]
-fn join(ca: &Ca, tokens: &SharedTokens, words: &JoinRequest) -> Result<JoinReply, Status> {
+fn join(
+    ca: &Ca,
+    tokens: &SharedTokens,
+    revocations: &Revocations,
+    words: &JoinRequest,
+) -> Result<JoinReply, Status> {
     let now_ms = unix_ms();
     let request = read_request(words, now_ms)?;
     let machine = words.machine.clone().unwrap_or_default();
@@ -75,9 +83,16 @@ fn join(ca: &Ca, tokens: &SharedTokens, words: &JoinRequest) -> Result<JoinReply
     let mut tokens = tokens.lock().unwrap_or_else(PoisonError::into_inner);
     let grant =
         tokens.check(&words.token, &claim, now_ms).map_err(|refusal| Status::permission_denied(refusal.to_string()))?;
+    let admitted = |node: &str| {
+        revocations.check_node(node).map_err(|revoked| Status::permission_denied(revoked.to_string()))
+    };
     let (node, certificate) = match grant {
-        Grant::Again { node, certificate } => (node, certificate),
+        Grant::Again { node, certificate } => {
+            admitted(&node)?;
+            (node, certificate)
+        }
         Grant::New(node) => {
+            admitted(&node)?;
             let key = request.key;
             let certificate = sign(ca, request, &node, now_ms)?;
             tokens.used(&words.token, &key, &certificate).map_err(|error| {
@@ -148,7 +163,7 @@ mod tests {
     const MAC: &str = "52:54:00:77:00:01";
 
     struct Fixture {
-        _dir: tempfile::TempDir,
+        dir: tempfile::TempDir,
         ca: Ca,
         tokens: SharedTokens,
     }
@@ -157,7 +172,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let ca = Ca::open(dir.path(), seconds(unix_ms())).unwrap();
         let tokens = Arc::new(Mutex::new(Tokens::open(dir.path().join("tokens.json")).unwrap()));
-        Fixture { _dir: dir, ca, tokens }
+        Fixture { dir, ca, tokens }
     }
 
     fn csr(key: &KeyPair) -> String {
@@ -171,6 +186,7 @@ mod tests {
         let token = fixture.tokens.lock().unwrap().make(binding, "node-1", unix_ms()).unwrap();
         let machine = api::link::Machine { macs: vec![MAC.to_owned()], ..Default::default() };
         let key = KeyPair::generate().unwrap();
+        let revocations = Revocations::open(fixture.dir.path().join("revocations.json")).unwrap();
         let ask = |token: &str, key: &KeyPair| {
             let words = JoinRequest {
                 token: token.to_owned(),
@@ -178,7 +194,7 @@ mod tests {
                 machine: Some(machine.clone()),
                 unix_ms: unix_ms(),
             };
-            join(&fixture.ca, &fixture.tokens, &words)
+            join(&fixture.ca, &fixture.tokens, &revocations, &words)
         };
         assert!(ask("wrong", &key).unwrap_err().message().contains("wrong"));
         let first = ask(&token, &key).unwrap();
@@ -187,6 +203,9 @@ mod tests {
         let other = ask(&token, &KeyPair::generate().unwrap()).unwrap_err();
         assert_eq!(other.code(), tonic::Code::PermissionDenied);
         assert!(other.message().contains("used"));
+        revocations.revoke_node("node-1", "stolen", unix_ms()).unwrap();
+        let revoked = ask(&token, &key).unwrap_err();
+        assert!(revoked.message().contains("'node-1' was revoked by an operator: stolen"), "{revoked}");
     }
 
     #[test]

@@ -4,6 +4,8 @@
 //! commands; [`http`] and [`agents`] bring it what frameworks and nodes say; [`boot`], [`join`] and
 //! [`ca`] turn bare machines into nodes.
 
+mod address_buckets;
+mod address_shares;
 pub mod agents;
 mod atomic_file;
 pub mod boot;
@@ -15,12 +17,15 @@ mod hex;
 pub mod http;
 pub mod join;
 pub mod link;
+pub mod logging;
 pub mod machines;
 pub mod raft;
 mod random;
 pub mod ready;
+pub mod revocations;
 pub mod subscribers;
 mod tcp;
+mod timings;
 pub mod token_command;
 pub mod tokens;
 
@@ -33,6 +38,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use anyhow::{Context, anyhow};
+use base64::Engine;
 use nix::fcntl::{Flock, FlockArg};
 use tokio::net::TcpListener;
 use tokio::sync::watch;
@@ -43,11 +49,13 @@ use crate::ca::{Ca, Identity};
 use crate::clock::{Clock, unix_ms};
 use crate::config::{Config, Listen};
 use crate::driver::{Driver, Handle};
-use crate::http::auth::Credentials;
+use crate::http::auth::{self, ApiTokens, Credentials, Guard};
 use crate::http::server::Limits;
+use crate::http::tls::Served;
 use crate::http::{Api, router::Facts};
 use crate::join::{JoinService, SharedTokens};
 use crate::ready::{Ready, connectable};
+use crate::revocations::Revocations;
 use crate::tokens::Tokens;
 
 /// What clients are told Mesos's version is: dotted integers, which some parse.
@@ -56,10 +64,12 @@ const MESOS_VERSION: &str = "1.11.0";
 const DRAIN_DEADLINE: Duration = Duration::from_secs(5);
 /// Until a lone replica leads: its log has to be read and applied.
 const LEAD_DEADLINE: Duration = Duration::from_secs(300);
-/// Schedulers, dashboards and operators at once; each costs some tens of kilobytes.
-const API_CONNECTIONS: usize = 4096;
+/// Where the certificate that is served is found, if it is not of the cluster's CA.
+const API_CERTIFICATE: &str = "api-certificate.pem";
 /// Machines that boot at once: a hall that comes back after a power cut, in turns.
 const BOOT_CONNECTIONS: usize = 1024;
+/// Of one address: a router with a rack behind it.
+const BOOT_CONNECTIONS_PER_ADDRESS: usize = 256;
 /// How often a session is asked whether it still answers; without a ping for twice as long the agent connects anew.
 const PING_INTERVAL: Duration = Duration::from_secs(15);
 
@@ -85,6 +95,9 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
     let tokens: SharedTokens =
         Arc::new(Mutex::new(Tokens::open(data.join("tokens.json")).context("cannot read the table of join tokens")?));
 
+    let revocations = Revocations::open(data.join("revocations.json")).context("cannot read the list of revocations")?;
+    let revocations = Arc::new(revocations);
+
     let options = raft::Options { snapshot_every: config.snapshot_every, address: config.advertise.clone() };
     let started = raft::start(&data.join("raft"), &options).await?;
     let ip = sockets.public_ip(&config.advertise);
@@ -102,7 +115,7 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
 
     let ready = Ready {
         http: connectable(sockets.http_address).to_string(),
-        scheme: if config.insecure_api { "http" } else { "https" }.to_owned(),
+        scheme: if config.access.insecure_api { "http" } else { "https" }.to_owned(),
         link: connectable(sockets.link_address).to_string(),
         boot: sockets.boot.as_ref().map(|(_, address)| connectable(*address).to_string()),
         advertise: config.advertise.clone(),
@@ -111,21 +124,37 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
     };
     let facts = Arc::new(facts(&config, &ip, sockets.http_address.port(), &ready));
     let api = Api { driver: handle.clone(), leading, tokens: tokens.clone(), facts };
-    let (credentials, tls) = if config.insecure_api {
-        (None, None)
-    } else {
-        let path = data.join("api-credentials.json");
-        let credentials = Credentials::open(&path).with_context(|| format!("cannot use {}", path.display()))?;
-        (Some(Arc::new(credentials)), Some(Arc::new(api_tls(identity()?)?)))
-    };
+    let guard = Arc::new(guard(&config, revocations.clone())?);
     let mut serving = tokio::task::JoinSet::new();
-    let app = http::router(api, credentials);
-    serving.spawn(http::server::serve(sockets.http, tls, app, Limits::connections(API_CONNECTIONS), stopped.clone()));
+    let tls = if config.access.insecure_api {
+        None
+    } else {
+        let served = Arc::new(served(&config, identity)?);
+        let directory = data.clone();
+        let changed = move |served: &Served| {
+            if let Err(error) = publish_certificate(&directory, served) {
+                tracing::error!(%error, "cannot write the API's certificate into the data directory");
+            }
+        };
+        if config.access.tls.is_some() {
+            publish_certificate(data, &served).context("cannot write the API's certificate")?;
+            serving.spawn(served.clone().follow(stopped.clone(), changed));
+        }
+        Some(Arc::new(http::tls::config(&ca, served).context("cannot set up TLS for the API")?))
+    };
+    let app = http::router(api, guard);
+    let limits = Limits::connections(config.access.connections).per_address(config.access.per_address);
+    serving.spawn(http::server::serve(sockets.http, tls, app, limits, stopped.clone()));
     if let (Some((listener, address)), Some((_, directory))) = (sockets.boot, &config.boot) {
         let boot = Boot {
             directory: directory.clone(),
             machines: Arc::new(config.machines.clone()),
+            only_listed: config.only_listed,
             tokens: tokens.clone(),
+            scripts: Arc::default(),
+            revocations: revocations.clone(),
+            driver: handle.clone(),
+            asked: boot::asked(),
             advertise: config.advertise.clone(),
             boot_port: address.port(),
             link_port: sockets.link_address.port(),
@@ -136,15 +165,15 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
             listener,
             None,
             boot::router(boot),
-            Limits::connections(BOOT_CONNECTIONS),
+            Limits::connections(BOOT_CONNECTIONS).per_address(BOOT_CONNECTIONS_PER_ADDRESS),
             stopped.clone(),
         ));
     }
     let link_tls = link::tls(&ca, identity()?).context("cannot set up TLS for the link")?;
-    let (join, link) = (JoinService::new(ca.clone(), tokens), LinkService::new(handle, 2 * PING_INTERVAL));
+    let (join, link) = (JoinService::new(ca.clone(), tokens, revocations.clone()), LinkService::new(handle, 2 * PING_INTERVAL));
     let link_stopped = stopped.clone();
     serving.spawn(async move {
-        if let Err(error) = link::serve(sockets.link, link_tls, join, link, link_stopped).await {
+        if let Err(error) = link::serve(sockets.link, link_tls, join, link, revocations, link_stopped).await {
             tracing::error!(%error, "the link ended");
         }
     });
@@ -247,6 +276,7 @@ fn core_config(config: &Config, ip: &str, port: u16) -> anyhow::Result<master_co
         ping_interval: PING_INTERVAL.min(config.agent_timeout / 2),
         agent_timeout: config.agent_timeout,
         allocation_interval: config.allocation_interval,
+        acls: config.access.acls.clone(),
         ..master_core::Config::default()
     })
 }
@@ -257,9 +287,9 @@ fn facts(config: &Config, ip: &str, port: u16, ready: &Ready) -> Facts {
         ("port".to_owned(), port.to_string()),
         ("hostname".to_owned(), config.advertise.clone()),
         ("allocation_interval".to_owned(), format!("{}secs", config.allocation_interval.as_secs_f64())),
-        ("authenticate_http_frameworks".to_owned(), (!config.insecure_api).to_string()),
-        ("authenticate_http_readonly".to_owned(), (!config.insecure_api).to_string()),
-        ("authenticate_http_readwrite".to_owned(), (!config.insecure_api).to_string()),
+        ("authenticate_http_frameworks".to_owned(), config.access.enforced.frameworks.to_string()),
+        ("authenticate_http_readonly".to_owned(), config.access.enforced.readonly.to_string()),
+        ("authenticate_http_readwrite".to_owned(), config.access.enforced.readwrite.to_string()),
     ]);
     if let Some(name) = &config.name {
         flags.insert("cluster".to_owned(), name.clone());
@@ -293,13 +323,48 @@ fn server_identity(ca: &Ca, advertise: &str, now_secs: i64) -> Result<Identity, 
     ca.issue(advertise, &hosts, now_secs)
 }
 
-fn api_tls(identity: Identity) -> anyhow::Result<rustls::ServerConfig> {
-    let mut config = rustls::ServerConfig::builder()
-        .with_no_client_auth()
-        .with_single_cert(identity.chain, identity.key)
-        .context("cannot set up TLS for the API")?;
-    config.alpn_protocols = vec![b"http/1.1".to_vec()];
-    Ok(config)
+/// Who may use the API. The generated credentials are made when somebody is asked for some.
+fn guard(config: &Config, revocations: Arc<Revocations>) -> anyhow::Result<Guard> {
+    let (data, access) = (&config.data, &config.access);
+    let mut credentials = access.credentials.clone();
+    let mut administrators = access.administrators.clone();
+    if access.enforced.any() {
+        let path = data.join("api-credentials.json");
+        let own = Credentials::open(&path).with_context(|| format!("cannot use {}", path.display()))?;
+        if credentials.iter().any(|one| one.principal == own.principal) {
+            anyhow::bail!("--credentials gives '{}' another secret than {}: rename one", own.principal, path.display());
+        }
+        administrators.insert(own.principal.clone());
+        credentials.push(own);
+    }
+    Ok(Guard::new(auth::Options {
+        enforced: access.enforced,
+        credentials,
+        tokens: ApiTokens::open(data.join("api-tokens.json")).context("cannot read the table of API tokens")?,
+        jwt: access.jwt.clone(),
+        rate_limits: access.rate_limits.clone(),
+        acls: access.acls.clone(),
+        administrators,
+        revocations,
+    }))
+}
+
+/// The certificate of the API port.
+fn served(config: &Config, own: impl Fn() -> Result<Identity, ca::CaError>) -> anyhow::Result<Served> {
+    if let Some((certificate, key)) = &config.access.tls {
+        return Ok(Served::given(certificate, key)?);
+    }
+    drop(std::fs::remove_file(config.data.join(API_CERTIFICATE))); // of an earlier run
+    Ok(Served::own(own()?)?)
+}
+
+/// For the commands on this host, which cannot know its authority.
+fn publish_certificate(data: &Path, served: &Served) -> std::io::Result<()> {
+    let Some(leaf) = served.leaf() else { return Ok(()) };
+    let body = base64::engine::general_purpose::STANDARD.encode(&leaf);
+    let lines = body.as_bytes().chunks(64).map(|line| String::from_utf8_lossy(line) + "\n").collect::<String>();
+    let pem = format!("-----BEGIN CERTIFICATE-----\n{lines}-----END CERTIFICATE-----\n");
+    atomic_file::write(&data.join(API_CERTIFICATE), pem.as_bytes(), 0o644)
 }
 
 async fn wait_for(mut leading: watch::Receiver<bool>) {
@@ -338,14 +403,19 @@ fn greet(config: &Config, ready: &Ready) {
         Some(boot) => eprintln!("  machines that boot     http://{boot}/boot/ipxe?mac=${{mac}}&uuid=${{uuid}}"),
         None => eprintln!("  machines that boot     off (--boot ADDR --boot-dir DIR)"),
     }
-    if config.insecure_api {
+    let enforced = config.access.enforced;
+    if !enforced.any() {
         eprintln!("  The API is plain HTTP and open to everybody (--insecure-api).");
+    } else if config.access.insecure_api {
+        eprintln!("  The API is plain HTTP (--insecure-api): secrets are readable on the network. It asks {enforced:?}");
+    } else if config.access.tls.is_some() {
+        eprintln!("  The API asks for the credentials in {data}/api-credentials.json; its certificate is the one you gave");
     } else {
         eprintln!("  The API asks for the credentials in {data}/api-credentials.json; its CA is {data}/ca.pem");
     }
     eprintln!(
         "  Next: curl -s {}{}://{}/state-summary",
-        if config.insecure_api { "" } else { "--cacert <data>/ca.pem -u operator:<secret> " },
+        if !enforced.any() { "" } else { "--cacert <data>/ca.pem -u operator:<secret> " },
         ready.scheme,
         ready.http
     );

@@ -65,6 +65,19 @@ impl Machines {
         self.0.get(mac)
     }
 
+    /// Are there any?
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// Would [`name`](Self::name) give this machine, which is not listed, the name of one that is?
+    #[must_use]
+    pub fn takes_anothers_name(&self, mac: &str) -> bool {
+        let name = self.name(mac);
+        self.0.keys().any(|listed| listed != mac && self.name(listed) == name)
+    }
+
     /// The node's name: the operator's, or `node-` and the last six digits of the address.
     #[must_use]
     pub fn name(&self, mac: &str) -> String {
@@ -145,6 +158,9 @@ mod tests {
         .unwrap();
         assert_eq!(machines.name("52:54:00:77:00:01"), "node-1");
         assert_eq!(machines.name("52:54:00:77:00:02"), "node-770002");
+        assert!(!machines.takes_anothers_name("52:54:00:77:00:02"));
+        let machines = Machines::parse(r#"[{"mac":"52:54:00:77:00:01","name":"node-770002"}]"#).unwrap();
+        assert!(machines.takes_anothers_name("52:54:00:77:00:02") && !machines.is_empty());
     }
 
     #[test]

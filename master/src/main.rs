@@ -1,15 +1,13 @@
 //! `mesolith-master`: arguments, log, run, exit status.
 
-use std::io::IsTerminal;
 use std::process::ExitCode;
 
 use clap::Parser;
-use master::config::{CommandLine, LogFormat, Subcommands};
-use tracing_subscriber::EnvFilter;
+use master::config::{CommandLine, Subcommands};
 
 fn main() -> ExitCode {
     let command_line = CommandLine::parse();
-    log_to_stderr(command_line.serve.log_format);
+    master::logging::init(command_line.serve.log_format);
     // Two TLS providers may be compiled in by accident of features; this decides.
     if rustls::crypto::ring::default_provider().install_default().is_err() {
         tracing::debug!("a TLS provider is installed already");
@@ -23,6 +21,13 @@ fn main() -> ExitCode {
     };
     let result = match command_line.command {
         Some(Subcommands::Token(args)) => runtime.block_on(master::token_command::run(&args)),
+        Some(Subcommands::ApiToken(command)) => runtime.block_on(master::token_command::api_token(&command)),
+        Some(Subcommands::RevokeNode(args)) => runtime.block_on(master::token_command::revoke_node(&args)),
+        Some(Subcommands::ReadmitNode(args)) => runtime.block_on(master::token_command::readmit_node(&args)),
+        Some(Subcommands::RevokeCertificate(args)) => {
+            runtime.block_on(master::token_command::revoke_certificate(&args))
+        }
+        Some(Subcommands::ClientCertificate(args)) => master::token_command::client_certificate(&args),
         None => match master::config::read(command_line.serve, |name| std::env::var(name).ok()) {
             Ok(config) => runtime.block_on(master::run(config)),
             Err(errors) => {
@@ -40,11 +45,4 @@ fn main() -> ExitCode {
             ExitCode::FAILURE
         }
     }
-}
-
-fn log_to_stderr(format: LogFormat) {
-    let filter = EnvFilter::try_from_env("MESOLITH_LOG").unwrap_or_else(|_| EnvFilter::new("info,openraft=warn"));
-    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
-    let ansi = format == LogFormat::Text && std::io::stderr().is_terminal();
-    builder.with_ansi(ansi).with_target(format == LogFormat::Plain).init();
 }

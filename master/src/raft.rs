@@ -89,9 +89,9 @@ pub enum StartError {
 /// Why commands were not written.
 #[derive(Debug, thiserror::Error)]
 pub enum WriteError {
-    /// Somebody else leads, or nobody: nothing was written.
+    /// Somebody else leads, or nobody: nothing was written, and here it is again.
     #[error("this replica does not lead")]
-    NotLeading,
+    NotLeading(Vec<Command>),
     /// Nothing can be written any more.
     #[error("the replicated log has stopped: {0}")]
     Stopped(String),
@@ -196,11 +196,13 @@ impl Replica {
     ///
     /// # Errors
     /// See [`WriteError`]. With [`WriteError::Stopped`] the batch may or may not be in the log.
-    pub async fn write(&self, commands: &[Command]) -> Result<(), WriteError> {
-        let batch = Batch(Command::encode_batch(commands).into());
+    pub async fn write(&self, commands: Vec<Command>) -> Result<(), WriteError> {
+        let (batch, proposed) = Batch::new(commands);
         match self.raft.client_write(batch).await {
             Ok(_) => Ok(()),
-            Err(RaftError::APIError(ClientWriteError::ForwardToLeader(_))) => Err(WriteError::NotLeading),
+            Err(RaftError::APIError(ClientWriteError::ForwardToLeader(_))) => {
+                Err(WriteError::NotLeading(proposed.take().unwrap_or_default()))
+            }
             Err(error) => Err(WriteError::Stopped(error.to_string())),
         }
     }

@@ -1,10 +1,11 @@
 //! One RecordIO stream per framework: bounded, and cut off when its reader is too slow.
 
 use std::pin::Pin;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::{Context, Poll};
 
+use api::v1::ContentType;
 use bytes::Bytes;
 use hyper::body::{Body, Frame};
 use master_core::StreamId;
@@ -40,6 +41,25 @@ pub struct EventSink {
     frames: mpsc::Sender<Bytes>,
     waiting_bytes: Arc<AtomicUsize>,
     kill: Kill,
+    content_type: ContentType,
+    news: News,
+}
+
+/// What a scheduler is told, with the answer to its SUBSCRIBE, of how its last stream ended.
+#[derive(Clone, Debug, Default)]
+pub struct News(Arc<OnceLock<String>>);
+
+impl News {
+    /// Tells it; the first word counts.
+    pub fn tell(&self, news: String) {
+        drop(self.0.set(news));
+    }
+
+    /// What was told.
+    #[must_use]
+    pub fn get(&self) -> Option<&str> {
+        self.0.get().map(String::as_str)
+    }
 }
 
 /// The stream does not take the event: it is closed or its reader too slow.
@@ -47,6 +67,18 @@ pub struct EventSink {
 pub struct Overflow;
 
 impl EventSink {
+    /// Goes into the head of the answer.
+    #[must_use]
+    pub fn news(&self) -> News {
+        self.news.clone()
+    }
+
+    /// How the subscriber wants its records encoded.
+    #[must_use]
+    pub const fn content_type(&self) -> ContentType {
+        self.content_type
+    }
+
     /// Queues one record.
     ///
     /// # Errors
@@ -73,10 +105,16 @@ pub struct EventBody {
 
 /// Both ends of a new stream.
 #[must_use]
-pub fn channel(stream: StreamId, driver: Handle, kill: Kill) -> (EventSink, EventBody) {
+pub fn channel(stream: StreamId, driver: Handle, kill: Kill, content_type: ContentType) -> (EventSink, EventBody) {
     let (sender, frames) = mpsc::channel(CAPACITY_EVENTS);
     let waiting_bytes = Arc::new(AtomicUsize::new(0));
-    let sink = EventSink { frames: sender, waiting_bytes: waiting_bytes.clone(), kill };
+    let sink = EventSink {
+        frames: sender,
+        waiting_bytes: waiting_bytes.clone(),
+        kill,
+        content_type,
+        news: News::default(),
+    };
     (sink, EventBody { frames, waiting_bytes, stream, driver })
 }
 
@@ -108,7 +146,7 @@ mod tests {
     async fn a_slow_reader_is_cut_off_and_a_closed_stream_reported() {
         let (driver, mut inbox) = Handle::channel();
         let kill = Kill::default();
-        let (sink, body) = channel(StreamId("s".to_owned()), driver, kill.clone());
+        let (sink, body) = channel(StreamId("s".to_owned()), driver, kill.clone(), ContentType::Json);
         for _ in 0..CAPACITY_EVENTS {
             sink.push(Bytes::from_static(b"x")).unwrap();
         }
@@ -121,7 +159,7 @@ mod tests {
     #[tokio::test]
     async fn a_stream_holds_bytes_up_to_its_bound_but_always_one_record() {
         let (driver, _inbox) = Handle::channel();
-        let (sink, _body) = channel(StreamId("s".to_owned()), driver, Kill::default());
+        let (sink, _body) = channel(StreamId("s".to_owned()), driver, Kill::default(), ContentType::Json);
         sink.push(Bytes::from(vec![0; CAPACITY_BYTES + 1])).unwrap();
         assert_eq!(sink.push(Bytes::from_static(b"x")), Err(Overflow));
     }

@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::os::fd::AsFd;
 use std::time::Duration;
 
-use nix::sys::socket::{setsockopt, sockopt};
+use nix::sys::socket::{Backlog, setsockopt, sockopt};
 use tokio::net::{TcpListener, TcpStream};
 
 use crate::config::Listen;
@@ -34,6 +34,11 @@ pub(crate) fn listen(flag: &str, listen: Listen) -> Result<TcpListener, String> 
     let ready = listener.set_nonblocking(true).and_then(|()| TcpListener::from_std(listener));
     let ready = ready.map_err(|error| format!("--{flag}: cannot use the listening socket: {error}"))?;
     ready.local_addr().map_err(|error| format!("--{flag}: not a listening TCP socket: {error}"))?;
+    // After a failover everybody comes at once. A full queue drops connections, and the kernel of each peer waits for
+    // seconds before it tries again.
+    if let Err(error) = nix::sys::socket::listen(&ready, Backlog::MAXCONN) {
+        tracing::warn!(flag, %error, "the queue of waiting connections stays short");
+    }
     Ok(ready)
 }
 

@@ -5,6 +5,7 @@
 
 use std::collections::BTreeMap;
 use std::io;
+use std::net::IpAddr;
 use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
@@ -15,8 +16,15 @@ use crate::hex;
 
 /// Long enough for a slow machine's firmware and a big initramfs.
 pub const LIFETIME_MS: u64 = 10 * 60 * 1000;
-/// Tokens and script requests remembered at once. Full: the one that would expire first goes.
+/// Tokens remembered at once. Full: those that expired go, then those that were used; no live token does:
+/// whoever asks gets none until one expires.
 const CAPACITY: usize = 4096;
+/// Of these, for machines that boot; the rest is for the tokens operators make.
+const BOOT_CAPACITY: usize = CAPACITY / 4 * 3;
+/// Live tokens given to machines at one address: behind a router there may be a rack.
+const BOOT_SHARE: usize = 128;
+/// Script requests remembered at once. Full: further machines are told to try again.
+const SCRIPTS_CAPACITY: usize = 4096;
 
 /// Whom a token is for.
 #[derive(Clone, Debug, Eq, PartialEq, Serialize, Deserialize)]
@@ -66,6 +74,34 @@ struct Token {
     node: String,
     expires_ms: u64,
     used: Option<Use>,
+    /// Where it was sent over the boot network.
+    #[serde(default)]
+    given_to: Option<IpAddr>,
+}
+
+impl Token {
+    fn is_live(&self, now_ms: u64) -> bool {
+        self.used.is_none() && now_ms < self.expires_ms
+    }
+}
+
+/// Why no token was made.
+#[derive(Debug, thiserror::Error)]
+pub enum MakeError {
+    /// One token a machine: somebody else has it.
+    #[error("a token for this machine was given to {address} and is good for {seconds} s more: if that was not this machine, look who asks for its name")]
+    LiveElsewhere {
+        /// Who has it.
+        address: IpAddr,
+        /// For how long.
+        seconds: u64,
+    },
+    /// Too many.
+    #[error("too many tokens are waiting to be used: try again in some minutes")]
+    Full,
+    /// The file.
+    #[error("the master cannot write its table of join tokens: {0}")]
+    Io(#[from] io::Error),
 }
 
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -93,8 +129,39 @@ pub enum Grant {
 pub struct Tokens {
     path: PathBuf,
     tokens: BTreeMap<String, Token>,
-    /// Machines whose boot script was handed out and whose token was not fetched yet: when that expires.
-    scripts: BTreeMap<(String, String), u64>,
+}
+
+/// Machines whose boot script was handed out and whose token was not fetched yet. In memory only: it is
+/// never locked over the disk.
+#[derive(Debug, Default)]
+pub struct Scripts(BTreeMap<(String, String), Script>);
+
+#[derive(Debug)]
+struct Script {
+    expires_ms: u64,
+    address: IpAddr,
+}
+
+impl Scripts {
+    /// A machine asked for its boot script: it may fetch one token, from the same address. False when
+    /// too many machines boot at once; nobody's right is taken for it.
+    #[must_use]
+    pub fn requested(&mut self, mac: &str, uuid: &str, address: IpAddr, now_ms: u64) -> bool {
+        self.0.retain(|_, script| script.expires_ms > now_ms);
+        let machine = (mac.to_owned(), uuid.to_owned());
+        if self.0.len() >= SCRIPTS_CAPACITY && !self.0.contains_key(&machine) {
+            return false;
+        }
+        self.0.insert(machine, Script { expires_ms: now_ms + LIFETIME_MS, address });
+        true
+    }
+
+    /// Takes the right to one token that [`requested`](Self::requested) gave.
+    pub fn take(&mut self, mac: &str, uuid: &str, address: IpAddr, now_ms: u64) -> bool {
+        let machine = (mac.to_owned(), uuid.to_owned());
+        let good = self.0.get(&machine).is_some_and(|script| script.expires_ms > now_ms && script.address == address);
+        good && self.0.remove(&machine).is_some()
+    }
 }
 
 impl Tokens {
@@ -111,44 +178,66 @@ impl Tokens {
             }),
             None => BTreeMap::new(),
         };
-        Ok(Self { path, tokens, scripts: BTreeMap::new() })
+        Ok(Self { path, tokens })
     }
 
-    /// A machine asked for its boot script: it may fetch one token.
-    pub fn script_requested(&mut self, mac: &str, uuid: &str, now_ms: u64) {
-        self.scripts.retain(|_, expires| *expires > now_ms);
-        if self.scripts.len() >= CAPACITY
-            && let Some(first) = self.scripts.iter().min_by_key(|(_, expires)| **expires).map(|(key, _)| key.clone())
-        {
-            self.scripts.remove(&first);
-        }
-        self.scripts.insert((mac.to_owned(), uuid.to_owned()), now_ms + LIFETIME_MS);
-    }
-
-    /// Takes the right to one token that [`script_requested`](Self::script_requested) gave.
-    pub fn take_script(&mut self, mac: &str, uuid: &str, now_ms: u64) -> bool {
-        self.scripts.remove(&(mac.to_owned(), uuid.to_owned())).is_some_and(|expires| expires > now_ms)
-    }
-
-    /// Makes a token.
+    /// Makes a token for whoever the operator gives it to.
     ///
     /// # Errors
-    /// The table cannot be written.
-    pub fn make(&mut self, binding: Binding, node: &str, now_ms: u64) -> io::Result<String> {
-        // An expired token is remembered for as long again, so that its refusal can say so.
-        self.tokens.retain(|_, token| token.expires_ms + LIFETIME_MS > now_ms);
-        if self.tokens.len() >= CAPACITY
-            && let Some(first) =
-                self.tokens.iter().min_by_key(|(_, token)| token.expires_ms).map(|(key, _)| key.clone())
-        {
-            self.tokens.remove(&first);
+    /// The table is full or cannot be written.
+    pub fn make(&mut self, binding: Binding, node: &str, now_ms: u64) -> Result<String, MakeError> {
+        self.make_room(CAPACITY, now_ms)?;
+        self.insert(Token { binding, node: node.to_owned(), expires_ms: now_ms + LIFETIME_MS, used: None, given_to: None })
+    }
+
+    /// Makes a token for a machine that boots. It replaces the one the machine had, unless that was
+    /// given to another address and is still good: then one of the two is not that machine.
+    ///
+    /// # Errors
+    /// See [`MakeError`].
+    pub fn make_for_boot(
+        &mut self,
+        mac: &str,
+        uuid: &str,
+        node: &str,
+        address: IpAddr,
+        now_ms: u64,
+    ) -> Result<String, MakeError> {
+        let of_machine = |token: &Token| matches!(&token.binding, Binding::Machine { mac: bound, .. } if bound == mac);
+        for token in self.tokens.values().filter(|token| of_machine(token) && token.is_live(now_ms)) {
+            if let Some(other) = token.given_to.filter(|other| *other != address) {
+                return Err(MakeError::LiveElsewhere { address: other, seconds: (token.expires_ms - now_ms) / 1000 });
+            }
         }
-        let secret = crate::random::bytes::<32>()?;
-        let token = hex::encode(&secret);
-        let entry = Token { binding, node: node.to_owned(), expires_ms: now_ms + LIFETIME_MS, used: None };
-        self.tokens.insert(fingerprint(&token), entry);
+        self.tokens.retain(|_, token| !(of_machine(token) && token.is_live(now_ms)));
+        let live = || self.tokens.values().filter(|token| token.is_live(now_ms) && token.given_to.is_some());
+        if live().count() >= BOOT_CAPACITY || live().filter(|token| token.given_to == Some(address)).count() >= BOOT_SHARE
+        {
+            return Err(MakeError::Full);
+        }
+        self.make_room(CAPACITY, now_ms)?;
+        let binding = Binding::Machine { mac: mac.to_owned(), uuid: uuid.to_owned() };
+        let expires_ms = now_ms + LIFETIME_MS;
+        self.insert(Token { binding, node: node.to_owned(), expires_ms, used: None, given_to: Some(address) })
+    }
+
+    fn insert(&mut self, token: Token) -> Result<String, MakeError> {
+        let secret = hex::encode(&crate::random::bytes::<32>()?);
+        self.tokens.insert(fingerprint(&secret), token);
         self.save()?;
-        Ok(token)
+        Ok(secret)
+    }
+
+    /// Room for one more. An expired token is remembered for as long again, so that its refusal can say
+    /// so; a used one, so that a lost reply can be given again. Both only while there is room.
+    fn make_room(&mut self, capacity: usize, now_ms: u64) -> Result<(), MakeError> {
+        self.tokens.retain(|_, token| token.expires_ms + LIFETIME_MS > now_ms);
+        while self.tokens.len() >= capacity {
+            let spent = self.tokens.iter().filter(|(_, token)| !token.is_live(now_ms));
+            let first = spent.min_by_key(|(_, token)| token.expires_ms).map(|(key, _)| key.clone());
+            self.tokens.remove(&first.ok_or(MakeError::Full)?);
+        }
+        Ok(())
     }
 
     /// May this machine join with this token?
@@ -233,6 +322,10 @@ mod tests {
         (dir, tokens)
     }
 
+    fn address(last: u8) -> IpAddr {
+        IpAddr::from([10, 0, 0, last])
+    }
+
     fn machine() -> Binding {
         Binding::Machine { mac: MAC.to_owned(), uuid: UUID.to_owned() }
     }
@@ -272,24 +365,72 @@ mod tests {
     }
 
     #[test]
-    fn one_script_request_is_worth_one_token() {
-        let (_dir, mut tokens) = table();
-        assert!(!tokens.take_script(MAC, UUID, 0));
-        tokens.script_requested(MAC, UUID, 0);
-        assert!(!tokens.take_script(MAC, "", 0));
-        assert!(tokens.take_script(MAC, UUID, 0));
-        assert!(!tokens.take_script(MAC, UUID, 0));
-        tokens.script_requested(MAC, UUID, 0);
-        assert!(!tokens.take_script(MAC, UUID, LIFETIME_MS));
+    fn one_script_request_is_worth_one_token_at_the_same_address() {
+        let (mut scripts, here, there) = (Scripts::default(), address(1), address(2));
+        assert!(!scripts.take(MAC, UUID, here, 0));
+        assert!(scripts.requested(MAC, UUID, here, 0));
+        assert!(!scripts.take(MAC, "", here, 0) && !scripts.take(MAC, UUID, there, 0));
+        assert!(scripts.take(MAC, UUID, here, 0));
+        assert!(!scripts.take(MAC, UUID, here, 0));
+        assert!(scripts.requested(MAC, UUID, here, 0));
+        assert!(!scripts.take(MAC, UUID, here, LIFETIME_MS));
     }
 
     #[test]
-    fn the_table_is_bounded() {
-        let (_dir, mut tokens) = table();
-        for number in 0..CAPACITY as u64 + 10 {
-            tokens.script_requested(&number.to_string(), "", number);
+    fn a_flood_of_scripts_takes_nobodys_right() {
+        let mut scripts = Scripts::default();
+        assert!(scripts.requested(MAC, UUID, address(1), 0));
+        for number in 1..SCRIPTS_CAPACITY {
+            assert!(scripts.requested(&number.to_string(), "", address(2), 1));
         }
-        assert_eq!(tokens.scripts.len(), CAPACITY);
-        assert!(!tokens.take_script("9", "", 0) && tokens.take_script("10", "", 0));
+        assert!(!scripts.requested("one too many", "", address(2), 1));
+        assert!(scripts.requested(MAC, UUID, address(1), 2) && scripts.take(MAC, UUID, address(1), 3));
+        assert!(scripts.requested("later", "", address(2), LIFETIME_MS + 1));
+    }
+
+    #[test]
+    fn a_machine_has_one_live_token_and_nobody_elsewhere_gets_another() {
+        let (_dir, mut tokens) = table();
+        let macs = [MAC.to_owned()];
+        let claim = Claim { uuid: UUID, macs: &macs, key: [1; 32] };
+        let first = tokens.make_for_boot(MAC, UUID, "node-1", address(1), 0).unwrap();
+        let second = tokens.make_for_boot(MAC, UUID, "node-1", address(1), 1).unwrap();
+        assert_eq!(tokens.check(&first, &claim, 2), Err(Refusal::Wrong));
+        assert!(tokens.check(&second, &claim, 2).is_ok());
+        let refused = tokens.make_for_boot(MAC, "", "node-1", address(2), 2).unwrap_err();
+        assert!(matches!(refused, MakeError::LiveElsewhere { seconds: 599, .. }), "{refused}");
+        tokens.used(&second, &[1; 32], "PEM").unwrap();
+        tokens.make_for_boot(MAC, UUID, "node-1", address(2), 3).unwrap();
+        // The lost reply of the one that was used can still be given again.
+        assert!(matches!(tokens.check(&second, &claim, 4), Ok(Grant::Again { .. })));
+    }
+
+    #[test]
+    fn a_flood_evicts_no_live_token() {
+        let (_dir, mut tokens) = table();
+        let live = tokens.make_for_boot(MAC, UUID, "node-1", address(1), 0).unwrap();
+        let entry = |number: usize, given_to| Token {
+            binding: Binding::Machine { mac: number.to_string(), uuid: String::new() },
+            node: "x".to_owned(),
+            expires_ms: 1 + LIFETIME_MS,
+            used: None,
+            given_to,
+        };
+        for number in 1..BOOT_SHARE + 1 {
+            tokens.tokens.insert(number.to_string(), entry(number, Some(address(9))));
+        }
+        let full = tokens.make_for_boot("more", "", "x", address(9), 1);
+        assert!(matches!(full, Err(MakeError::Full)));
+        tokens.make_for_boot("other", "", "x", address(8), 1).unwrap();
+        for number in tokens.tokens.len()..CAPACITY {
+            tokens.tokens.insert(format!("n{number}"), entry(number, None));
+        }
+        assert!(matches!(tokens.make(Binding::Name, "hosted", 2), Err(MakeError::Full)));
+        let macs = [MAC.to_owned()];
+        assert!(tokens.check(&live, &Claim { uuid: UUID, macs: &macs, key: [1; 32] }, 2).is_ok());
+        // Once it was used it may go.
+        tokens.used(&live, &[1; 32], "PEM").unwrap();
+        tokens.make(Binding::Name, "hosted", 3).unwrap();
+        assert_eq!(tokens.tokens.len(), CAPACITY);
     }
 }

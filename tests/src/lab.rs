@@ -1,7 +1,8 @@
-//! The rack for people: what `./dev up`, `status`, `down`, `image` and `bench` do.
+//! The rack for people: what `./dev up`, `status`, `down`, `image`, `bench` and `load` do.
 
 mod bench;
 mod image;
+mod load;
 mod progress;
 mod up;
 
@@ -13,6 +14,7 @@ use crate::rack::{Kind, Rack};
 
 pub use bench::bench;
 pub use image::{Freshness, image};
+pub use load::{Load, load};
 pub use up::{Stay, Up, up};
 
 /// Whether a verb prints for people or for programs.

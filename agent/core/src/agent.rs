@@ -159,21 +159,21 @@ impl Agent {
         &mut self,
         framework: FrameworkId,
         container: ContainerId,
-        info: Box<api::mesos::TaskInfo>,
-        framework_info: Box<api::mesos::FrameworkInfo>,
+        info: Box<api::v1::TaskInfo>,
+        framework_info: Box<api::v1::FrameworkInfo>,
         now: Now,
     ) -> Vec<Effect> {
         if self.tasks.contains_key(&container) || self.finished.contains(&container) {
             tracing::debug!(%container, "a repeated RunTask is ignored");
             return Vec::new();
         }
-        tracing::info!(%framework, task = %info.task_id.value, %container, "task received");
+        tracing::info!(%framework, task = %info.task_id, %container, "task received");
         let mut task = Task::new(Record {
             version: crate::record::VERSION,
             boot_id: self.boot_id.clone(),
             agent: self.site.agent.clone(),
             framework: framework.clone(),
-            task: info.task_id.value.clone(),
+            task: info.task_id.clone(),
             container: container.clone(),
             info,
             framework_info,

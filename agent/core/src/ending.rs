@@ -1,8 +1,8 @@
 //! From how a process ended to what its framework is told: state, reason, message.
 
 use api::TaskState;
-use api::mesos::{Reason, Source, TaskInfo};
-use serde_json::{Value, json};
+use api::v1::value::{self, Scalar};
+use api::v1::{Reason, Resource, Source, TaskInfo, TaskResourceLimitation};
 
 use crate::container::{Cause, Ending, Exit, Usage};
 use crate::handover::ExitStatus;
@@ -20,7 +20,7 @@ pub struct Verdict {
     /// Why, for people.
     pub message: String,
     /// Which resource it overran.
-    pub limitation: Option<Value>,
+    pub limitation: Option<Box<TaskResourceLimitation>>,
 }
 
 const MIB: u64 = 1 << 20;
@@ -92,9 +92,16 @@ fn out_of_memory(usage: &Usage, task: &TaskInfo) -> Verdict {
     let used = usage.memory_peak_bytes.or(limit).unwrap_or(0);
     let requested = limit.map_or_else(|| "unlimited".to_owned(), megabytes);
     let message = format!("Memory limit exceeded: Requested: {requested} Maximum Used: {}", megabytes(used));
-    let mib = used.div_ceil(MIB);
-    let limitation =
-        json!({ "resources": [{ "name": "mem", "type": "SCALAR", "scalar": { "value": mib }, "role": "*" }] });
+    #[allow(clippy::cast_precision_loss)] // no machine has 2^53 MiB
+    let scalar = Scalar { value: used.div_ceil(MIB) as f64 };
+    let memory = Resource {
+        name: "mem".to_owned(),
+        r#type: value::Type::Scalar.into(),
+        scalar: Some(scalar),
+        role: Some("*".to_owned()),
+        ..Resource::default()
+    };
+    let limitation = Box::new(TaskResourceLimitation { resources: vec![memory] });
     Verdict { limitation: Some(limitation), ..agent(TaskState::Failed, Reason::ContainerLimitationMemory, message) }
 }
 
@@ -224,7 +231,7 @@ mod tests {
         let usage = Usage { oom_kills: 1, memory_peak_bytes: Some(33 << 20) };
         let ending = Ending::Exit { exit: Exit::Seen(ExitStatus::Signal(9)), cause: None, usage };
         let limitation = verdict(&ending, &task()).limitation.unwrap();
-        assert_eq!(limitation["resources"][0]["name"], "mem");
-        assert_eq!(limitation["resources"][0]["scalar"]["value"], 33);
+        assert_eq!(limitation.resources[0].name, "mem");
+        assert_eq!(limitation.resources[0].scalar, Some(Scalar { value: 33.0 }));
     }
 }

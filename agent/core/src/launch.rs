@@ -10,7 +10,7 @@ mod user;
 pub use limits::{Limits, memory_limit_bytes};
 pub use user::{User, lookup_user};
 
-use api::mesos::{FrameworkInfo, TaskInfo};
+use api::v1::{FrameworkInfo, TaskInfo};
 use api::{AgentId, ContainerId, FrameworkId};
 use serde_json::{Value, json};
 
@@ -116,7 +116,7 @@ pub fn plan(
         Some(user) => *user,
         None => lookup_user(&site.root.passwd, command.user.as_deref(), &framework_info.user)?,
     };
-    let sandbox = sandbox(&site.work_dir, &site.agent, framework, task.task_id.value.as_str(), container);
+    let sandbox = sandbox(&site.work_dir, &site.agent, framework, task.task_id.as_str(), container);
     let inside = if site.root.is_host { sandbox.clone() } else { SANDBOX.to_owned() };
     let variables = environment::variables(site, framework, task, framework_info, &sandbox, &inside)?;
     let env: Vec<String> = variables.iter().map(|(name, value)| format!("{name}={value}")).collect();
@@ -134,7 +134,7 @@ pub fn plan(
         },
         "annotations": {
             "mesolith.framework": framework.as_str(),
-            "mesolith.task": task.task_id.value.as_str(),
+            "mesolith.task": task.task_id.as_str(),
         },
     });
     if !site.unconfined {
@@ -156,8 +156,8 @@ pub fn plan(
 }
 
 /// `/bin/sh -c value`, or the arguments as they are (Mesos: `execvp(value, arguments)`).
-fn arguments(command: &api::mesos::CommandInfo) -> Result<Vec<String>, LaunchError> {
-    let args = if command.is_shell() {
+fn arguments(command: &api::v1::CommandInfo) -> Result<Vec<String>, LaunchError> {
+    let args = if command.shell() {
         let value = command.value.clone().ok_or(LaunchError::NoCommand)?;
         vec!["/bin/sh".to_owned(), "-c".to_owned(), value]
     } else {

@@ -1,6 +1,6 @@
 //! What is kept of one run of one task: the checkpoint's unit, one file each.
 
-use api::mesos::{FrameworkInfo, TaskInfo};
+use api::v1::{FrameworkInfo, TaskInfo};
 use api::{AgentId, ContainerId, FrameworkId, TaskId, TaskState};
 use serde::{Deserialize, Serialize};
 

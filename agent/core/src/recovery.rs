@@ -110,7 +110,7 @@ pub fn orphans(records: &[Record], found: &Found) -> Vec<ContainerId> {
 #[cfg(test)]
 pub(crate) mod tests {
     use api::TaskState;
-    use api::mesos::{FrameworkInfo, TaskInfo};
+    use api::v1::{FrameworkInfo, TaskInfo};
 
     use super::*;
     use crate::container::{Cause, Kill};

@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 
-use api::mesos::TaskStatus;
+use api::v1::TaskStatus;
 use serde::{Deserialize, Serialize};
 
 /// The updates not yet acknowledged, oldest first. Only the oldest is on its way; the next one follows
@@ -79,13 +79,12 @@ impl Updates {
 #[cfg(test)]
 mod tests {
     use api::TaskState;
-    use base64::Engine;
 
     use super::*;
 
     fn status(number: u8) -> TaskStatus {
         let mut status = TaskStatus::new("t".into(), TaskState::Running);
-        status.uuid = Some(base64::engine::general_purpose::STANDARD.encode([number; 16]));
+        status.uuid = Some(vec![number; 16]);
         status
     }
 

@@ -5,7 +5,7 @@ use std::path::Path;
 use agent_core::capacity::{Facts, resources};
 use api::Attribute;
 use api::link::Capacity;
-use api::mesos::{Format, attributes_to_wire, resources_to_wire};
+use api::v1::{Format, attributes_to_wire, resources_to_wire};
 
 use super::machine::Detected;
 use super::settings::Settings;
@@ -25,14 +25,7 @@ pub(crate) fn of(settings: &Settings, detected: &Detected) -> Capacity {
     let attributes: Vec<Attribute> = told.iter().chain(found).cloned().collect();
     // Post-refinement form: it can say everything.
     let format = Format { refined: true, allocation_role: None };
-    Capacity {
-        resources_json: json(&resources_to_wire(&resources, &format)),
-        attributes_json: json(&attributes_to_wire(&attributes)),
-    }
-}
-
-fn json(value: &impl serde::Serialize) -> String {
-    serde_json::to_string(value).expect("resources and attributes have string keys only")
+    Capacity { resources: resources_to_wire(&resources, &format), attributes: attributes_to_wire(&attributes) }
 }
 
 fn file_system_bytes(path: &Path) -> u64 {

@@ -9,7 +9,6 @@ use agent_core::agent::Input;
 use agent_core::handover::InitRequest;
 use agent_core::registration::{self, Action, Credential, Registration};
 use api::link::{FromAgent, FromMaster, Pong, Register, TaskReport, from_agent, from_master};
-use api::mesos::{FrameworkInfo, TaskInfo};
 use tokio::sync::mpsc;
 use tokio::task::{AbortHandle, JoinHandle};
 
@@ -445,18 +444,17 @@ impl Driver {
     }
 
     fn run_task(&mut self, run: api::link::RunTask) {
-        let task: Result<TaskInfo, _> = serde_json::from_str(&run.task_json);
-        let framework_info: Result<FrameworkInfo, _> = serde_json::from_str(&run.framework_info_json);
-        match (task, framework_info) {
-            (Ok(task), Ok(framework_info)) => self.supervision.input(Input::RunTask {
+        match (run.task, run.framework_info) {
+            (Some(task), Some(framework_info)) => self.supervision.input(Input::RunTask {
                 framework: run.framework_id.into(),
                 container: run.container_id.into(),
                 task: Box::new(task),
                 framework_info: Box::new(framework_info),
             }),
-            (Err(error), _) | (_, Err(error)) => {
+            (None, _) | (_, None) => {
                 // The master has read it before: versions that differ too much.
-                tracing::error!(container = %run.container_id, %error, "the master sent a task that cannot be read");
+                let container = run.container_id;
+                tracing::error!(%container, "the master sent a task that cannot be read");
             }
         }
     }

@@ -169,9 +169,11 @@ impl Supervision {
             Effect::AcknowledgeExit { sequence } => init.call(InitRequest::AcknowledgeExit { sequence }),
             Effect::Send { framework, status, latest } => {
                 let Some(session) = session else { return };
-                let Ok(status_json) = serde_json::to_string(&status) else { return };
-                let update =
-                    StatusUpdate { framework_id: framework.0, status_json, latest_state: latest.name().to_owned() };
+                let update = StatusUpdate {
+                    framework_id: framework.0,
+                    status: Some(*status),
+                    latest_state: latest.name().to_owned(),
+                };
                 // Full or closed: the core repeats it.
                 let _ = session.urgent.try_send(FromAgent { message: Some(from_agent::Message::Update(update)) });
             }

@@ -1,7 +1,8 @@
 //! What a task needs of a node, and whether an offer gives it.
 
 use api::Milli;
-use api::mesos::{Offer, ScalarValue, WireResource, attributes_from_wire};
+use api::v1::value::Scalar;
+use api::v1::{Offer, Resource, attributes_from_wire};
 
 use super::constraint::{Constraint, Place};
 
@@ -17,7 +18,7 @@ pub(crate) struct Demand {
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) enum Verdict {
     /// These resources of it are to be used.
-    Fits(Vec<WireResource>),
+    Fits(Vec<Resource>),
     /// Not there: the constraint that fails, and the value it found.
     Elsewhere { constraint: String, field: String, value: Option<String> },
     /// Too small, by at most this factor (0 when one resource lacks altogether).
@@ -77,15 +78,15 @@ impl Demand {
 }
 
 /// May a task without special wishes use it? Not revocable, no volume or whole disk.
-fn is_plain(resource: &WireResource) -> bool {
+fn is_plain(resource: &Resource) -> bool {
     resource.revocable.is_none() && resource.disk.is_none()
 }
 
-fn amount_of(resource: &WireResource) -> Milli {
-    resource.scalar.and_then(|scalar| Milli::from_units(scalar.value)).unwrap_or(Milli::ZERO)
+fn amount_of(resource: &Resource) -> Milli {
+    resource.scalar.as_ref().and_then(|scalar| Milli::from_units(scalar.value)).unwrap_or(Milli::ZERO)
 }
 
-fn total(resources: &[WireResource], name: &str) -> Milli {
+fn total(resources: &[Resource], name: &str) -> Milli {
     resources
         .iter()
         .filter(|resource| resource.name == name && is_plain(resource))
@@ -93,12 +94,12 @@ fn total(resources: &[WireResource], name: &str) -> Milli {
 }
 
 /// `amount` of `name`, from as many entries as it needs (reserved and not), each in its own kind.
-fn take(resources: &[WireResource], name: &str, amount: Milli) -> Option<Vec<WireResource>> {
+fn take(resources: &[Resource], name: &str, amount: Milli) -> Option<Vec<Resource>> {
     let (mut left, mut taken) = (amount, Vec::new());
     for resource in resources.iter().filter(|resource| resource.name == name && is_plain(resource)) {
         let part = amount_of(resource).min(left);
         if part != Milli::ZERO {
-            taken.push(WireResource { scalar: Some(ScalarValue { value: part.units() }), ..resource.clone() });
+            taken.push(Resource { scalar: Some(Scalar { value: part.units() }), ..resource.clone() });
             left = left.saturating_sub(part);
         }
     }
@@ -108,14 +109,14 @@ fn take(resources: &[WireResource], name: &str, amount: Milli) -> Option<Vec<Wir
 #[cfg(test)]
 pub(crate) mod tests {
     use super::*;
-    use api::mesos::{Format, attributes_to_wire, resources_to_wire};
+    use api::v1::{Format, attributes_to_wire, resources_to_wire};
     use api::{Attribute, Resources};
 
     /// An offer of agent `agent-ID` from node `host-ID`.
     pub(crate) fn offer(id: &str, resources: &str, attributes: &str) -> Offer {
         Offer {
-            id: id.to_owned().into_value(),
-            agent_id: format!("agent-{id}").into_value(),
+            id: id.into(),
+            agent_id: format!("agent-{id}").into(),
             hostname: format!("host-{id}"),
             resources: resources_to_wire(
                 &Resources::parse(resources).unwrap(),
@@ -123,16 +124,6 @@ pub(crate) mod tests {
             ),
             attributes: attributes_to_wire(&Attribute::parse_list(attributes).unwrap()),
             ..Offer::default()
-        }
-    }
-
-    trait IntoValue {
-        fn into_value<T: From<String>>(self) -> api::mesos::Value<T>;
-    }
-
-    impl IntoValue for String {
-        fn into_value<T: From<String>>(self) -> api::mesos::Value<T> {
-            api::mesos::Value::new(T::from(self))
         }
     }
 

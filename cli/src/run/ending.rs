@@ -1,7 +1,7 @@
 //! What we exit with when the task is over.
 
 use api::TaskState;
-use api::mesos::{Reason, TaskStatus};
+use api::v1::{Reason, TaskStatus};
 
 /// The signals Mesos writes by name (strsignal(3) in the C locale).
 const SIGNALS: [(&str, u8); 19] = [
@@ -48,15 +48,15 @@ impl Ending {
     /// From a terminal status.
     pub(crate) fn of(status: &TaskStatus) -> Self {
         let message = status.message.as_deref().unwrap_or_default();
-        let state = status.state.name();
-        match status.state {
+        let state = status.state().name();
+        match status.state() {
             TaskState::Finished => Self::silent(0),
-            TaskState::Failed if status.reason == Some(Reason::ContainerLimitationMemory) => {
+            TaskState::Failed if status.given_reason() == Some(Reason::ContainerLimitationMemory) => {
                 Self::because(137, format!("the task ran out of memory: {message}"), "give it more with --mem")
             }
             TaskState::Failed => match exit_code(message) {
                 Some(code) => Self::silent(code),
-                None if status.reason == Some(Reason::ContainerLaunchFailed) => {
+                None if status.given_reason() == Some(Reason::ContainerLaunchFailed) => {
                     let missing = message.contains("No such file") || message.contains("not found");
                     let next = "without an image a task has only busybox's programs: check the command";
                     Self::because(
@@ -148,9 +148,9 @@ mod tests {
     fn the_memory_limit_and_a_missing_program_have_their_own_words() {
         let mut status = TaskStatus::new("t".into(), TaskState::Failed);
         status.message = Some("Memory limit exceeded: used 33 MiB of 32 MiB".to_owned());
-        status.reason = Some(Reason::ContainerLimitationMemory);
+        status.reason = Some(Reason::ContainerLimitationMemory.into());
         assert_eq!(Ending::of(&status).code, 137);
-        status.reason = Some(Reason::ContainerLaunchFailed);
+        status.reason = Some(Reason::ContainerLaunchFailed.into());
         status.message = Some("cannot run `nonesuch`: No such file or directory".to_owned());
         assert_eq!(Ending::of(&status).code, 127);
     }

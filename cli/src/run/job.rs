@@ -3,11 +3,12 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use api::mesos::{DurationInfo, Event, KillPolicy, Offer, TaskInfo, TaskStatus};
+use api::v1::{DurationInfo, KillPolicy, Offer, TaskInfo, TaskStatus};
 use api::{AgentId, OfferId, TaskId, TaskState};
 
 use super::demand::{Demand, Verdict};
 use super::ending::Ending;
+use crate::scheduler::Event;
 
 /// Offers that do not fit are not wanted again for so long: shorter than the wait, so that growth is noticed.
 const REFUSE_SECONDS: f64 = 5.0;
@@ -123,11 +124,11 @@ impl Job {
     pub(crate) fn summary(&self) -> serde_json::Value {
         let last = self.last.as_ref();
         serde_json::json!({
-            "task_id": self.task.task_id.value,
+            "task_id": self.task.task_id,
             "agent_id": self.agent,
             "node": self.agent.as_ref().map(|agent| self.node_name(agent)),
-            "state": last.map(|status| status.state),
-            "reason": last.and_then(|status| status.reason),
+            "state": last.map(TaskStatus::state),
+            "reason": last.and_then(TaskStatus::given_reason),
             "message": last.and_then(|status| status.message.as_deref()),
         })
     }
@@ -139,7 +140,7 @@ impl Job {
 
     /// Is there an agent in these offers whose name we do not know?
     pub(crate) fn wants_names(&self, event: &Event) -> bool {
-        matches!(event, Event::Offers(offers) if self.is_seeking() && offers.iter().any(|o| !self.names.contains_key(&o.agent_id.value)))
+        matches!(event, Event::Offers(offers) if self.is_seeking() && offers.iter().any(|o| !self.names.contains_key(&o.agent_id)))
     }
 
     /// No offer has fitted yet.
@@ -161,58 +162,56 @@ impl Job {
                 vec![Action::Say(format!("{} does not answer; waiting for it", self.node_name(&agent_id)))]
             }
             // An offer we hold is answered at once, so a rescinded one is already accepted or declined.
-            Event::Rescind(_)
-            | Event::Failure { .. }
-            | Event::Subscribed { .. }
-            | Event::Message { .. }
-            | Event::Heartbeat => vec![],
+            Event::Rescind | Event::Failure { .. } | Event::Subscribed { .. } | Event::Message | Event::Heartbeat => {
+                vec![]
+            }
         }
     }
 
     fn on_offers(&mut self, offers: Vec<Offer>) -> Vec<Action> {
         if !self.is_seeking() {
-            let offers = offers.into_iter().map(|offer| offer.id.value).collect();
+            let offers = offers.into_iter().map(|offer| offer.id).collect();
             return vec![Action::Decline { offers, refuse_seconds: REFUSE_REST_SECONDS }];
         }
         let (mut unfit, mut unused, mut actions) = (Vec::new(), Vec::new(), Vec::new());
         for offer in offers {
             let Offer { id, agent_id, .. } = &offer;
             if !self.is_seeking() {
-                unused.push(id.value.clone());
+                unused.push(id.clone());
                 continue;
             }
-            let name = self.names.get(&agent_id.value).map(String::as_str);
+            let name = self.names.get(agent_id).map(String::as_str);
             match self.demand.judge(&offer, name) {
                 Verdict::Fits(resources) => {
                     let task = TaskInfo { agent_id: agent_id.clone(), resources, ..self.task.clone() };
-                    let place = self.node_name(&agent_id.value);
-                    let place = if place == agent_id.value.as_str() {
+                    let place = self.node_name(agent_id);
+                    let place = if place == agent_id.as_str() {
                         offer.hostname.clone()
                     } else {
                         format!("{place} ({})", offer.hostname)
                     };
-                    actions.push(Action::Say(format!("task {} on {place}", self.task.task_id.value)));
+                    actions.push(Action::Say(format!("task {} on {place}", self.task.task_id)));
                     actions.push(Action::Accept {
-                        offers: vec![id.value.clone()],
+                        offers: vec![id.clone()],
                         task: Box::new(task),
                         refuse_seconds: REFUSE_REST_SECONDS,
                     });
                     actions.push(Action::Suppress);
-                    self.agent = Some(agent_id.value.clone());
-                    self.phase = Phase::Launched { agent: agent_id.value.clone(), heard_of: false, started: false };
+                    self.agent = Some(agent_id.clone());
+                    self.phase = Phase::Launched { agent: agent_id.clone(), heard_of: false, started: false };
                 }
                 Verdict::Elsewhere { constraint, field, value } => {
                     let place = name.unwrap_or(&offer.hostname).to_owned();
                     self.seen.found.insert(place, value.unwrap_or_else(|| "none".to_owned()));
                     self.seen.elsewhere = Some((constraint, field));
-                    unfit.push(id.value.clone());
+                    unfit.push(id.clone());
                 }
                 Verdict::TooSmall { ratio } => {
                     if self.seen.largest.as_ref().is_none_or(|(best, _)| ratio >= *best) {
                         let place = name.unwrap_or(&offer.hostname);
                         self.seen.largest = Some((ratio, format!("{} on {place}", self.demand.of_offer(&offer))));
                     }
-                    unfit.push(id.value.clone());
+                    unfit.push(id.clone());
                 }
             }
         }
@@ -229,12 +228,13 @@ impl Job {
         if status.uuid.is_some() {
             actions.push(Action::Acknowledge(Box::new(status.clone())));
         }
-        if status.task_id.value != self.task.task_id.value {
+        if status.task_id != self.task.task_id {
             return actions;
         }
+        let state = status.state();
         let Phase::Launched { heard_of, started, .. } = &mut self.phase else { return actions };
         // The master never got our ACCEPT: it was lost with the connection. There is no task; look for another offer.
-        if !*heard_of && status.state.is_missing() && self.kill.is_none() {
+        if !*heard_of && state.is_missing() && self.kill.is_none() {
             self.phase = Phase::Seeking;
             actions.push(Action::Say("the launch was lost on the way; trying again".to_owned()));
             actions.push(Action::Revive);
@@ -243,17 +243,17 @@ impl Job {
         self.last = Some(status.clone());
         // A reconciled STAGING is the master's own knowledge: the agent may not have the task yet.
         *heard_of = true;
-        let has_sandbox = matches!(status.state, TaskState::Starting | TaskState::Running | TaskState::Killing);
-        if !*started && (has_sandbox || status.state.is_terminal() && status.uuid.is_some()) {
+        let has_sandbox = matches!(state, TaskState::Starting | TaskState::Running | TaskState::Killing);
+        if !*started && (has_sandbox || state.is_terminal() && status.uuid.is_some()) {
             *started = true;
             actions.push(Action::Started);
         }
-        if status.state == TaskState::Unreachable {
+        if state == TaskState::Unreachable {
             actions.push(Action::Say("the node does not answer; the task may still run there".to_owned()));
         }
-        if status.state.is_terminal() || status.state == TaskState::Unknown {
+        if state.is_terminal() || state == TaskState::Unknown {
             self.phase = Phase::Over;
-            let ours = self.kill.filter(|_| status.state == TaskState::Killed || status.state.is_missing());
+            let ours = self.kill.filter(|_| state == TaskState::Killed || state.is_missing());
             let ending = ours.map_or_else(|| Ending::of(&status), |reason| reason.ending(self.timeout));
             actions.push(Action::End(ending));
         }
@@ -263,7 +263,7 @@ impl Job {
     /// We subscribed again: whatever was offered is void, and updates may have been missed.
     pub(crate) fn on_resubscribed(&mut self) -> Vec<Action> {
         let Phase::Launched { agent, .. } = &self.phase else { return vec![] };
-        let (task, agent) = (self.task.task_id.value.clone(), Some(agent.clone()));
+        let (task, agent) = (self.task.task_id.clone(), Some(agent.clone()));
         let mut actions = vec![Action::Reconcile { task, agent }];
         if self.kill.is_some() {
             actions.push(self.kill_action());
@@ -333,8 +333,8 @@ impl Job {
             Phase::Seeking | Phase::Over => None,
         };
         let nanoseconds = i64::try_from(self.grace.as_nanos()).unwrap_or(i64::MAX);
-        let policy = KillPolicy { grace_period: Some(DurationInfo { nanoseconds: Some(nanoseconds) }) };
-        Action::Kill { task: self.task.task_id.value.clone(), agent, policy }
+        let policy = KillPolicy { grace_period: Some(DurationInfo { nanoseconds }) };
+        Action::Kill { task: self.task.task_id.clone(), agent, policy }
     }
 }
 

@@ -1,100 +1,83 @@
 //! Scheduler events as they come off the wire.
 
 use anyhow::{Context, Result};
-use api::mesos::{Event, MasterInfo, Offer, TaskStatus, Value};
-use api::{AgentId, ExecutorId, FrameworkId, OfferId};
-use serde::Deserialize;
+use api::v1::scheduler::{self, event};
+use api::v1::{ContentType, Offer, TaskStatus};
+use api::{AgentId, ExecutorId, FrameworkId};
 
-#[derive(Deserialize)]
-struct Wire {
-    #[serde(rename = "type")]
-    kind: String,
-    subscribed: Option<Subscribed>,
-    offers: Option<Offers>,
-    rescind: Option<Rescind>,
-    update: Option<Update>,
-    message: Option<Message>,
-    failure: Option<Failure>,
-    error: Option<Problem>,
+/// What a scheduler is told, each kind with what it needs of it.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) enum Event {
+    /// The first event of a stream.
+    Subscribed { framework_id: FrameworkId, heartbeat_interval_seconds: f64 },
+    /// New offers.
+    Offers(Vec<Offer>),
+    /// An offer is no longer valid.
+    Rescind,
+    /// A task's state.
+    Update(Box<TaskStatus>),
+    /// Bytes from an executor.
+    Message,
+    /// An agent is lost, or (with `executor`) an executor ended.
+    Failure { agent_id: AgentId, executor: Option<ExecutorId> },
+    /// Unrecoverable; the stream closes.
+    Error(String),
+    /// Still there.
+    Heartbeat,
 }
 
-#[derive(Deserialize)]
-struct Subscribed {
-    framework_id: Value<FrameworkId>,
-    #[serde(default = "default_heartbeat")]
-    heartbeat_interval_seconds: f64,
-    #[serde(default)]
-    master_info: MasterInfo,
+impl Event {
+    /// The type's name on the wire.
+    pub(crate) const fn kind(&self) -> &'static str {
+        match self {
+            Self::Subscribed { .. } => "SUBSCRIBED",
+            Self::Offers(_) => "OFFERS",
+            Self::Rescind => "RESCIND",
+            Self::Update(_) => "UPDATE",
+            Self::Message => "MESSAGE",
+            Self::Failure { .. } => "FAILURE",
+            Self::Error(_) => "ERROR",
+            Self::Heartbeat => "HEARTBEAT",
+        }
+    }
 }
 
-const fn default_heartbeat() -> f64 {
-    15.0
-}
-
-#[derive(Deserialize)]
-struct Offers {
-    #[serde(default)]
-    offers: Vec<Offer>,
-}
-
-#[derive(Deserialize)]
-struct Rescind {
-    offer_id: Value<OfferId>,
-}
-
-#[derive(Deserialize)]
-struct Update {
-    status: TaskStatus,
-}
-
-#[derive(Deserialize)]
-struct Message {
-    agent_id: Value<AgentId>,
-    executor_id: Value<ExecutorId>,
-    data: String,
-}
-
-#[derive(Deserialize)]
-struct Failure {
-    agent_id: Value<AgentId>,
-    executor_id: Option<Value<ExecutorId>>,
-    status: Option<i32>,
-}
-
-#[derive(Deserialize)]
-struct Problem {
-    #[serde(default)]
-    message: String,
-}
+/// What Mesos's heartbeats come at unless it says otherwise.
+const DEFAULT_HEARTBEAT_SECONDS: f64 = 15.0;
 
 /// One record; `None` for a kind of event this client does not know.
 pub(super) fn parse(record: &[u8]) -> Result<Option<Event>> {
-    let wire: Wire = serde_json::from_slice(record).context("an event is not what Mesos sends")?;
-    let lacking = || format!("a {} event lacks its member", wire.kind);
-    let event = match wire.kind.as_str() {
-        "SUBSCRIBED" => {
+    let wire: scheduler::Event = ContentType::Json.decode(record).context("an event is not what Mesos sends")?;
+    let kind = wire.r#type();
+    let lacking = || format!("a {} event lacks its member", kind.as_str_name());
+    let event = match kind {
+        event::Type::Subscribed => {
             let body = wire.subscribed.with_context(lacking)?;
             Event::Subscribed {
-                framework_id: body.framework_id.value,
-                heartbeat_interval_seconds: body.heartbeat_interval_seconds,
-                master_info: Box::new(body.master_info),
+                framework_id: body.framework_id,
+                heartbeat_interval_seconds: body.heartbeat_interval_seconds.unwrap_or(DEFAULT_HEARTBEAT_SECONDS),
             }
         }
-        "OFFERS" => Event::Offers(wire.offers.with_context(lacking)?.offers),
-        "RESCIND" => Event::Rescind(wire.rescind.with_context(lacking)?.offer_id.value),
-        "UPDATE" => Event::Update(Box::new(wire.update.with_context(lacking)?.status)),
-        "MESSAGE" => {
-            let body = wire.message.with_context(lacking)?;
-            Event::Message { agent_id: body.agent_id.value, executor_id: body.executor_id.value, data: body.data }
+        event::Type::Offers => Event::Offers(wire.offers.with_context(lacking)?.offers),
+        event::Type::Rescind => {
+            wire.rescind.with_context(lacking)?;
+            Event::Rescind
         }
-        "FAILURE" => {
+        event::Type::Update => Event::Update(Box::new(wire.update.with_context(lacking)?.status)),
+        event::Type::Message => {
+            wire.message.with_context(lacking)?;
+            Event::Message
+        }
+        event::Type::Failure => {
             let body = wire.failure.with_context(lacking)?;
-            let executor = body.executor_id.map(|id| (id.value, body.status.unwrap_or(-1)));
-            Event::Failure { agent_id: body.agent_id.value, executor }
+            Event::Failure { agent_id: body.agent_id.unwrap_or_default(), executor: body.executor_id }
         }
-        "ERROR" => Event::Error(wire.error.with_context(lacking)?.message),
-        "HEARTBEAT" => Event::Heartbeat,
-        _ => return Ok(None),
+        event::Type::Error => Event::Error(wire.error.with_context(lacking)?.message),
+        event::Type::Heartbeat => Event::Heartbeat,
+        event::Type::Unknown
+        | event::Type::InverseOffers
+        | event::Type::RescindInverseOffer
+        | event::Type::UpdateOperationStatus => return Ok(None),
     };
     Ok(Some(event))
 }
@@ -105,30 +88,40 @@ mod tests {
 
     #[test]
     fn what_the_master_writes_is_what_we_read() {
-        let events = [
-            Event::Subscribed {
-                framework_id: "f".into(),
-                heartbeat_interval_seconds: 15.0,
-                master_info: Box::new(MasterInfo::default()),
-            },
+        let status = TaskStatus::new("t".into(), api::TaskState::Running);
+        let written = [
+            scheduler::Event::new_subscribed("f".into(), 15.0, api::v1::MasterInfo::default()),
+            scheduler::Event::new_offers(vec![Offer::default()]),
+            scheduler::Event::new_rescind("o".into()),
+            scheduler::Event::new_update(status.clone()),
+            scheduler::Event::new_message("a".into(), "e".into(), b"hi".to_vec()),
+            scheduler::Event::new_failure("a".into(), None),
+            scheduler::Event::new_failure("a".into(), Some(("e".into(), 9))),
+            scheduler::Event::new_error("no"),
+            scheduler::Event::new_heartbeat(),
+        ];
+        let read = [
+            Event::Subscribed { framework_id: "f".into(), heartbeat_interval_seconds: 15.0 },
             Event::Offers(vec![Offer::default()]),
-            Event::Rescind("o".into()),
-            Event::Update(Box::new(TaskStatus::new("t".into(), api::TaskState::Running))),
-            Event::Message { agent_id: "a".into(), executor_id: "e".into(), data: "aGk=".into() },
+            Event::Rescind,
+            Event::Update(Box::new(status)),
+            Event::Message,
             Event::Failure { agent_id: "a".into(), executor: None },
-            Event::Failure { agent_id: "a".into(), executor: Some(("e".into(), 9)) },
+            Event::Failure { agent_id: "a".into(), executor: Some("e".into()) },
             Event::Error("no".into()),
             Event::Heartbeat,
         ];
-        for event in events {
-            assert_eq!(parse(&serde_json::to_vec(&event).unwrap()).unwrap(), Some(event));
+        for (written, read) in written.iter().zip(read) {
+            assert_eq!(parse(&ContentType::Json.encode(written)).unwrap(), Some(read));
         }
     }
 
     #[test]
     fn unknown_kinds_are_passed_over_and_broken_ones_are_not() {
-        assert_eq!(parse(br#"{"type":"INVERSE_OFFERS","inverse_offers":{}}"#).unwrap(), None);
-        for bad in [&b"{}"[..], br#"{"type":"UPDATE"}"#, br#"{"type":"RESCIND","rescind":{}}"#, b"HEARTBEAT"] {
+        for unknown in [&br#"{"type":"INVERSE_OFFERS","inverse_offers":{}}"#[..], br#"{"type":"NEWS"}"#, b"{}"] {
+            assert_eq!(parse(unknown).unwrap(), None);
+        }
+        for bad in [&br#"{"type":"UPDATE"}"#[..], br#"{"type":"RESCIND","rescind":{}}"#, b"HEARTBEAT", b"[]"] {
             assert!(parse(bad).is_err(), "{}", String::from_utf8_lossy(bad));
         }
     }

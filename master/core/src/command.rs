@@ -1,11 +1,14 @@
 //! The replicated log's vocabulary. Times are fields, chosen once by the leader, so that applying
 //! the same commands gives the same state everywhere.
 
-use api::mesos::{FrameworkInfo, TaskInfo, TaskStatus};
+use api::v1::{FrameworkInfo, TaskInfo, TaskStatus};
 use api::{AgentId, Attribute, ContainerId, FrameworkId, MasterId, Resources, TaskId, TaskState};
+use api::v1::scheduler::OfferConstraints;
 use serde::{Deserialize, Serialize};
 
 use crate::io::Registration;
+use crate::io::operator::OperatorWrite;
+use crate::operation::ResourceOperation;
 
 /// One change of the [`State`](crate::State).
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -25,6 +28,9 @@ pub enum Command {
         info: Box<FrameworkInfo>,
         /// All of them.
         suppressed_roles: Vec<String>,
+        /// All of them.
+        #[serde(default)]
+        offer_constraints: Option<Box<OfferConstraints>>,
     },
     /// A framework's stream ended.
     DisconnectFramework {
@@ -111,6 +117,51 @@ pub enum Command {
         /// Milliseconds since 1970.
         at: u64,
     },
+    /// An accepted offer's resources become others.
+    ApplyOperation(Box<ApplyOperation>),
+    /// A framework has seen an operation's outcome.
+    AcknowledgeOperation {
+        /// Whose.
+        framework: FrameworkId,
+        /// Which operation.
+        operation: String,
+        /// Which status.
+        uuid: [u8; 16],
+    },
+    /// What an operator writes.
+    Operator(Box<OperatorCommand>),
+}
+
+/// See [`Command::ApplyOperation`].
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ApplyOperation {
+    /// Names the operation in the cluster.
+    pub uuid: [u8; 16],
+    /// Names its outcome.
+    pub status_uuid: [u8; 16],
+    /// Whose.
+    pub framework: FrameworkId,
+    /// With an id the framework wants to hear of the outcome.
+    pub id: Option<String>,
+    /// Where.
+    pub agent: AgentId,
+    /// The offer's role.
+    pub role: String,
+    /// What.
+    pub operation: ResourceOperation,
+    /// Milliseconds since 1970.
+    pub at: u64,
+}
+
+/// See [`Command::Operator`].
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct OperatorCommand {
+    /// By which the leader that proposed it knows it again.
+    pub token: [u8; 16],
+    /// Milliseconds since 1970.
+    pub at: u64,
+    /// What.
+    pub write: OperatorWrite,
 }
 
 /// See [`Command::SubscribeFramework`].
@@ -122,6 +173,9 @@ pub struct SubscribeFramework {
     pub info: FrameworkInfo,
     /// Roles it wants no offers for.
     pub suppressed_roles: Vec<String>,
+    /// Agents it wants offers of.
+    #[serde(default)]
+    pub offer_constraints: Option<Box<OfferConstraints>>,
     /// The stream it asked on.
     pub stream: String,
     /// Milliseconds since 1970.
@@ -201,6 +255,7 @@ mod tests {
                 framework: "m-0000".into(),
                 info,
                 suppressed_roles: vec!["*".to_owned()],
+                offer_constraints: None,
                 stream: "s".to_owned(),
                 at: 7,
             })),

@@ -1,9 +1,10 @@
 //! What applying a command brought about, in the past tense. Followers drop it; the leader acts on it.
 
-use api::mesos::TaskStatus;
+use api::v1::TaskStatus;
 use api::{AgentId, FrameworkId, NodeName, Resources, TaskId};
 
-use crate::command::LaunchTask;
+use crate::command::{ApplyOperation, LaunchTask};
+use crate::io::operator::Refusal;
 
 /// One thing that happened to the state.
 #[derive(Clone, Debug, PartialEq)]
@@ -136,6 +137,104 @@ pub enum Event {
         /// Frameworks with tasks there.
         frameworks: Vec<FrameworkId>,
     },
+    /// An agent may not register.
+    AgentRefused {
+        /// The id it has, or was to get.
+        agent: AgentId,
+        /// On which node.
+        node: NodeName,
+        /// Why, for a person.
+        why: String,
+        /// Whether trying again can help.
+        retry: bool,
+        /// Frameworks whose tasks it still runs.
+        shutdown: Vec<FrameworkId>,
+    },
+    /// An operator took an agent's machine down.
+    AgentRemoved {
+        /// Which.
+        agent: AgentId,
+        /// Frameworks with tasks there.
+        frameworks: Vec<FrameworkId>,
+        /// Mesos's words.
+        why: String,
+    },
+    /// An operator declared an agent lost for good.
+    AgentGone {
+        /// Which.
+        agent: AgentId,
+        /// Frameworks with tasks there.
+        frameworks: Vec<FrameworkId>,
+    },
+    /// It drains, is deactivated, or is used again.
+    AgentActivityChanged {
+        /// Which.
+        agent: AgentId,
+    },
+    /// Nothing is left on a draining agent.
+    AgentDrained {
+        /// Which.
+        agent: AgentId,
+        /// It is to be marked gone now.
+        mark_gone: bool,
+    },
+    /// The machine came back with less: these do not fit any more.
+    ConversionsLost {
+        /// Which agent.
+        agent: AgentId,
+        /// Reservations and volumes.
+        lost: Resources,
+    },
+    /// A framework's operation is done.
+    OperationApplied {
+        /// Which.
+        apply: Box<ApplyOperation>,
+    },
+    /// It is not: the agent or the framework went away meanwhile, or the agent's resources are others.
+    OperationDropped {
+        /// Which.
+        apply: Box<ApplyOperation>,
+        /// Mesos's words.
+        why: String,
+    },
+    /// A framework acknowledged an operation's outcome.
+    OperationAcknowledged {
+        /// Which operation.
+        uuid: [u8; 16],
+    },
+    /// An operator's operation is done.
+    ResourcesConverted {
+        /// Where.
+        agent: AgentId,
+        /// These are no more.
+        from: Resources,
+        /// These are there instead.
+        to: Resources,
+    },
+    /// An operator's operation is not done.
+    ConversionRefused {
+        /// Where.
+        agent: AgentId,
+    },
+    /// Weights were set.
+    WeightsUpdated {
+        /// Of these roles.
+        roles: Vec<String>,
+    },
+    /// Quotas were set or removed.
+    QuotasUpdated {
+        /// Of these roles.
+        roles: Vec<String>,
+    },
+    /// The maintenance schedule, or which machines are down, is another.
+    MaintenanceUpdated,
+    /// An operator's write was decided; what it brought about was told before.
+    OperatorDone {
+        /// Of the command.
+        token: [u8; 16],
+        /// How.
+        outcome: Result<(), Refusal>,
+    },
 }
 
 /// Why a launch came to nothing.
@@ -147,4 +246,8 @@ pub enum LaunchDropped {
     Duplicate,
     /// The agent is unreachable.
     AgentRemoved,
+    /// The agent drains, or was deactivated.
+    AgentDraining,
+    /// The agent does not have the resources any more.
+    ResourcesGone,
 }

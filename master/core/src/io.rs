@@ -1,10 +1,12 @@
 //! What goes into the [`Master`](crate::Master) and what comes out: the whole boundary between
 //! decisions and effects.
 
+pub mod operator;
+
 use std::sync::Arc;
 use std::time::Duration;
 
-use api::mesos::{Call, Event};
+use api::v1::scheduler::{Call, Event};
 use api::{AgentId, Attribute, ContainerId, FrameworkId, NodeName, Resources, TaskId, TaskState};
 use serde::{Deserialize, Serialize};
 
@@ -46,6 +48,8 @@ pub enum Input {
         request: RequestId,
         /// See above.
         stream: Option<StreamId>,
+        /// Who calls, if they had to say. A SUBSCRIBE says it in its `FrameworkInfo`.
+        principal: Option<String>,
         /// What was asked.
         call: Box<Call>,
     },
@@ -73,6 +77,13 @@ pub enum Input {
         request: RequestId,
         /// Which.
         framework: FrameworkId,
+    },
+    /// An operator writes.
+    Operator {
+        /// Answered by [`Output::Respond`] once committed.
+        request: RequestId,
+        /// What.
+        write: Box<operator::OperatorWrite>,
     },
     /// Time passed: [`Master::next_deadline`](crate::Master::next_deadline) is due.
     Tick,
@@ -126,7 +137,7 @@ pub enum AgentMessage {
         /// Whose task.
         framework: FrameworkId,
         /// With uuid.
-        status: Box<api::mesos::TaskStatus>,
+        status: Box<api::v1::TaskStatus>,
         /// May be ahead of `status`.
         latest: TaskState,
     },
@@ -217,9 +228,9 @@ pub enum ToAgent {
         /// Which run.
         container: ContainerId,
         /// What.
-        task: Box<api::mesos::TaskInfo>,
+        task: Box<api::v1::TaskInfo>,
         /// The framework.
-        framework_info: Arc<api::mesos::FrameworkInfo>,
+        framework_info: Arc<api::v1::FrameworkInfo>,
     },
     /// Kill it.
     KillTask {

@@ -5,23 +5,30 @@ mod accept;
 mod agents;
 mod calls;
 mod frameworks;
+mod maintenance;
 mod offering;
+mod operations;
+mod operator;
 mod react;
 mod reconcile;
+mod telling;
 
-use std::collections::{BTreeMap, BTreeSet};
+pub(crate) use maintenance::OutstandingInverseOffer;
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
-use api::mesos::{Event, TaskStatus};
-use api::{AgentId, FrameworkId, MasterId, NodeName, TaskId};
+use api::v1::TaskStatus;
+use api::v1::scheduler::Event;
+use api::{AgentId, FrameworkId, MasterId, NodeName, OfferId, TaskId};
 
 use crate::allocator::shuffle::Random;
 use crate::allocator::{Activity, Allocator, Options};
 use crate::command::Command;
 use crate::io::{Input, Now, Output, RequestId, Response, SessionId, StreamId, ToAgent};
 use crate::master::Config;
-use crate::offers::Offers;
+use crate::offers::{Offers, OutstandingOffer};
 use crate::state::{Reachability, State};
 use crate::timers::Timers;
 use crate::view::{Counters, View};
@@ -77,6 +84,12 @@ enum Timer {
     Ping,
     /// Consider what was put off.
     Batch,
+    /// It stayed away too long, and it is its turn to be removed.
+    RemoveAgent(AgentId),
+    /// The oldest offer has been held too long.
+    OfferTimeout,
+    /// The outcome of an operation is not acknowledged.
+    OperationRetry([u8; 16]),
 }
 
 /// A framework with a stream.
@@ -133,6 +146,21 @@ pub(crate) struct Leader {
     /// Ids given to nodes whose registration is not yet committed, and how many registrations are not.
     admitting: BTreeMap<NodeName, (AgentId, u32)>,
     contests: BTreeMap<NodeName, Contest>,
+    /// When offers time out, in the order they were made.
+    offer_deadlines: VecDeque<(Duration, OfferId)>,
+    inverse_offers: BTreeMap<OfferId, OutstandingInverseOffer>,
+    /// Operators' writes not yet committed, by token.
+    operating: BTreeMap<[u8; 16], operator::Operating>,
+    /// Agents with operators' operations not yet committed, and how many: not offered meanwhile.
+    converting_agents: BTreeMap<AgentId, u32>,
+    /// Frameworks' operations not yet committed.
+    converting: BTreeMap<[u8; 16], operations::Converting>,
+    /// How long outcomes wait for their acknowledgement before they are told again.
+    operation_retries: BTreeMap<[u8; 16], Duration>,
+    /// When the next agent may be removed.
+    next_removal: Duration,
+    /// Agents that have not come back since the failover.
+    recovering: BTreeSet<AgentId>,
 }
 
 impl Leader {
@@ -158,11 +186,22 @@ impl Leader {
             sessions_by_agent: BTreeMap::new(),
             admitting: BTreeMap::new(),
             contests: BTreeMap::new(),
+            offer_deadlines: VecDeque::new(),
+            inverse_offers: BTreeMap::new(),
+            operating: BTreeMap::new(),
+            converting_agents: BTreeMap::new(),
+            converting: BTreeMap::new(),
+            operation_retries: BTreeMap::new(),
+            next_removal: Duration::ZERO,
+            recovering: BTreeSet::new(),
             config,
         };
         leader.timers.set(Timer::Ping, now.monotonic + leader.config.ping_interval);
+        leader.load_roles(state);
         for agent in state.agents.values().filter(|agent| agent.reachability == Reachability::Reachable) {
-            leader.allocator.add_agent(&agent.id, agent.resources.clone(), Activity::Inactive);
+            leader.allocator.add_agent(&agent.id, &agent.resources, agents::facts(agent), Activity::Inactive);
+            leader.load_unavailability(state, &agent.id);
+            leader.recovering.insert(agent.id.clone());
             leader.timers.set(Timer::Unreachable(agent.id.clone()), now.monotonic + leader.config.reregister_timeout);
         }
         for framework in state.frameworks.values() {
@@ -196,6 +235,8 @@ impl Leader {
                 remove_at: turn.now.unix_ms.saturating_add(grace),
             });
         }
+        self.finish_draining(turn);
+        self.retry_operations_of(turn, None);
         let (agents, frameworks) = (turn.state.agents.len(), turn.state.frameworks.len());
         tracing::info!(agents, frameworks, "leading");
     }
@@ -209,6 +250,7 @@ impl Leader {
             let response = Response::Refused { status: 503, text: "No leader elected".to_owned() };
             outputs.push(Output::Respond { request, response });
         }
+        self.stop_operating(outputs);
         outputs.extend(std::mem::take(&mut self.streams).into_keys().map(Output::CloseStream));
         outputs.extend(std::mem::take(&mut self.sessions).into_keys().map(Output::CloseSession));
         outputs.extend(std::mem::take(&mut self.contests).into_values().map(|c| Output::CloseSession(c.challenger)));
@@ -217,15 +259,16 @@ impl Leader {
 
     pub(crate) fn handle(&mut self, turn: &mut Turn<'_>, input: Input) {
         match input {
-            Input::Call { request, stream, call } => {
+            Input::Call { request, stream, principal, call } => {
                 turn.counters.calls += 1;
-                self.call(turn, request, stream, *call);
+                self.call(turn, request, (stream, principal), *call);
             }
             Input::StreamClosed(stream) => self.stream_closed(turn, &stream),
             Input::AgentRegisters { session, registration } => self.agent_registers(turn, session, registration),
             Input::FromAgent { session, message } => self.heard(turn, session, message),
             Input::AgentDisconnected(session) => self.agent_disconnected(turn, session),
             Input::Teardown { request, framework } => self.operator_teardown(turn, request, framework),
+            Input::Operator { request, write } => self.operate(turn, request, *write),
             Input::Tick => self.tick(turn),
             Input::Committed(_) | Input::Leading(_) => {} // the master's own
         }
@@ -239,7 +282,10 @@ impl Leader {
                     tracing::info!(%framework, "removing a framework that stayed away");
                     turn.propose(Command::RemoveFramework { framework, at: turn.now.unix_ms });
                 }
-                Timer::Unreachable(agent) => {
+                Timer::Unreachable(agent) => self.remove_in_turn(turn, agent),
+                Timer::OfferTimeout => self.offers_timed_out(turn),
+                Timer::OperationRetry(uuid) => self.retry_operation(turn, uuid),
+                Timer::RemoveAgent(agent) => {
                     turn.propose(Command::MarkAgentUnreachable { agent, at: turn.now.unix_ms });
                 }
                 Timer::Contest(node) => self.contest_won(turn, &node),
@@ -258,6 +304,9 @@ impl Leader {
         if self.allocator.is_due() {
             self.allocate(turn);
         }
+        if self.allocator.inverse_offers_are_due() {
+            self.make_inverse_offers(turn);
+        }
         if self.allocator.has_deferred() && !self.batch_pending {
             self.batch_pending = true;
             self.timers.set(Timer::Batch, turn.now.monotonic + self.config.allocation_interval);
@@ -272,6 +321,7 @@ impl Leader {
         view.leading = true;
         view.elected_at = Some(self.elected_at);
         view.offers = self.offers.all().clone();
+        view.inverse_statuses = self.allocator.inverse_statuses();
         view.connected_frameworks = self.subscribers.keys().cloned().collect();
         let registered = self.sessions.values().filter(|session| session.registered);
         view.connected_agents = registered.map(|session| session.agent.clone()).collect();
@@ -288,9 +338,13 @@ impl Leader {
         }
     }
 
+    fn tell_rescinded(&self, turn: &mut Turn<'_>, offer: &OutstandingOffer) {
+        self.tell(turn, &offer.framework, Event::new_rescind(offer.id.clone()));
+    }
+
     fn tell_status(&self, turn: &mut Turn<'_>, framework: &FrameworkId, status: TaskStatus) {
         turn.counters.status_updates += 1;
-        self.tell(turn, framework, Event::Update(Box::new(status)));
+        self.tell(turn, framework, Event::new_update(status));
     }
 
     /// The session of an agent that is registered.

@@ -12,9 +12,12 @@
 //! come as [`AgentMessage::Update`], go through the log, and then to the framework's stream, until the
 //! framework acknowledges.
 //!
-//! Missing on purpose, for now: operations other than LAUNCH, custom executors and task groups,
-//! maintenance, inverse offers.
+//! Operations on resources (`operation.rs`) are applied to accepted offers at once and to the agent when
+//! committed; what operators write ([`io::operator`]) is checked where it is applied.
+//!
+//! Missing on purpose, for now: custom executors and task groups.
 
+pub mod acl;
 pub mod allocator;
 pub mod command;
 pub mod event;
@@ -23,9 +26,10 @@ pub mod io;
 mod leader;
 mod master;
 mod offers;
+pub mod operation;
 pub mod state;
 mod timers;
-mod validate;
+pub mod validate;
 mod view;
 
 pub use command::Command;

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use api::MasterId;
 
+use crate::acl::Acls;
 use crate::command::Command;
 use crate::io::{Input, Now, Output, Response};
 use crate::leader::{Leader, Turn};
@@ -40,6 +41,12 @@ pub struct Config {
     pub contest_timeout: Duration,
     /// How often refused resources are considered again.
     pub allocation_interval: Duration,
+    /// An offer held longer is rescinded (`--offer_timeout`).
+    pub offer_timeout: Option<Duration>,
+    /// At most so many agents are given up within that time (`--agent_removal_rate_limit`).
+    pub agent_removal_rate_limit: Option<(u32, Duration)>,
+    /// Who may do what.
+    pub acls: Arc<Acls>,
 }
 
 impl Default for Config {
@@ -58,6 +65,9 @@ impl Default for Config {
             reregister_timeout: Duration::from_secs(600),
             contest_timeout: Duration::from_secs(2),
             allocation_interval: Duration::from_secs(1),
+            offer_timeout: None,
+            agent_removal_rate_limit: None,
+            acls: Arc::default(),
         }
     }
 }
@@ -111,6 +121,7 @@ impl Master {
             | Input::FromAgent { .. }
             | Input::AgentDisconnected(_)
             | Input::Teardown { .. }
+            | Input::Operator { .. }
             | Input::Tick => match &mut self.role {
                 Role::Leader(leader) => {
                     let (state, counters, outputs) = (&self.state, &mut self.counters, &mut outputs);
@@ -170,6 +181,12 @@ impl Master {
         &self.state
     }
 
+    /// What was counted since the process started.
+    #[must_use]
+    pub const fn counters(&self) -> &Counters {
+        &self.counters
+    }
+
     /// Takes over another state: a follower was sent a snapshot.
     pub fn install(&mut self, state: State) {
         self.state = Arc::new(state);
@@ -192,6 +209,7 @@ impl Master {
             offers: std::collections::BTreeMap::new(),
             connected_frameworks: std::collections::BTreeSet::new(),
             connected_agents: std::collections::BTreeSet::new(),
+            inverse_statuses: std::collections::BTreeMap::new(),
             counters: self.counters,
         };
         if let Role::Leader(leader) = &self.role {
@@ -206,7 +224,7 @@ impl Master {
 /// A follower decides nothing.
 fn refuse(input: Input, outputs: &mut Vec<Output>) {
     match input {
-        Input::Call { request, .. } | Input::Teardown { request, .. } => {
+        Input::Call { request, .. } | Input::Teardown { request, .. } | Input::Operator { request, .. } => {
             let response = Response::Refused { status: 503, text: "No leader elected".to_owned() };
             outputs.push(Output::Respond { request, response });
         }

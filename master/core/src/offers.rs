@@ -69,6 +69,11 @@ impl Offers {
         self.take(id)
     }
 
+    pub(crate) fn of_agent(&self, agent: &AgentId) -> Vec<Arc<OutstandingOffer>> {
+        let ids = self.by_agent.get(agent).into_iter().flatten();
+        ids.filter_map(|id| self.all.get(id).cloned()).collect()
+    }
+
     pub(crate) fn take_agent(&mut self, agent: &AgentId) -> Vec<Arc<OutstandingOffer>> {
         let ids = self.by_agent.get(agent).cloned().unwrap_or_default();
         ids.iter().filter_map(|id| self.take(id)).collect()

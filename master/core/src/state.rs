@@ -2,27 +2,44 @@
 //! agents, frameworks and tasks. [`State::apply`] is total and deterministic.
 
 mod agent;
+mod draining;
 mod framework;
+mod maintenance;
+mod operations;
+mod operator;
+mod quotas;
 mod task;
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
 use api::{AgentId, FrameworkId, MasterId, NodeName, TaskId};
 use serde::{Deserialize, Serialize};
 
 pub use agent::{Agent, Reachability};
+pub use draining::Drain;
 pub use framework::{CompletedFramework, Disconnection, Framework};
+pub use maintenance::Maintenance;
+pub use operations::{MAX_UNACKNOWLEDGED_OPERATIONS, Operation, OperationState};
 pub(crate) use task::seconds;
 pub use task::{KillRequest, Task};
 
 use crate::command::{Command, DecodeError};
 use crate::event::Event;
+use crate::io::operator::QuotaConfig;
 
 /// Removed frameworks that are remembered (Mesos: `--max_completed_frameworks`).
 pub const MAX_COMPLETED_FRAMEWORKS: usize = 50;
 /// Ended tasks remembered of each framework (Mesos: `--max_completed_tasks_per_framework`).
 pub const MAX_COMPLETED_TASKS: usize = 1000;
+/// Tasks of each framework remembered as unreachable; beyond that the oldest count as gone (Mesos:
+/// `--max_unreachable_tasks_per_framework`).
+pub const MAX_UNREACHABLE_TASKS: usize = 1000;
+/// Unreachable agents remembered; beyond that the one away longest is forgotten (Mesos:
+/// `--registry_max_agent_count`).
+pub const MAX_UNREACHABLE_AGENTS: usize = 102_400;
+/// Gone agents remembered and refused; beyond that the oldest is forgotten.
+pub const MAX_GONE_AGENTS: usize = 102_400;
 
 /// The replicated state. Entities are behind `Arc`s, so that a copy for readers costs little and
 /// a change copies one entity.
@@ -42,6 +59,24 @@ pub struct State {
     pub next_agent: u64,
     /// The number in the next framework's id.
     pub next_framework: u64,
+    /// By role; 1 where none is set.
+    #[serde(default)]
+    pub weights: BTreeMap<String, f64>,
+    /// By top-level role.
+    #[serde(default)]
+    pub quotas: BTreeMap<String, QuotaConfig>,
+    /// Operations whose outcome their framework has not acknowledged.
+    #[serde(default)]
+    pub operations: BTreeMap<[u8; 16], Arc<Operation>>,
+    /// When machines will be away.
+    #[serde(default)]
+    pub maintenance: Maintenance,
+    /// Agents that drain and have not drained yet.
+    #[serde(default)]
+    pub draining: BTreeSet<AgentId>,
+    /// Agents that were marked gone, and when (milliseconds since 1970): their ids are refused.
+    #[serde(default)]
+    pub gone: BTreeMap<AgentId, u64>,
 }
 
 impl State {
@@ -54,8 +89,8 @@ impl State {
                 self.cluster.get_or_insert(id);
             }
             Command::SubscribeFramework(subscribe) => self.subscribe_framework(*subscribe, &mut events),
-            Command::UpdateFramework { framework, info, suppressed_roles } => {
-                self.update_framework(&framework, *info, suppressed_roles, &mut events);
+            Command::UpdateFramework { framework, info, suppressed_roles, offer_constraints } => {
+                self.update_framework(&framework, *info, suppressed_roles, offer_constraints, &mut events);
             }
             Command::DisconnectFramework { framework, stream, at, remove_at } => {
                 self.disconnect_framework(&framework, &stream, Disconnection { since: at, remove_at }, &mut events);
@@ -79,6 +114,11 @@ impl State {
                 self.update_capacity(&agent, resources, attributes, &mut events);
             }
             Command::MarkAgentUnreachable { agent, at } => self.mark_agent_unreachable(&agent, at, &mut events),
+            Command::ApplyOperation(apply) => self.apply_framework_operation(*apply, &mut events),
+            Command::AcknowledgeOperation { framework, operation, uuid } => {
+                self.acknowledge_operation(&framework, &operation, uuid, &mut events);
+            }
+            Command::Operator(command) => self.operate(*command, &mut events),
         }
         // The check looks at everything: beyond a test's size it would dominate.
         #[cfg(debug_assertions)]

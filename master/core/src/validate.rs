@@ -1,60 +1,37 @@
 //! Mesos's rules for calls, frameworks and tasks, in Mesos's order and words: the first that is
 //! broken is reported.
 
+mod constraints;
+
 use std::collections::BTreeSet;
 
-use api::mesos::{Call, Capability, FrameworkInfo, TaskInfo, resources_from_wire};
+use api::v1::environment::variable;
+use api::v1::scheduler::Call;
+use api::v1::scheduler::call::Type;
+use api::v1::{
+    Capability, CheckInfo, ContainerInfo, FrameworkInfo, HealthCheck, TaskInfo, check_info, container_info,
+    health_check, resources_from_wire,
+};
 use api::{AgentId, Resources, TaskState};
-use base64::Engine;
 
-/// Is the call well-formed? What Mesos's parser finds missing comes first, then its validation.
-pub(crate) fn call(call: &Call) -> Result<(), String> {
-    let missing = missing_fields(call);
-    if !missing.is_empty() {
-        return Err(format!(
-            "Failed to convert JSON into Call protobuf: Missing required fields: {}",
-            missing.join(", ")
-        ));
-    }
+use crate::operation::{Requester, spell, unique_ids, well_formed};
+
+pub(crate) use constraints::constraints;
+
+/// Is the call well-formed? Its required fields were there when it was read.
+///
+/// # Errors
+/// Mesos's text for the answer 400.
+pub fn call(call: &Call) -> Result<(), String> {
     check_call(call).map_err(|error| format!("Failed to validate scheduler::Call: {error}"))
-}
-
-/// Fields that are `required` in Mesos's protobuf, within the members there are.
-fn missing_fields(call: &Call) -> Vec<&'static str> {
-    let mut missing = Vec::new();
-    let mut require = |there: bool, name| {
-        if !there {
-            missing.push(name);
-        }
-    };
-    if let Some(kill) = &call.kill {
-        require(kill.task_id.is_some(), "kill.task_id");
-    }
-    if let Some(shutdown) = &call.shutdown {
-        require(shutdown.executor_id.is_some(), "shutdown.executor_id");
-        require(shutdown.agent_id.is_some(), "shutdown.agent_id");
-    }
-    if let Some(acknowledge) = &call.acknowledge {
-        require(acknowledge.agent_id.is_some(), "acknowledge.agent_id");
-        require(acknowledge.task_id.is_some(), "acknowledge.task_id");
-        require(acknowledge.uuid.is_some(), "acknowledge.uuid");
-    }
-    if let Some(message) = &call.message {
-        require(message.agent_id.is_some(), "message.agent_id");
-        require(message.executor_id.is_some(), "message.executor_id");
-        require(message.data.is_some(), "message.data");
-    }
-    missing
 }
 
 fn check_call(call: &Call) -> Result<(), String> {
     let expecting = |name: &str| format!("Expecting '{name}' to be present");
-    let kind = call.kind.as_deref().filter(|kind| KINDS.contains(kind)).ok_or_else(|| expecting("type"))?;
-    if kind == "SUBSCRIBE" {
+    let kind = call.r#type.and_then(|kind| Type::try_from(kind).ok()).ok_or_else(|| expecting("type"))?;
+    if kind == Type::Subscribe {
         let subscribe = call.subscribe.as_ref().ok_or_else(|| expecting("subscribe"))?;
-        let of = |id: &Option<api::mesos::Value<api::FrameworkId>>| {
-            id.as_ref().map(|id| id.value.clone()).unwrap_or_default()
-        };
+        let of = |id: &Option<api::FrameworkId>| id.clone().unwrap_or_default();
         if of(&subscribe.framework_info.id) != of(&call.framework_id) {
             return Err("'framework_id' differs from 'subscribe.framework_info.id'".to_owned());
         }
@@ -64,49 +41,41 @@ fn check_call(call: &Call) -> Result<(), String> {
         return Err(expecting("framework_id"));
     }
     let (there, name) = match kind {
-        "ACCEPT" => (call.accept.is_some(), "accept"),
-        "DECLINE" => (call.decline.is_some(), "decline"),
-        "KILL" => (call.kill.is_some(), "kill"),
-        "SHUTDOWN" => (call.shutdown.is_some(), "shutdown"),
-        "ACKNOWLEDGE" => (call.acknowledge.is_some(), "acknowledge"),
-        "RECONCILE" => (call.reconcile.is_some(), "reconcile"),
-        "MESSAGE" => (call.message.is_some(), "message"),
-        "REQUEST" => (call.request.is_some(), "request"),
-        "UPDATE_FRAMEWORK" => (call.update_framework.is_some(), "update_framework"),
-        _ => (true, ""),
+        Type::Accept => (call.accept.is_some(), "accept"),
+        Type::Decline => (call.decline.is_some(), "decline"),
+        Type::Kill => (call.kill.is_some(), "kill"),
+        Type::Shutdown => (call.shutdown.is_some(), "shutdown"),
+        Type::Acknowledge => (call.acknowledge.is_some(), "acknowledge"),
+        Type::Reconcile => (call.reconcile.is_some(), "reconcile"),
+        Type::Message => (call.message.is_some(), "message"),
+        Type::Request => (call.request.is_some(), "request"),
+        Type::UpdateFramework => (call.update_framework.is_some(), "update_framework"),
+        Type::AcceptInverseOffers => (call.accept_inverse_offers.is_some(), "accept_inverse_offers"),
+        Type::DeclineInverseOffers => (call.decline_inverse_offers.is_some(), "decline_inverse_offers"),
+        Type::AcknowledgeOperationStatus => {
+            (call.acknowledge_operation_status.is_some(), "acknowledge_operation_status")
+        }
+        Type::ReconcileOperations => (call.reconcile_operations.is_some(), "reconcile_operations"),
+        Type::Unknown | Type::Subscribe | Type::Teardown | Type::Revive | Type::Suppress => (true, ""),
     };
     if !there {
         return Err(expecting(name));
     }
-    if let (true, Some(acknowledge)) = (kind == "ACKNOWLEDGE", &call.acknowledge) {
-        let bytes = acknowledge.uuid.as_ref().map(|uuid| base64::engine::general_purpose::STANDARD.decode(uuid));
-        if !matches!(bytes, Some(Ok(bytes)) if bytes.len() == 16) {
-            return Err("Not a valid UUID".to_owned());
-        }
+    let uuids = [
+        call.acknowledge.as_ref().map(|acknowledge| &acknowledge.uuid).filter(|_| kind == Type::Acknowledge),
+        (call.acknowledge_operation_status.as_ref().map(|acknowledge| &acknowledge.uuid))
+            .filter(|_| kind == Type::AcknowledgeOperationStatus),
+    ];
+    if uuids.into_iter().flatten().any(|uuid| uuid.len() != 16) {
+        return Err("Not a valid UUID".to_owned());
+    }
+    if kind == Type::AcknowledgeOperationStatus
+        && call.acknowledge_operation_status.as_ref().is_some_and(|acknowledge| acknowledge.agent_id.is_none())
+    {
+        return Err(expecting("acknowledge_operation_status.agent_id"));
     }
     Ok(())
 }
-
-const KINDS: [&str; 18] = [
-    "UNKNOWN",
-    "SUBSCRIBE",
-    "TEARDOWN",
-    "ACCEPT",
-    "DECLINE",
-    "ACCEPT_INVERSE_OFFERS",
-    "DECLINE_INVERSE_OFFERS",
-    "REVIVE",
-    "KILL",
-    "SHUTDOWN",
-    "ACKNOWLEDGE",
-    "ACKNOWLEDGE_OPERATION_STATUS",
-    "RECONCILE",
-    "RECONCILE_OPERATIONS",
-    "MESSAGE",
-    "REQUEST",
-    "SUPPRESS",
-    "UPDATE_FRAMEWORK",
-];
 
 /// May the framework subscribe like this? The text goes into its ERROR event.
 pub(crate) fn framework(info: &FrameworkInfo, suppressed_roles: &[String]) -> Result<(), String> {
@@ -130,8 +99,8 @@ pub(crate) fn framework(info: &FrameworkInfo, suppressed_roles: &[String]) -> Re
             false => format!("'FrameworkInfo.role' is not a valid role: {error}"),
         })?;
     }
-    if let Some(id) = info.id.as_ref().filter(|id| !id.value.as_str().is_empty()) {
-        api::id::validate(id.value.as_str()).map_err(|error| format!("Framework ID is invalid: {error}"))?;
+    if let Some(id) = info.id.as_ref().filter(|id| !id.as_str().is_empty()) {
+        api::id::validate(id.as_str()).map_err(|error| format!("Framework ID is invalid: {error}"))?;
     }
     if let Some(timeout) = info.failover_timeout
         && !(0.0..=9_223_372_036.0).contains(&timeout)
@@ -151,15 +120,13 @@ pub(crate) fn framework(info: &FrameworkInfo, suppressed_roles: &[String]) -> Re
     Ok(())
 }
 
-fn offer_filter(minimum: Option<&serde_json::Value>) -> Result<(), String> {
-    let alternatives = minimum.and_then(|minimum| minimum.get("quantities")).and_then(serde_json::Value::as_array);
-    for alternative in alternatives.map(Vec::as_slice).unwrap_or_default() {
-        let quantities = alternative.get("quantities").and_then(serde_json::Value::as_object);
-        let quantities = quantities.filter(|quantities| !quantities.is_empty());
-        let quantities = quantities.ok_or("Resource quantities must contain at least one quantity")?;
-        for (name, amount) in quantities {
-            let amount = amount.get("value").and_then(serde_json::Value::as_f64);
-            if amount.and_then(api::Milli::from_units).is_none() {
+fn offer_filter(minimum: Option<&api::v1::offer_filters::MinAllocatableResources>) -> Result<(), String> {
+    for alternative in minimum.map(|minimum| minimum.quantities.as_slice()).unwrap_or_default() {
+        if alternative.quantities.is_empty() {
+            return Err("Resource quantities must contain at least one quantity".to_owned());
+        }
+        for (name, amount) in &alternative.quantities {
+            if api::Milli::from_units(amount.value).is_none() {
                 return Err(format!("Invalid quantity of '{name}'"));
             }
         }
@@ -168,7 +135,7 @@ fn offer_filter(minimum: Option<&serde_json::Value>) -> Result<(), String> {
 }
 
 /// Role names are paths.
-fn role(name: &str) -> Result<(), String> {
+pub(crate) fn role(name: &str) -> Result<(), String> {
     if name == "*" {
         return Ok(());
     }
@@ -204,40 +171,45 @@ fn role(name: &str) -> Result<(), String> {
 pub(crate) fn task(
     task: &TaskInfo,
     agent: &AgentId,
+    role: &str,
     active: Option<TaskState>,
     remaining: &Resources,
 ) -> Result<Resources, String> {
-    let id = task.task_id.value.as_str();
+    let id = task.task_id.as_str();
     api::id::validate(id).map_err(|error| error.to_string())?;
     match active {
         Some(TaskState::Unreachable) => return Err(format!("Task reuses the ID of an unreachable task: {id}")),
         Some(_) => return Err(format!("Task has duplicate ID: {id}")),
         None => {}
     }
-    if task.agent_id.value != *agent {
-        return Err(format!("Task uses invalid agent {} while agent {agent} is expected", task.agent_id.value));
+    if task.agent_id != *agent {
+        return Err(format!("Task uses invalid agent {} while agent {agent} is expected", task.agent_id));
     }
-    let negative = |duration: Option<api::mesos::DurationInfo>| {
-        duration.and_then(|duration| duration.nanoseconds).is_some_and(|nanoseconds| nanoseconds < 0)
-    };
+    let negative = |duration: Option<api::v1::DurationInfo>| duration.is_some_and(|duration| duration.nanoseconds < 0);
     if negative(task.kill_policy.and_then(|policy| policy.grace_period)) {
         return Err("Task's 'kill_policy.grace_period' must be non-negative".to_owned());
     }
     if negative(task.max_completion_time) {
-        return Err("Task's 'max_completion_time' must be non-negative".to_owned());
+        return Err("Task's `max_completion_time` must be non-negative".to_owned());
     }
-    check(task.check.as_ref(), "check").map_err(|error| format!("Task uses invalid check: {error}"))?;
-    check(task.health_check.as_ref(), "health check")
-        .map_err(|error| format!("Task uses invalid health check: {error}"))?;
-    let resources =
-        resources_from_wire(&task.resources).map_err(|error| format!("Task uses invalid resources: {error}"))?;
-    if resources.is_empty() {
+    let checked = task.check.as_deref().map_or(Ok(()), |check| self::check(&check.into(), "check"));
+    checked.map_err(|error| format!("Task uses invalid check: {error}"))?;
+    let checked = task.health_check.as_deref().map_or(Ok(()), |check| self::check(&check.into(), "health check"));
+    checked.map_err(|error| format!("Task uses invalid health check: {error}"))?;
+    if task.resources.is_empty() {
         return Err("Task uses no resources".to_owned());
     }
-    mixed_revocability(&resources)?;
+    let resources = resources_from_wire(&task.resources)
+        .map_err(|error| format!("Task uses invalid resources: Invalid resources: {error}"))?;
+    let by = Requester::Task { allocated_to: role };
+    well_formed(&resources, &by).map_err(|error| format!("Task uses invalid resources: {error}"))?;
+    unique_ids(resources.iter()).map_err(|error| format!("Task uses duplicate persistence ID: {error}"))?;
+    one_role(&task.resources, role).map_err(|error| format!("Invalid task resources: {error}"))?;
+    mixed_revocability(&resources)
+        .map_err(|error| format!("Task mixes revocable and non-revocable resources: {error}"))?;
     command(task)?;
-    container(task.container.as_ref())?;
-    limits(task.limits.as_ref(), &resources)?;
+    container(task.container.as_deref())?;
+    limits(task, &resources)?;
     match (&task.command, &task.executor) {
         (Some(_), None) => {}
         (None, None) | (Some(_), Some(_)) => {
@@ -252,13 +224,31 @@ pub(crate) fn task(
     if remaining.contains(&resources) {
         return Ok(resources);
     }
-    Err(format!("Total resources {resources} required by task and its executor is more than available {remaining}"))
+    let (asked, have) = (spell(&resources, Some(role)), spell(remaining, Some(role)));
+    Err(format!("Total resources {asked} required by task and its executor is more than available {have}"))
+}
+
+/// What does not say for whom is for the offer's role.
+fn one_role(resources: &[api::v1::Resource], role: &str) -> Result<(), String> {
+    let mut first: Option<&str> = None;
+    for resource in resources {
+        let given = resource.allocation_info.as_ref().and_then(|info| info.role.as_deref()).unwrap_or(role);
+        if *first.get_or_insert(given) != given {
+            return Err(format!(
+                "The resources have multiple allocation roles ('{given}' and '{}') but only one allocation role is \
+                 allowed",
+                first.unwrap_or_default()
+            ));
+        }
+    }
+    Ok(())
 }
 
 fn mixed_revocability(resources: &Resources) -> Result<(), String> {
     for resource in resources {
         if resources.iter().any(|other| other.name == resource.name && other.revocable != resource.revocable) {
-            return Err("Task mixes revocable and non-revocable resources".to_owned());
+            let name = &resource.name;
+            return Err(format!("Cannot use both revocable and non-revocable '{name}' at the same time"));
         }
     }
     Ok(())
@@ -269,8 +259,8 @@ fn command(task: &TaskInfo) -> Result<(), String> {
     for variable in environment.map(|environment| environment.variables.as_slice()).unwrap_or_default() {
         let name = &variable.name;
         let wrong = |why: &str| Err(format!("Task's `CommandInfo` is invalid: Environment variable '{name}' {why}"));
-        match variable.kind.as_deref() {
-            Some("SECRET") => {
+        match variable.r#type() {
+            variable::Type::Secret => {
                 if variable.secret.is_none() {
                     return wrong("of type 'SECRET' must have a secret set");
                 }
@@ -278,7 +268,7 @@ fn command(task: &TaskInfo) -> Result<(), String> {
                     return wrong("of type 'SECRET' must not have a value set");
                 }
             }
-            None | Some("VALUE") => {
+            variable::Type::Value => {
                 if variable.value.is_none() {
                     return wrong("of type 'VALUE' must have a value set");
                 }
@@ -286,90 +276,119 @@ fn command(task: &TaskInfo) -> Result<(), String> {
                     return wrong("of type 'VALUE' must not have a secret set");
                 }
             }
-            Some(_) => return wrong("of type 'UNKNOWN' is not allowed"),
+            variable::Type::Unknown => return wrong("of type 'UNKNOWN' is not allowed"),
         }
     }
     Ok(())
 }
 
-fn container(container: Option<&serde_json::Value>) -> Result<(), String> {
-    let Some(container) = container.filter(|container| !container.is_null()) else { return Ok(()) };
+fn container(container: Option<&ContainerInfo>) -> Result<(), String> {
+    let Some(container) = container else { return Ok(()) };
     let wrong = |why: &str| Err(format!("Task's `ContainerInfo` is invalid: {why}"));
-    if container.get("type").and_then(serde_json::Value::as_str) == Some("DOCKER") && container.get("docker").is_none()
-    {
+    if container.r#type() == container_info::Type::Docker && container.docker.is_none() {
         return wrong("DockerInfo 'docker' is not set for DOCKER typed ContainerInfo");
     }
-    let parameters = container.pointer("/docker/parameters").and_then(serde_json::Value::as_array);
-    for parameter in parameters.map(Vec::as_slice).unwrap_or_default() {
-        if parameter.get("key").and_then(serde_json::Value::as_str) == Some("name") {
-            return wrong("Parameter in DockerInfo must not be 'name'");
-        }
+    let parameters = container.docker.as_ref().map(|docker| docker.parameters.as_slice()).unwrap_or_default();
+    if parameters.iter().any(|parameter| parameter.key == "name") {
+        return wrong("Parameter in DockerInfo must not be 'name'");
     }
-    let volumes = container.get("volumes").and_then(serde_json::Value::as_array);
-    for volume in volumes.map(Vec::as_slice).unwrap_or_default() {
-        let sources = ["host_path", "image", "source"].iter().filter(|name| volume.get(name).is_some()).count();
-        if sources != 1 {
+    for volume in &container.volumes {
+        let sources = [volume.host_path.is_some(), volume.image.is_some(), volume.source.is_some()];
+        if sources.into_iter().filter(|set| *set).count() != 1 {
             return wrong("Only one of them should be set: 'host_path', 'image' or 'source'");
         }
     }
     Ok(())
 }
 
-fn limits(limits: Option<&serde_json::Value>, resources: &Resources) -> Result<(), String> {
-    let limits = limits.and_then(serde_json::Value::as_object);
-    for (name, limit) in limits.into_iter().flatten() {
+fn limits(task: &TaskInfo, resources: &Resources) -> Result<(), String> {
+    for (name, limit) in &task.limits {
         if name != "cpus" && name != "mem" {
             return Err(format!("Resource '{name}' is not allowed in resource limits: only cpus and mem are"));
         }
-        let limit = limit.get("value").unwrap_or(limit);
-        if limit.as_str().is_some_and(|text| text.trim_start_matches('+').eq_ignore_ascii_case("infinity")) {
+        if limit.value == f64::INFINITY {
             continue;
         }
-        let number = limit.as_f64().or_else(|| limit.as_str().and_then(|text| text.parse().ok()));
         let asked = resources.scalar(name);
-        if number.and_then(api::Milli::from_units).is_none_or(|number| number < asked) {
+        if api::Milli::from_units(limit.value).is_none_or(|number| number < asked) {
             return Err(format!("Task's {name} limit must be a number not less than its request of {asked}"));
         }
     }
     Ok(())
 }
 
-/// Checks and health checks differ only in where their parts are.
-fn check(check: Option<&serde_json::Value>, what: &str) -> Result<(), String> {
-    let Some(check) = check.filter(|check| !check.is_null()) else { return Ok(()) };
-    let kind = check.get("type").and_then(serde_json::Value::as_str);
-    let kind = kind.or_else(|| check.get("command").map(|_| "COMMAND")).or_else(|| check.get("http").map(|_| "HTTP"));
-    let kind = kind.ok_or_else(|| format!("{what} must specify 'type'"))?;
-    match kind {
+/// What checks and health checks have in common, wherever each keeps it.
+struct Check<'a> {
+    kind: Option<&'static str>,
+    /// Set, and with something to run.
+    command: Option<bool>,
+    http: Option<(Option<&'a str>, Option<&'a str>)>,
+    tcp: bool,
+    seconds: [(&'static str, Option<f64>); 4],
+}
+
+impl<'a> From<&'a CheckInfo> for Check<'a> {
+    fn from(check: &'a CheckInfo) -> Self {
+        let kind = check.r#type.and_then(|kind| check_info::Type::try_from(kind).ok());
+        Self {
+            kind: kind.map(|kind| kind.as_str_name()),
+            command: check.command.as_ref().map(|command| command.command.value.is_some()),
+            http: check.http.as_ref().map(|http| (None, http.path.as_deref())),
+            tcp: check.tcp.is_some(),
+            seconds: [
+                ("delay_seconds", check.delay_seconds),
+                ("interval_seconds", check.interval_seconds),
+                ("timeout_seconds", check.timeout_seconds),
+                ("grace_period_seconds", None),
+            ],
+        }
+    }
+}
+
+impl<'a> From<&'a HealthCheck> for Check<'a> {
+    fn from(check: &'a HealthCheck) -> Self {
+        let kind = check.r#type.and_then(|kind| health_check::Type::try_from(kind).ok());
+        Self {
+            kind: kind.map(|kind| kind.as_str_name()),
+            command: check.command.as_ref().map(|command| command.value.is_some()),
+            http: check.http.as_ref().map(|http| (http.scheme.as_deref(), http.path.as_deref())),
+            tcp: check.tcp.is_some(),
+            seconds: [
+                ("delay_seconds", check.delay_seconds),
+                ("interval_seconds", check.interval_seconds),
+                ("timeout_seconds", check.timeout_seconds),
+                ("grace_period_seconds", check.grace_period_seconds),
+            ],
+        }
+    }
+}
+
+fn check(check: &Check<'_>, what: &str) -> Result<(), String> {
+    let implied = check.command.map(|_| "COMMAND").or_else(|| check.http.map(|_| "HTTP"));
+    match check.kind.or(implied).ok_or_else(|| format!("{what} must specify 'type'"))? {
         "COMMAND" => {
-            let command = check.get("command");
-            let value = command.and_then(|command| command.get("value").or_else(|| command.pointer("/command/value")));
-            if value.is_none() {
+            if check.command != Some(true) {
                 return Err(format!("Command {what} must contain 'shell command'"));
             }
         }
         "HTTP" => {
-            let http = check.get("http").ok_or_else(|| format!("Expecting 'http' to be set for HTTP {what}"))?;
-            let scheme = http.get("scheme").and_then(serde_json::Value::as_str);
+            let (scheme, path) = check.http.ok_or_else(|| format!("Expecting 'http' to be set for HTTP {what}"))?;
             if let Some(scheme) = scheme.filter(|scheme| *scheme != "http" && *scheme != "https") {
                 return Err(format!("Unsupported HTTP {what} scheme: '{scheme}'"));
             }
-            let path = http.get("path").and_then(serde_json::Value::as_str);
             if let Some(path) = path.filter(|path| !path.starts_with('/')) {
                 return Err(format!("The path '{path}' of HTTP {what} must start with '/'"));
             }
         }
         "TCP" => {
-            if check.get("tcp").is_none() {
+            if !check.tcp {
                 return Err(format!("Expecting 'tcp' to be set for TCP {what}"));
             }
         }
         other => return Err(format!("'{other}' is not a valid {what} type")),
     }
-    for field in ["delay_seconds", "interval_seconds", "timeout_seconds", "grace_period_seconds"] {
-        if check.get(field).and_then(serde_json::Value::as_f64).is_some_and(|seconds| seconds < 0.0) {
-            return Err(format!("Expecting '{field}' to be non-negative"));
-        }
+    match check.seconds.iter().find(|(_, seconds)| seconds.is_some_and(|seconds| seconds < 0.0)) {
+        Some((field, _)) => Err(format!("Expecting '{field}' to be non-negative")),
+        None => Ok(()),
     }
-    Ok(())
 }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use api::{AgentId, FrameworkId, MasterId, OfferId};
 
+use crate::allocator::InverseStatus;
 use crate::io::Now;
 use crate::offers::OutstandingOffer;
 use crate::state::State;
@@ -30,6 +31,8 @@ pub struct View {
     pub connected_frameworks: BTreeSet<FrameworkId>,
     /// Agents with a session.
     pub connected_agents: BTreeSet<AgentId>,
+    /// What frameworks said of leaving agents that will be away.
+    pub inverse_statuses: BTreeMap<AgentId, BTreeMap<FrameworkId, InverseStatus>>,
     /// Since the process started.
     pub counters: Counters,
 }
@@ -57,4 +60,5 @@ pub struct Counters {
     pub agents_reregistered: u64,
     pub agents_unreachable: u64,
     pub commands_committed: u64,
+    pub conversions_lost: u64,
 }

@@ -178,8 +178,8 @@ fn an_end_known_early_frees_resources_before_it_is_told() {
     let mut rig = Rig::running("t");
     rig.wait(6000);
     rig.take("f");
-    let mut status = api::mesos::TaskStatus::new("t".into(), TaskState::Running);
-    status.uuid = Some(rig::uuid_text(7));
+    let mut status = api::v1::TaskStatus::new("t".into(), TaskState::Running);
+    status.uuid = Some(vec![7; 16]);
     let (framework, latest) = ("m-0000".into(), TaskState::Finished);
     let message = AgentMessage::Update { framework, status: Box::new(status), latest };
     rig.input(Input::FromAgent { session: SessionId(1), message });

@@ -48,7 +48,7 @@ fn a_framework_may_stay_away_for_its_failover_timeout() {
     assert_eq!(rig.sent(1), ["shutdown m-0000"]);
     let completed = &rig.master.state().completed_frameworks[0];
     let status = completed.completed_tasks[0].last_status().unwrap();
-    assert_eq!((status.state, status.reason), (TaskState::Killed, Some(api::mesos::Reason::FrameworkRemoved)));
+    assert_eq!((status.state(), status.given_reason()), (TaskState::Killed, Some(api::v1::Reason::FrameworkRemoved)));
     rig.again("h", "m-0000");
     assert_eq!(rig.take("h"), ["ERROR Framework has been removed"]);
     assert!(rig.closed_streams.contains("h"));

@@ -6,10 +6,8 @@ mod rig;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
-use std::time::Duration;
 
 use api::{Resources, TaskState};
-use master_core::allocator::{Activity, Allocation, Allocator, Consider, Options, Quota, Subscription};
 use master_core::{Input, SessionId, State, StreamId};
 use proptest::prelude::*;
 use rig::{Rig, registration, task_info};
@@ -176,7 +174,7 @@ impl History {
             Step::Acknowledge { pick } => {
                 let tasks: Vec<_> = self.rig.master.state().tasks().cloned().collect();
                 let Some(task) = tasks.get(usize::from(pick) % tasks.len().max(1)) else { return };
-                let Some(uuid) = task.last_status().and_then(api::mesos::TaskStatus::uuid_bytes) else { return };
+                let Some(uuid) = task.last_status().and_then(api::v1::TaskStatus::uuid_bytes) else { return };
                 let found = self.frameworks.values().find(|(id, _)| *id == task.framework.as_str()).cloned();
                 let Some((id, stream)) = found else { return };
                 let call = serde_json::json!({"framework_id": {"value": id}, "type": "ACKNOWLEDGE", "acknowledge": {
@@ -259,62 +257,5 @@ proptest! {
         }
         prop_assert_eq!(&replayed, history.rig.master.state(), "replaying the log gives the same state");
         prop_assert_eq!(&State::from_snapshot(&replayed.to_snapshot()).unwrap(), &replayed);
-    }
-
-    #[test]
-    fn the_allocator_gives_what_there_is_and_not_more(
-        agents in prop::collection::vec((1u64..8, 64u64..2048, any::<bool>()), 1..8),
-        roles in prop::collection::vec(prop::sample::select(vec!["*", "a", "a/b", "a/c", "d"]), 1..6),
-        quota in prop::option::of((0u64..6, 0u64..6)),
-        declined in prop::collection::vec(any::<bool>(), 24),
-        seed in any::<u64>(),
-    ) {
-        let mut allocator = Allocator::new(Options { seed, ..Options::default() });
-        if let Some((guarantee, extra)) = quota {
-            let named = |amount: u64| BTreeMap::from([("cpus".to_owned(), api::Milli(amount * 1000))]);
-            allocator.set_quota("a", &Quota { guarantees: named(guarantee), limits: named(guarantee + extra) });
-        }
-        for (index, role) in roles.iter().enumerate() {
-            let roles = [(*role).to_owned()].into();
-            allocator.set_framework(&format!("f{index}").into(), &Subscription { roles, ..Subscription::default() }, Activity::Active);
-        }
-        let mut totals = BTreeMap::new();
-        for (index, (cpus, mem, reserved)) in agents.iter().enumerate() {
-            let more = if *reserved { ";cpus(a):1;mem(d):64" } else { "" };
-            let total = Resources::parse(&format!("cpus:{cpus};mem:{mem};ports:[1-9]{more}")).unwrap();
-            allocator.add_agent(&format!("s{index}").into(), Arc::new(total.clone()), Activity::Active);
-            totals.insert(format!("s{index}"), total);
-        }
-        let mut given: Vec<Allocation> = Vec::new();
-        let mut now = Duration::ZERO;
-        let mut declined = declined.into_iter();
-        for _ in 0..4 {
-            now += Duration::from_secs(2);
-            allocator.consider_all();
-            given.extend(allocator.run(now));
-            prop_assert!(allocator.is_consistent());
-            for (agent, total) in &totals {
-                let mut sum = allocator.free(&agent.as_str().into()).unwrap().clone();
-                for allocation in given.iter().filter(|allocation| allocation.agent.as_str() == agent) {
-                    sum.add_all(&allocation.resources);
-                    for resource in &allocation.resources {
-                        prop_assert!(resource.is_allocatable_to(&allocation.role), "{allocation:?}");
-                    }
-                }
-                prop_assert!(sum.contains(total) && total.contains(&sum), "{agent} has {total}, not {sum}");
-            }
-            if let Some((guarantee, extra)) = quota {
-                let of_a = given.iter().filter(|allocation| allocation.role.split('/').next() == Some("a"));
-                let unreserved = of_a.flat_map(|allocation| allocation.resources.iter().filter(|r| r.role() == "*"));
-                let cpus = unreserved.cloned().collect::<Resources>().scalar("cpus").0;
-                prop_assert!(cpus <= (guarantee + extra) * 1000, "limits hold");
-            }
-            let (back, kept): (Vec<_>, Vec<_>) = given.into_iter().partition(|_| declined.next() == Some(true));
-            for Allocation { framework, role, agent, resources } in &back {
-                allocator.refuse(framework, role, agent, resources, Duration::from_secs(3), now);
-                allocator.recover(framework, role, agent, resources, Consider::Later);
-            }
-            given = kept;
-        }
     }
 }

@@ -21,7 +21,7 @@ use tokio::sync::mpsc;
 
 use super::router::Api;
 use super::{overloaded, text};
-use crate::agents::{CHUNKS_CAPACITY, Chunk, SessionCommand, SessionHandle, next_read};
+use crate::agents::{CHUNKS_CAPACITY, Chunk, Read, SessionCommand, SessionHandle, next_read};
 use crate::driver::{AgentName, Message};
 
 /// For the first piece, or the reason why there is none.
@@ -202,13 +202,13 @@ impl Reader {
     async fn start(&self) -> Result<Open, Failure> {
         let (sender, chunks) = mpsc::channel(CHUNKS_CAPACITY);
         let request = next_read();
-        let command = SessionCommand::Read {
+        let command = SessionCommand::Read(Box::new(Read {
             request,
             source: self.source.clone(),
             offset: self.offset,
             follow: self.follow,
             chunks: sender,
-        };
+        }));
         self.session.commands.send(command).await.map_err(|_| Failure::Disconnected)?;
         Ok(Open { request, chunks, commands: self.session.commands.clone() })
     }

@@ -1,309 +1,184 @@
-//! Mesos's v0 endpoints: what dashboards, service discovery and scripts read.
+//! Mesos's v0 endpoints: what dashboards, service discovery and scripts read and post to.
+//!
+//! Each is a file; here is what they share. Reads are answered whatever the method is, as Mesos does.
 
-use std::collections::{BTreeMap, BTreeSet};
+mod cluster;
+mod fields;
+mod frameworks;
+pub(super) mod load;
+pub(super) mod maintenance;
+mod policy;
+pub(super) mod quantities;
+pub(super) mod roles;
+mod slaves;
+mod state;
+mod summary;
+mod system;
+mod tasks;
+
+pub(super) mod changes;
+pub(super) mod query;
+
 use std::sync::Arc;
 
-use api::{AgentId, FrameworkId, Milli, Resources};
 use axum::body::Body;
-use axum::extract::{Query, Request, State};
+use axum::extract::{Extension, FromRequestParts, Request};
 use axum::response::Response;
-use hyper::StatusCode;
+use axum::routing::any;
+use axum::{Router, http};
 use hyper::header::{HeaderValue, LOCATION};
+use hyper::{Method, StatusCode, Uri};
 use master_core::View;
-use serde::Deserialize;
-use serde_json::{Map, Value, json};
 
-use super::render::{self, Usage, seconds};
-use super::router::{Api, Facts};
-use super::scheduler::{plain, read_body};
-use super::{json as answer, overloaded, text};
+use super::auth::Approvers;
+use super::render::answer::{Wish, method_not_allowed};
+use super::render::json::Json;
+use super::render::pool::Piece;
+use super::render::reads::{Key, Reads};
+use super::router::Api;
+use super::{overloaded, text};
 use crate::driver::Message;
+use query::Query;
 
-/// What these endpoints say we can do.
-const CAPABILITIES: [&str; 1] = ["AGENT_UPDATE"];
+pub(super) use cluster::{flags, health, redirect, version};
 
-/// Renders off the runtime's threads: a large cluster's state takes a while.
-async fn rendered(api: &Api, render: impl FnOnce(&View, &Facts) -> Value + Send + 'static) -> Response {
-    let view = match api.driver.ask(Message::View).await {
-        Ok(view) => view,
-        Err(error) => return overloaded(error),
-    };
-    let facts = api.facts.clone();
-    match tokio::task::spawn_blocking(move || answer(&render(&view, &facts))).await {
-        Ok(response) => response,
-        Err(_) => text(StatusCode::INTERNAL_SERVER_ERROR, "rendering failed"),
+/// Everything here, at the root and, as Mesos routes, with anything after it.
+pub(super) fn routes() -> Router<Api> {
+    let reads = [
+        ("/state", any(state::state)),
+        ("/state-summary", any(summary::summary)),
+        ("/slaves", any(slaves::slaves)),
+        ("/tasks", any(tasks::tasks)),
+        ("/frameworks", any(frameworks::frameworks)),
+        ("/roles", any(roles::roles)),
+        ("/flags", any(flags)),
+        ("/weights", any(policy::weights)),
+        ("/quota", any(policy::quota)),
+        ("/maintenance/schedule", any(maintenance::schedule)),
+        ("/maintenance/status", any(maintenance::status)),
+        ("/machine/down", any(maintenance::down)),
+        ("/machine/up", any(maintenance::up)),
+        ("/reserve", any(changes::reserve)),
+        ("/unreserve", any(changes::unreserve)),
+        ("/create-volumes", any(changes::create_volumes)),
+        ("/destroy-volumes", any(changes::destroy_volumes)),
+        ("/teardown", any(changes::teardown)),
+    ];
+    reads.into_iter().fold(Router::new(), |router, (path, handler)| {
+        router.route(path, handler.clone()).route(&format!("{path}/{{*rest}}"), handler)
+    })
+}
+
+/// The processes beside the master's, which have no prefix.
+pub(super) fn siblings() -> Router<Api> {
+    Router::new()
+        .route("/system/stats.json", any(system::stats))
+        .route("/logging/toggle", any(system::logging))
+        .route("/files/debug", any(system::files_debug))
+        .route("/files/browse", any(system::files_missing))
+        .route("/files/read", any(system::files_missing))
+        .route("/files/download", any(system::files_missing))
+}
+
+/// What a handler needs to know of a request; refused with 400 when the query is none.
+#[derive(Debug)]
+pub(super) struct Asked {
+    /// The method.
+    pub(super) method: Method,
+    /// Path and query as they came.
+    pub(super) uri: Uri,
+    /// The query.
+    pub(super) query: Query,
+    /// How the answer is wanted.
+    pub(super) wish: Wish,
+    /// What may be seen and done.
+    pub(super) approvers: Approvers,
+}
+
+impl FromRequestParts<Api> for Asked {
+    type Rejection = Response;
+
+    async fn from_request_parts(parts: &mut http::request::Parts, api: &Api) -> Result<Self, Self::Rejection> {
+        let query = parts.uri.query().unwrap_or_default();
+        let query = Query::parse(query).map_err(|error| {
+            text(StatusCode::BAD_REQUEST, format!("Unable to decode query string: {error}"))
+        })?;
+        let Extension(approvers) = Extension::<Approvers>::from_request_parts(parts, api)
+            .await
+            .map_err(|_| text(StatusCode::INTERNAL_SERVER_ERROR, "it is not known who asks"))?;
+        let wish = Wish::new(&parts.method, &parts.headers, query.get("jsonp"));
+        Ok(Self { method: parts.method.clone(), uri: parts.uri.clone(), query, wish, approvers })
     }
 }
 
-pub(super) async fn health(State(api): State<Api>) -> Response {
-    // Healthy means that the driver answers, not that this task does.
+impl Asked {
+    /// Refuses other methods than these, as Mesos does.
+    // The error is the answer itself.
+    #[allow(clippy::result_large_err)]
+    pub(super) fn only(&self, allowed: &[Method]) -> Result<(), Response> {
+        if allowed.contains(&self.method) { Ok(()) } else { Err(method_not_allowed(allowed, &self.method)) }
+    }
+
+    /// The key of a document that depends on who asks only where something is hidden from somebody.
+    pub(super) fn key(&self, name: &'static str, query: String) -> Key {
+        let principal = (!self.approvers.sees_all()).then(|| self.approvers.principal().unwrap_or_default().to_owned());
+        Key { name, query, principal }
+    }
+}
+
+/// Sends the ones who ask a follower to the leader.
+// The error is the answer itself.
+#[allow(clippy::result_large_err)]
+pub(super) fn only_leader(api: &Api, _uri: &Uri) -> Result<(), Response> {
+    if *api.leading.borrow() { Ok(()) } else { Err(text(StatusCode::SERVICE_UNAVAILABLE, "No leader elected")) }
+}
+
+/// Answers with a document written from a picture of the state.
+async fn document(
+    api: &Api,
+    reads: &Reads,
+    asked: &Asked,
+    key: Key,
+    plan: impl FnOnce(Arc<View>) -> Vec<Piece> + Send + 'static,
+) -> Response {
+    if let Err(response) = only_leader(api, &asked.uri) {
+        return response;
+    }
+    match reads.read(&api.driver, key, plan).await {
+        Ok(rendering) => asked.wish.answer_rendering("application/json", rendering).await,
+        Err(error) => text(error.status(), error.to_string()),
+    }
+}
+
+/// Answers with a small document, written at once.
+pub(super) async fn small(api: &Api, asked: &Asked, write: impl FnOnce(&View, &mut Json)) -> Response {
+    if let Err(response) = only_leader(api, &asked.uri) {
+        return response;
+    }
     match api.driver.ask(Message::View).await {
-        Ok(_) => Response::new(Body::empty()),
+        Ok(view) => {
+            let mut json = Json::default();
+            write(&view, &mut json);
+            asked.wish.answer(json.into_bytes())
+        }
         Err(error) => overloaded(error),
     }
 }
 
-pub(super) async fn version(State(api): State<Api>) -> Response {
-    answer(&version_of(&api.facts))
-}
-
-fn version_of(facts: &Facts) -> Map<String, Value> {
-    render::object(json!({
-        "version": facts.mesos_version,
-        "mesolith_version": env!("CARGO_PKG_VERSION"),
-        "build_date": "",
-        "build_time": 0.0,
-        "build_user": "",
-    }))
-}
-
-pub(super) async fn flags(State(api): State<Api>) -> Response {
-    answer(&json!({ "flags": api.facts.flags }))
-}
-
-pub(super) async fn redirect(State(api): State<Api>) -> Response {
+/// 307 to a place.
+fn redirect_to(location: &str) -> Response {
     let mut response = Response::new(Body::empty());
-    if !*api.leading.borrow() {
-        *response.status_mut() = StatusCode::SERVICE_UNAVAILABLE;
-        return response;
-    }
     *response.status_mut() = StatusCode::TEMPORARY_REDIRECT;
-    if let Ok(location) = HeaderValue::from_str(&format!("//{}:{}", api.facts.hostname, api.facts.port)) {
+    if let Ok(location) = HeaderValue::from_str(location) {
         response.headers_mut().insert(LOCATION, location);
     }
     response
 }
 
-pub(super) async fn state(State(api): State<Api>) -> Response {
-    rendered(&api, state_of).await
+/// The body of a request that was taken apart.
+pub(super) async fn body_of(request: Request) -> Result<axum::body::Bytes, Response> {
+    super::scheduler::read_body(request.into_body()).await
 }
 
-fn state_of(view: &View, facts: &Facts) -> Value {
-    let usage = Usage::of(view);
-    let agents: Vec<&Arc<_>> = view.state.agents.values().collect();
-    let connected = |agent: &AgentId| view.connected_agents.contains(agent);
-    let unreachable = agents.iter().filter(|agent| render::is_unreachable(agent)).count();
-    let registered: Vec<_> = agents.iter().filter(|agent| !render::is_unreachable(agent)).collect();
-    let recovered: Vec<Value> = registered
-        .iter()
-        .filter(|agent| !connected(&agent.id))
-        .map(|agent| {
-            json!({"id": agent.id, "hostname": agent.hostname, "port": 5051,
-                   "attributes": render::attributes(&agent.attributes)})
-        })
-        .collect();
-    let mut map = version_of(facts);
-    map.extend(render::object(json!({
-        "start_time": seconds(facts.started_ms),
-        "elected_time": view.elected_at.map(seconds),
-        "id": view.master_id,
-        "pid": facts.pid(),
-        "hostname": facts.hostname,
-        "capabilities": CAPABILITIES,
-        "activated_slaves": registered.iter().filter(|agent| connected(&agent.id)).count(),
-        "deactivated_slaves": registered.iter().filter(|agent| !connected(&agent.id)).count(),
-        "unreachable_slaves": unreachable,
-        "leader": facts.pid(),
-        "leader_info": {"id": view.master_id, "pid": facts.pid(), "port": facts.port, "hostname": facts.hostname},
-        "flags": facts.flags,
-        "slaves": registered.iter().map(|agent| Value::Object(render::agent(view, &usage, agent))).collect::<Vec<_>>(),
-        "recovered_slaves": recovered,
-        "frameworks": view.state.frameworks.values().map(|one| render::framework(view, &usage, one)).collect::<Vec<_>>(),
-        "completed_frameworks": view.state.completed_frameworks.iter().map(|one| render::completed_framework(one)).collect::<Vec<_>>(),
-        "orphan_tasks": [],
-        "unregistered_frameworks": [],
-    })));
-    if let Some(cluster) = &facts.cluster {
-        map.insert("cluster".to_owned(), json!(cluster));
-    }
-    Value::Object(map)
-}
-
-pub(super) async fn state_summary(State(api): State<Api>) -> Response {
-    rendered(&api, summary_of).await
-}
-
-fn summary_of(view: &View, facts: &Facts) -> Value {
-    let usage = Usage::of(view);
-    let agents: Vec<Value> = view
-        .state
-        .agents
-        .values()
-        .filter(|agent| !render::is_unreachable(agent))
-        .map(|agent| {
-            let mut map = render::agent(view, &usage, agent);
-            let here = || {
-                let running = view.state.tasks().map(Arc::as_ref);
-                let ended = view.state.frameworks.values().flat_map(|one| one.completed_tasks.iter().map(Arc::as_ref));
-                running.chain(ended).filter(|task| task.agent == agent.id)
-            };
-            map.extend(render::count_states(here()));
-            let frameworks: BTreeSet<&FrameworkId> = here().map(|task| &task.framework).collect();
-            map.insert("framework_ids".to_owned(), json!(frameworks));
-            Value::Object(map)
-        })
-        .collect();
-    let frameworks: Vec<Value> = view
-        .state
-        .frameworks
-        .values()
-        .map(|framework| {
-            let mut map = render::object(render::framework(view, &usage, framework));
-            for long in ["tasks", "unreachable_tasks", "completed_tasks", "offers", "executors", "resources"] {
-                map.remove(long);
-            }
-            let all = || framework.tasks.values().chain(framework.completed_tasks.iter()).map(Arc::as_ref);
-            map.extend(render::count_states(all()));
-            let agents: BTreeSet<&AgentId> = all().map(|task| &task.agent).collect();
-            map.insert("slave_ids".to_owned(), json!(agents));
-            Value::Object(map)
-        })
-        .collect();
-    json!({ "hostname": facts.hostname, "cluster": facts.cluster, "slaves": agents, "frameworks": frameworks })
-}
-
-#[derive(Debug, Default, Deserialize)]
-pub(super) struct Filter {
-    slave_id: Option<String>,
-    framework_id: Option<String>,
-    task_id: Option<String>,
-    limit: Option<usize>,
-    offset: Option<usize>,
-    order: Option<String>,
-}
-
-pub(super) async fn slaves(State(api): State<Api>, Query(filter): Query<Filter>) -> Response {
-    rendered(&api, move |view, _| {
-        let usage = Usage::of(view);
-        let wanted = |id: &AgentId| filter.slave_id.as_ref().is_none_or(|wanted| wanted == id.as_str());
-        let agents: Vec<Value> = view
-            .state
-            .agents
-            .values()
-            .filter(|agent| wanted(&agent.id) && !render::is_unreachable(agent))
-            .map(|agent| Value::Object(render::agent(view, &usage, agent)))
-            .collect();
-        json!({ "slaves": agents, "recovered_slaves": [] })
-    })
-    .await
-}
-
-pub(super) async fn frameworks(State(api): State<Api>, Query(filter): Query<Filter>) -> Response {
-    rendered(&api, move |view, _| {
-        let usage = Usage::of(view);
-        let wanted = |id: &FrameworkId| filter.framework_id.as_ref().is_none_or(|wanted| wanted == id.as_str());
-        let state = &view.state;
-        let known = state.frameworks.values().filter(|one| wanted(&one.id));
-        let completed = state.completed_frameworks.iter().filter(|one| wanted(&one.id));
-        json!({
-            "frameworks": known.map(|one| render::framework(view, &usage, one)).collect::<Vec<_>>(),
-            "completed_frameworks": completed.map(|one| render::completed_framework(one)).collect::<Vec<_>>(),
-            "unregistered_frameworks": [],
-        })
-    })
-    .await
-}
-
-pub(super) async fn tasks(State(api): State<Api>, Query(filter): Query<Filter>) -> Response {
-    rendered(&api, move |view, _| {
-        let state = &view.state;
-        let frameworks = state.frameworks.values();
-        let known = frameworks.flat_map(|one| one.tasks.values().chain(one.completed_tasks.iter()));
-        let completed = state.completed_frameworks.iter().flat_map(|one| one.completed_tasks.iter());
-        let wanted = |wanted: &Option<String>, id: &str| wanted.as_ref().is_none_or(|wanted| wanted == id);
-        let mut tasks: Vec<_> = known
-            .chain(completed)
-            .filter(|task| {
-                wanted(&filter.framework_id, task.framework.as_str()) && wanted(&filter.task_id, task.id().as_str())
-            })
-            .collect();
-        tasks.sort_by_key(|task| (task.launched_at, task.id().clone()));
-        if filter.order.as_deref() != Some("asc") {
-            tasks.reverse();
-        }
-        let page = tasks.into_iter().skip(filter.offset.unwrap_or(0)).take(filter.limit.unwrap_or(100));
-        json!({ "tasks": page.map(|task| render::task(task)).collect::<Vec<_>>() })
-    })
-    .await
-}
-
-pub(super) async fn roles(State(api): State<Api>) -> Response {
-    rendered(&api, |view, _| roles_of(view)).await
-}
-
-fn roles_of(view: &View) -> Value {
-    #[derive(Default)]
-    struct Role {
-        frameworks: BTreeSet<FrameworkId>,
-        allocated: Resources,
-        offered: Resources,
-        reserved: Resources,
-    }
-    let mut roles: BTreeMap<String, Role> = BTreeMap::new();
-    roles.entry("*".to_owned()).or_default();
-    for framework in view.state.frameworks.values() {
-        for role in framework.info.effective_roles() {
-            roles.entry(role).or_default().frameworks.insert(framework.id.clone());
-        }
-    }
-    for task in view.state.tasks().filter(|task| task.holds_resources()) {
-        roles.entry(task.role.clone()).or_default().allocated.add_all(&task.resources);
-    }
-    for offer in view.offers.values() {
-        roles.entry(offer.role.clone()).or_default().offered.add_all(&offer.resources);
-    }
-    for agent in view.state.agents.values() {
-        for resource in agent.resources.iter().filter(|resource| resource.role() != "*") {
-            roles.entry(resource.role().to_owned()).or_default().reserved.add(resource.clone());
-        }
-    }
-    let quantities = |resources: &Resources| -> Map<String, Value> {
-        let scalars = resources.scalars();
-        scalars
-            .into_iter()
-            .filter(|(_, amount)| *amount != Milli::ZERO)
-            .map(|(name, amount)| (name.to_owned(), json!(amount.units())))
-            .collect()
-    };
-    let list: Vec<Value> = roles
-        .into_iter()
-        .map(|(name, role)| {
-            let mut both = role.allocated.clone();
-            both.add_all(&role.offered);
-            let allocated = quantities(&role.allocated);
-            json!({
-                "name": name,
-                "weight": 1.0,
-                "quota": {"role": name, "guarantee": {}, "limit": {}, "consumed": allocated},
-                "resources": quantities(&both),
-                "allocated": allocated,
-                "offered": quantities(&role.offered),
-                "reserved": quantities(&role.reserved),
-                "frameworks": role.frameworks,
-            })
-        })
-        .collect();
-    json!({ "roles": list })
-}
-
-/// `frameworkId=…` as a form.
-pub(super) async fn teardown(State(api): State<Api>, request: Request) -> Response {
-    #[derive(Deserialize)]
-    struct Form {
-        #[serde(rename = "frameworkId")]
-        framework: Option<String>,
-    }
-    let body = match read_body(request.into_body()).await {
-        Ok(body) => body,
-        Err(response) => return response,
-    };
-    // A form body has a query's grammar.
-    let query = String::from_utf8_lossy(&body);
-    let parsed = format!("/?{}", query.trim()).parse().ok().and_then(|uri| Query::<Form>::try_from_uri(&uri).ok());
-    let Some(framework) = parsed.and_then(|Query(form)| form.framework).filter(|id| !id.is_empty()) else {
-        return text(StatusCode::BAD_REQUEST, "Missing 'frameworkId' query parameter in the request body");
-    };
-    let framework = FrameworkId(framework);
-    let asked = api.driver.ask(|reply| Message::Teardown { framework, reply }).await;
-    asked.map_or_else(overloaded, plain)
-}
+#[cfg(test)]
+pub(super) mod tests;

@@ -1,141 +1,117 @@
-//! Metrics: Mesos's names as a JSON object, and the same for Prometheus. Only what is really counted.
+//! Metrics: Mesos's names as a JSON object, and the same for Prometheus.
+
+mod measure;
+mod names;
 
 use std::collections::BTreeMap;
 use std::fmt::Write;
+use std::sync::Arc;
+use std::time::Duration;
 
-use api::{Resources, TaskState};
 use axum::body::Body;
-use axum::extract::State;
+use axum::extract::{Extension, State};
 use axum::response::Response;
+use hyper::StatusCode;
 use hyper::header::{CONTENT_TYPE, HeaderValue};
-use master_core::View;
 
-use super::render::is_unreachable;
+use super::legacy::Asked;
+use super::operator::stream::Watchers;
+use super::render::json::Json;
+use super::render::reads::Reads;
 use super::router::Api;
-use super::{json, overloaded};
-use crate::clock::unix_ms;
+use super::{overloaded, text};
 use crate::driver::Message;
 
-pub(super) async fn snapshot(State(api): State<Api>) -> Response {
-    match api.driver.ask(Message::View).await {
-        Ok(view) => json(&measure(&view, api.facts.started_ms)),
-        Err(error) => overloaded(error),
+pub(crate) use measure::{Measured, measure};
+
+/// `/metrics/snapshot`.
+pub(super) async fn snapshot(
+    State(api): State<Api>,
+    Extension(reads): Extension<Arc<Reads>>,
+    Extension(watchers): Extension<Arc<Watchers>>,
+    asked: Asked,
+) -> Response {
+    if let Some(timeout) = asked.query.get("timeout")
+        && let Err(error) = parse_duration(timeout)
+    {
+        return text(StatusCode::BAD_REQUEST, format!("Invalid timeout '{timeout}': {error}.\n"));
     }
-}
-
-pub(super) async fn prometheus(State(api): State<Api>) -> Response {
-    let view = match api.driver.ask(Message::View).await {
-        Ok(view) => view,
-        Err(error) => return overloaded(error),
-    };
-    let mut response = Response::new(Body::from(exposition(&measure(&view, api.facts.started_ms))));
-    let kind = HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8");
-    response.headers_mut().insert(CONTENT_TYPE, kind);
-    response
-}
-
-#[allow(clippy::cast_precision_loss)] // counts beyond 2^53 do not occur
-fn measure(view: &View, started_ms: u64) -> BTreeMap<String, f64> {
-    let mut metrics = BTreeMap::new();
-    let mut set = |name: &str, value: f64| {
-        metrics.insert(format!("master/{name}"), value);
-    };
-    set("elected", f64::from(u8::from(view.leading)));
-    set("uptime_secs", unix_ms().saturating_sub(started_ms) as f64 / 1000.0);
-    let count = |count: usize| count as f64;
-    let agents: Vec<_> = view.state.agents.values().collect();
-    let reachable: Vec<_> = agents.iter().filter(|agent| !is_unreachable(agent)).collect();
-    let connected = reachable.iter().filter(|agent| view.connected_agents.contains(&agent.id)).count();
-    set("slaves_connected", count(connected));
-    set("slaves_active", count(connected));
-    set("slaves_disconnected", count(reachable.len() - connected));
-    set("slaves_inactive", count(reachable.len() - connected));
-    set("slaves_unreachable", count(agents.len() - reachable.len()));
-    let frameworks = view.state.frameworks.len();
-    let subscribed = view.connected_frameworks.len();
-    set("frameworks_connected", count(subscribed));
-    set("frameworks_active", count(subscribed));
-    set("frameworks_disconnected", count(frameworks.saturating_sub(subscribed)));
-    set("frameworks_inactive", count(frameworks.saturating_sub(subscribed)));
-    set("outstanding_offers", count(view.offers.len()));
-    let (mut total, mut used) = (Resources::default(), Resources::default());
-    reachable.iter().for_each(|agent| total.add_all(&agent.resources));
-    let mut states: BTreeMap<TaskState, usize> = BTreeMap::new();
-    for task in view.state.tasks() {
-        *states.entry(task.state).or_default() += 1;
-        if task.holds_resources() {
-            used.add_all(&task.resources);
+    match all(&api, &reads, &watchers).await {
+        Ok(metrics) => {
+            let mut json = Json::default();
+            json.object(|json| {
+                for (name, value) in &metrics {
+                    json.key_of(name).double(*value);
+                }
+            });
+            asked.wish.answer(json.into_bytes())
         }
+        Err(response) => response,
     }
-    for name in ["cpus", "mem", "disk", "gpus"] {
-        let (total, used) = (total.scalar(name).units(), used.scalar(name).units());
-        set(&format!("{name}_total"), total);
-        set(&format!("{name}_used"), used);
-        set(&format!("{name}_percent"), if total > 0.0 { used / total } else { 0.0 });
+}
+
+/// `/metrics`, for Prometheus.
+pub(super) async fn prometheus(
+    State(api): State<Api>,
+    Extension(reads): Extension<Arc<Reads>>,
+    Extension(watchers): Extension<Arc<Watchers>>,
+) -> Response {
+    match all(&api, &reads, &watchers).await {
+        Ok(metrics) => {
+            let mut response = Response::new(Body::from(exposition(&metrics)));
+            let kind = HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8");
+            response.headers_mut().insert(CONTENT_TYPE, kind);
+            response
+        }
+        Err(response) => response,
     }
-    // Gauges of what is there now; what has ended is counted since the process started.
-    for (name, state) in [
-        ("staging", TaskState::Staging),
-        ("starting", TaskState::Starting),
-        ("running", TaskState::Running),
-        ("killing", TaskState::Killing),
-        ("unreachable", TaskState::Unreachable),
-    ] {
-        set(&format!("tasks_{name}"), count(states.get(&state).copied().unwrap_or(0)));
-    }
-    let counters = &view.counters;
-    for (name, value) in [
-        ("tasks_finished", counters.tasks_finished),
-        ("tasks_failed", counters.tasks_failed),
-        ("tasks_killed", counters.tasks_killed),
-        ("tasks_lost", counters.tasks_lost),
-        ("tasks_error", counters.tasks_error),
-        ("slave_registrations", counters.agents_registered),
-        ("slave_reregistrations", counters.agents_reregistered),
-        ("slave_unreachable_completed", counters.agents_unreachable),
-        ("messages_status_update_acknowledgement", counters.acknowledgements),
-        ("valid_status_updates", counters.status_updates),
-    ] {
-        set(name, value as f64);
-    }
-    metrics.insert("allocator/mesos/allocation_runs".to_owned(), counters.allocation_runs as f64);
-    for (name, value) in [
-        ("calls", counters.calls),
-        ("calls_refused", counters.calls_refused),
-        ("offers_made", counters.offers_made),
-        ("offers_accepted", counters.offers_accepted),
-        ("offers_declined", counters.offers_declined),
-        ("offers_rescinded", counters.offers_rescinded),
-        ("tasks_launched", counters.tasks_launched),
-        ("commands_committed", counters.commands_committed),
-    ] {
-        metrics.insert(format!("mesolith/{name}"), value as f64);
-    }
-    metrics
+}
+
+/// Everything that is measured, now.
+pub(super) async fn all(api: &Api, reads: &Reads, watchers: &Watchers) -> Result<BTreeMap<String, f64>, Response> {
+    let view = api.driver.ask(Message::View).await.map_err(overloaded)?;
+    let measured = Measured {
+        started_ms: api.facts.started_ms,
+        shared_reads: reads.shared(),
+        watchers: watchers.count() as u64,
+    };
+    // All tasks are counted: not on a thread that others wait for.
+    let counting = tokio::task::spawn_blocking(move || measure(&view, &measured));
+    counting.await.map_err(|_| text(StatusCode::INTERNAL_SERVER_ERROR, "measuring failed"))
+}
+
+/// Mesos's durations: a number and a unit.
+pub(crate) fn parse_duration(text: &str) -> Result<Duration, String> {
+    const UNITS: [(&str, f64); 8] = [
+        ("ns", 1e-9),
+        ("us", 1e-6),
+        ("ms", 1e-3),
+        ("secs", 1.0),
+        ("mins", 60.0),
+        ("hrs", 3600.0),
+        ("days", 86_400.0),
+        ("weeks", 604_800.0),
+    ];
+    let digits = text.find(|c: char| !c.is_ascii_digit() && c != '.');
+    let Some((number, unit)) = digits.map(|at| text.split_at(at)) else { return Err(format!("Invalid duration '{text}'")) };
+    let Ok(number) = number.parse::<f64>() else { return Err(format!("Failed to convert '{number}' to number")) };
+    let known = UNITS.iter().find(|(name, _)| *name == unit);
+    let seconds = known.map(|(_, seconds)| number * seconds).ok_or_else(|| format!("Unknown duration unit '{unit}'"))?;
+    Duration::try_from_secs_f64(seconds).map_err(|_| format!("Invalid duration '{text}'"))
 }
 
 /// `master/tasks_running` becomes `mesos_master_tasks_running`, ours `mesolith_…`.
 fn exposition(metrics: &BTreeMap<String, f64>) -> String {
-    metrics.iter().fold(String::new(), |mut text, (name, value)| {
+    let mut written: BTreeMap<String, (bool, f64)> = BTreeMap::new();
+    for (name, value) in metrics {
         let flat: String = name.chars().map(|c| if c.is_ascii_alphanumeric() { c } else { '_' }).collect();
         let prefix = if flat.starts_with("mesolith_") { "" } else { "mesos_" };
-        let is_counter = flat.starts_with("mesolith_")
-            || [
-                "finished",
-                "failed",
-                "killed",
-                "lost",
-                "error",
-                "registrations",
-                "runs",
-                "completed",
-                "updates",
-                "ment",
-            ]
-            .iter()
-            .any(|end| flat.ends_with(end));
-        let kind = if is_counter { "counter" } else { "gauge" };
-        writeln!(text, "# TYPE {prefix}{flat} {kind}\n{prefix}{flat} {value}").expect("a String takes every write");
+        // Two names may become one (`a/b` and `a_b` as roles): the later one is shown.
+        written.insert(format!("{prefix}{flat}"), (names::is_counter(name), *value));
+    }
+    written.into_iter().fold(String::new(), |mut text, (name, (counts, value))| {
+        let kind = if counts { "counter" } else { "gauge" };
+        writeln!(text, "# TYPE {name} {kind}\n{name} {value}").expect("a String takes every write");
         text
     })
 }
@@ -150,5 +126,14 @@ mod tests {
         let text = exposition(&metrics);
         assert!(text.contains("# TYPE mesos_master_tasks_running gauge\nmesos_master_tasks_running 2\n"));
         assert!(text.contains("# TYPE mesolith_calls counter\nmesolith_calls 3\n"));
+    }
+
+    #[test]
+    fn durations_are_mesoss() {
+        assert_eq!(parse_duration("5secs"), Ok(Duration::from_secs(5)));
+        assert_eq!(parse_duration("1.5mins"), Ok(Duration::from_secs(90)));
+        assert_eq!(parse_duration("abc").unwrap_err(), "Failed to convert '' to number");
+        assert_eq!(parse_duration("5").unwrap_err(), "Invalid duration '5'");
+        assert!(parse_duration("5fortnights").is_err() && parse_duration("99999999999999999999weeks").is_err());
     }
 }

@@ -9,8 +9,10 @@ use master_core::state::{Agent, Reachability};
 use serde_json::{Value, json};
 
 use super::files::find_agent;
+use super::render::json::Json;
+use super::render::resources::{write_attributes, write_resources};
 use super::router::Api;
-use super::{json as answer, overloaded, render, text};
+use super::{json as answer, overloaded, text};
 use crate::driver::Message;
 
 pub(super) async fn nodes(State(api): State<Api>) -> Response {
@@ -29,6 +31,7 @@ fn node(view: &View, agent: &Agent) -> Value {
         Reachability::Reachable if connected => ("connected", None),
         Reachability::Reachable => ("disconnected", None),
         Reachability::Unreachable { since } => ("unreachable", Some(since)),
+        Reachability::Removed { .. } => ("removed", None),
     };
     json!({
         "name": agent.node,
@@ -42,10 +45,16 @@ fn node(view: &View, agent: &Agent) -> Value {
         "boot_id": agent.boot_id,
         "registered_ms": agent.registered_at,
         "reregistered_ms": agent.reregistered_at,
-        "resources": render::resources(&agent.resources),
-        "attributes": render::attributes(&agent.attributes),
+        "resources": value(|json| write_resources(json, &agent.resources)),
+        "attributes": value(|json| write_attributes(json, &agent.attributes)),
         "tasks": view.state.tasks_on(&agent.id).filter(|task| !task.state.is_terminal()).count(),
     })
+}
+
+fn value(write: impl FnOnce(&mut Json)) -> Value {
+    let mut json = Json::default();
+    write(&mut json);
+    serde_json::from_slice(&json.into_bytes()).unwrap_or_default()
 }
 
 pub(super) async fn inventory(State(api): State<Api>, Path(name): Path<String>) -> Response {

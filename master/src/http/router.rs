@@ -2,13 +2,15 @@
 
 use std::sync::Arc;
 
-use axum::Router;
+use axum::{Extension, Router};
 use axum::middleware::from_fn_with_state;
 use axum::routing::{any, get, post};
 use tokio::sync::watch;
 
-use super::auth::{Credentials, require};
-use super::{files, legacy, metrics, nodes, scheduler, tokens};
+use super::auth::{self, Guard, require};
+use super::render::answer::not_found;
+use super::render::reads::Reads;
+use super::{files, legacy, metrics, nodes, operator, scheduler, tokens};
 use crate::driver::Handle;
 use crate::join::SharedTokens;
 
@@ -54,8 +56,8 @@ impl Facts {
     }
 }
 
-/// The API. Without `credentials` it is open.
-pub fn router(api: Api, credentials: Option<Arc<Credentials>>) -> Router {
+/// The API, behind `guard`.
+pub fn router(api: Api, guard: Arc<Guard>) -> Router {
     let ours = Router::new()
         .route("/mesolith/v1/tasks/{framework}/{task}/files/{*path}", get(files::task_file))
         .route("/mesolith/v1/nodes/{node}/log", get(files::node_log))
@@ -66,28 +68,28 @@ pub fn router(api: Api, credentials: Option<Arc<Credentials>>) -> Router {
         .merge(mesos())
         .nest("/master", mesos())
         .merge(ours)
-        .route("/metrics/snapshot", get(metrics::snapshot))
+        .merge(auth::routes::routes())
+        .merge(legacy::siblings())
+        .route("/metrics/snapshot", any(metrics::snapshot))
+        .route("/metrics/snapshot/{*rest}", any(metrics::snapshot))
         .route("/metrics", get(metrics::prometheus))
-        .layer(from_fn_with_state(credentials, require));
-    // Mesos asks nobody for credentials to these two, and clients send none.
-    let open = Router::new()
-        .route("/health", get(legacy::health))
-        .route("/master/health", get(legacy::health))
-        .route("/version", get(legacy::version))
-        .route("/master/version", get(legacy::version));
-    guarded.merge(open).with_state(api)
+        .route("/health", any(legacy::health))
+        .route("/master/health", any(legacy::health))
+        .route("/version", any(legacy::version))
+        .route("/master/version", any(legacy::version))
+        .fallback(|| async { not_found() })
+        .layer(Extension(Arc::new(Reads::start())))
+        .layer(Extension(Arc::new(operator::stream::Watchers::default())))
+        .layer(from_fn_with_state(guard, require));
+    guarded.with_state(api)
 }
 
 fn mesos() -> Router<Api> {
     Router::new()
         .route("/api/v1/scheduler", any(scheduler::scheduler))
-        .route("/state", get(legacy::state))
-        .route("/state-summary", get(legacy::state_summary))
-        .route("/slaves", get(legacy::slaves))
-        .route("/frameworks", get(legacy::frameworks))
-        .route("/tasks", get(legacy::tasks))
-        .route("/roles", get(legacy::roles))
-        .route("/flags", get(legacy::flags))
-        .route("/redirect", get(legacy::redirect))
-        .route("/teardown", post(legacy::teardown))
+        // As Mesos routes: what is not the scheduler's is the operator's.
+        .route("/api/v1", any(operator::operator))
+        .route("/api/v1/{*rest}", any(operator::operator))
+        .route("/redirect", any(legacy::redirect))
+        .merge(legacy::routes())
 }

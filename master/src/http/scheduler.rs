@@ -2,16 +2,18 @@
 
 use std::time::Duration;
 
-use api::mesos::Call;
+use api::v1::ContentType;
+use api::v1::scheduler::{Call, call};
 use axum::body::{Body, Bytes};
 use axum::extract::{Extension, Request, State};
 use axum::response::Response as HttpResponse;
 use http_body_util::{BodyExt, LengthLimitError, Limited};
-use hyper::header::{ACCEPT, ALLOW, CONTENT_TYPE, HeaderMap, HeaderValue};
+use hyper::header::{ACCEPT, CONTENT_TYPE, HeaderMap, HeaderValue};
 use hyper::{Method, StatusCode};
-use master_core::{Response, StreamId};
+use master_core::{Response, StreamId, validate};
 
 use super::auth::Principal;
+use super::render::answer::method_not_allowed;
 use super::server::Connection;
 use super::{overloaded, router::Api, text};
 use crate::driver::Message;
@@ -22,6 +24,8 @@ const LONGEST_BODY: usize = 32 << 20;
 /// For the whole body; slower clients are not ours to wait for.
 const BODY_DEADLINE: Duration = Duration::from_secs(30);
 const STREAM_ID: &str = "Mesos-Stream-Id";
+/// Not Mesos's, which says nothing: why the framework's last stream was closed, if we closed it.
+const LAST_STREAM: &str = "Mesolith-Last-Stream";
 
 /// Any method: refusing the wrong one is a step of the pipeline.
 pub(super) async fn scheduler(
@@ -47,44 +51,48 @@ async fn pipeline(
         return Err(text(StatusCode::SERVICE_UNAVAILABLE, "Master has not finished recovery"));
     }
     if request.method() != Method::POST {
-        let body = format!("Expecting one of {{ 'POST' }}, but received '{}'.", request.method());
-        let mut response = text(StatusCode::METHOD_NOT_ALLOWED, body);
-        response.headers_mut().insert(ALLOW, HeaderValue::from_static("POST"));
-        return Err(response);
+        return Err(method_not_allowed(&[Method::POST], request.method()));
     }
     let (head, body) = request.into_parts();
-    check_content_type(&head.headers)?;
+    let content_type = content_type(&head.headers)?;
     let body = read_body(body).await?;
-    let call = parse(&body).map_err(|reason| text(StatusCode::BAD_REQUEST, reason))?;
+    let bad = |reason: String| text(StatusCode::BAD_REQUEST, reason);
+    let mut call: Call = content_type.decode(&body).map_err(|error| bad(error.to_string()))?;
+    validate::call(&call).map_err(bad)?;
     check_principal(&call, principal)?;
+    name_principal(&mut call, principal);
     let stream = header(&head.headers, STREAM_ID).map(|id| StreamId(id.to_owned()));
-    if call.kind.as_deref() == Some("SUBSCRIBE") && call.subscribe.is_some() {
-        if !accepts_json(&head.headers) {
+    if call.r#type() == call::Type::Subscribe {
+        let Some(wanted) = accepted(&head.headers) else {
             let body = "Expecting 'Accept' to allow 'application/x-protobuf' or 'application/json'";
             return Err(text(StatusCode::NOT_ACCEPTABLE, body));
-        }
+        };
         if stream.is_some() {
             let body = "Subscribe calls should not include the 'Mesos-Stream-Id' header";
             return Err(text(StatusCode::BAD_REQUEST, body));
         }
-        return Ok(subscribe(api, connection, call).await);
+        return Ok(subscribe(api, connection, call, wanted).await);
     }
-    let answer = api.driver.ask(|reply| Message::Call { stream, call: Box::new(call), reply }).await;
+    let answer = api.driver.ask(|reply| Message::Call { stream, principal: principal.0.clone(), call: Box::new(call), reply }).await;
     Ok(answer.map_or_else(overloaded, plain))
 }
 
-async fn subscribe(api: &Api, connection: Connection, call: Call) -> HttpResponse {
+async fn subscribe(api: &Api, connection: Connection, call: Call, wanted: ContentType) -> HttpResponse {
     let stream = StreamId(uuid::Uuid::new_v4().to_string());
-    let (sink, body) = subscribers::channel(stream.clone(), api.driver.clone(), connection.kill);
+    let (sink, body) = subscribers::channel(stream.clone(), api.driver.clone(), connection.kill, wanted);
+    let news = sink.news();
     let asked = api.driver.ask(|reply| Message::Subscribe { stream, sink, call: Box::new(call), reply }).await;
     match asked {
         Ok(Response::Stream(id)) => {
             let mut response = HttpResponse::new(Body::new(body));
             let headers = response.headers_mut();
             // The type of the messages, as Mesos has it, not of the framing.
-            headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+            headers.insert(CONTENT_TYPE, HeaderValue::from_static(wanted.header()));
             if let Ok(id) = HeaderValue::from_str(&id.0) {
                 headers.insert(STREAM_ID, id);
+            }
+            if let Some(Ok(news)) = news.get().map(HeaderValue::from_str) {
+                headers.insert(LAST_STREAM, news);
             }
             response
         }
@@ -111,21 +119,18 @@ pub(super) fn plain(response: Response) -> HttpResponse {
 }
 
 #[allow(clippy::result_large_err)]
-fn check_content_type(headers: &HeaderMap) -> Result<(), HttpResponse> {
+pub(super) fn content_type(headers: &HeaderMap) -> Result<ContentType, HttpResponse> {
     let Some(kind) = header(headers, CONTENT_TYPE.as_str()) else {
         return Err(text(StatusCode::BAD_REQUEST, "Expecting 'Content-Type' to be present"));
     };
-    match kind.split(';').next().unwrap_or_default().trim().to_ascii_lowercase().as_str() {
-        "application/json" => Ok(()),
-        "application/x-protobuf" => Err(text(
-            StatusCode::UNSUPPORTED_MEDIA_TYPE,
-            "This master does not read application/x-protobuf: use application/json",
-        )),
-        _ => Err(text(
+    // More lenient than Mesos, which compares the whole: a charset does no harm.
+    let kind = kind.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
+    ContentType::from_header(&kind).ok_or_else(|| {
+        text(
             StatusCode::UNSUPPORTED_MEDIA_TYPE,
             "Expecting 'Content-Type' of application/json or application/x-protobuf",
-        )),
-    }
+        )
+    })
 }
 
 /// Reads a body within its bounds of size and time.
@@ -144,36 +149,6 @@ pub(super) async fn read_body(body: Body) -> Result<Bytes, HttpResponse> {
     }
 }
 
-/// Mesos distinguishes what is no JSON from what is no call.
-fn parse(body: &[u8]) -> Result<Call, String> {
-    let value: serde_json::Value =
-        serde_json::from_slice(body).map_err(|error| format!("Failed to parse body into JSON: {error}"))?;
-    if !value.is_object() {
-        return Err("Failed to convert JSON into Call protobuf: Expecting a JSON object".to_owned());
-    }
-    let missing = missing_fields(&value);
-    if !missing.is_empty() {
-        let missing = missing.join(", ");
-        return Err(format!("Failed to convert JSON into Call protobuf: Missing required fields: {missing}"));
-    }
-    serde_json::from_value(value).map_err(|error| format!("Failed to convert JSON into Call protobuf: {error}"))
-}
-
-/// Fields that are `required` in Mesos's protobuf and have a default in ours, so that only the text knows.
-fn missing_fields(call: &serde_json::Value) -> Vec<&'static str> {
-    let Some(subscribe) = call.get("subscribe").filter(|member| member.is_object()) else {
-        return Vec::new();
-    };
-    let Some(info) = subscribe.get("framework_info").filter(|info| !info.is_null()) else {
-        return vec!["subscribe.framework_info"];
-    };
-    [("user", "subscribe.framework_info.user"), ("name", "subscribe.framework_info.name")]
-        .into_iter()
-        .filter(|(field, _)| info.get(field).is_none_or(serde_json::Value::is_null))
-        .map(|(_, path)| path)
-        .collect()
-}
-
 #[allow(clippy::result_large_err)]
 fn check_principal(call: &Call, principal: &Principal) -> Result<(), HttpResponse> {
     let claimed = call.subscribe.as_ref().and_then(|subscribe| subscribe.framework_info.principal.as_ref());
@@ -189,12 +164,24 @@ fn check_principal(call: &Call, principal: &Principal) -> Result<(), HttpRespons
     }
 }
 
+/// A framework that does not say whose it is, is of whom authenticated; as in Mesos.
+fn name_principal(call: &mut Call, principal: &Principal) {
+    if let (Some(subscribe), Some(principal)) = (&mut call.subscribe, &principal.0) {
+        subscribe.framework_info.principal.get_or_insert_with(|| principal.clone());
+    }
+}
+
 fn header<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
     headers.get(name).and_then(|value| value.to_str().ok())
 }
 
-/// Absent means everything; otherwise one of the ranges must cover JSON and not be weighted 0.
-fn accepts_json(headers: &HeaderMap) -> bool {
+/// What the stream is to be encoded in: JSON before protobuf, as Mesos tries them; `None` when neither is wanted.
+pub(super) fn accepted(headers: &HeaderMap) -> Option<ContentType> {
+    [ContentType::Json, ContentType::Protobuf].into_iter().find(|one| accepts(headers, *one))
+}
+
+/// Absent means everything; otherwise one of the ranges must cover it and not be weighted 0.
+fn accepts(headers: &HeaderMap, content_type: ContentType) -> bool {
     let mut values = headers.get_all(ACCEPT).iter().filter_map(|value| value.to_str().ok()).peekable();
     if values.peek().is_none() {
         return true;
@@ -208,7 +195,7 @@ fn accepts_json(headers: &HeaderMap) -> bool {
                 .and_then(|weight| weight.parse::<f64>().ok())
                 .is_some_and(|weight| weight <= 0.0)
         });
-        !refused && matches!(kind.as_str(), "application/json" | "application/*" | "*/*")
+        !refused && (kind == content_type.header() || matches!(kind.as_str(), "application/*" | "*/*"))
     })
 }
 
@@ -223,23 +210,18 @@ mod tests {
             if let Some(value) = value {
                 headers.insert(ACCEPT, HeaderValue::from_static(value));
             }
-            accepts_json(&headers)
+            accepted(&headers)
         };
         for good in [None, Some("application/json"), Some("*/*"), Some("text/html, Application/*;q=0.3")] {
-            assert!(accepts(good), "{good:?}");
+            assert_eq!(accepts(good), Some(ContentType::Json), "{good:?}");
         }
-        for bad in [Some("text/html"), Some("application/json;q=0"), Some("application/x-protobuf"), Some("")] {
-            assert!(!accepts(bad), "{bad:?}");
+        let both = "application/x-protobuf, application/json";
+        assert_eq!(accepts(Some(both)), Some(ContentType::Json), "JSON is tried first");
+        for protobuf in ["application/x-protobuf", "application/json;q=0, */*"] {
+            assert_eq!(accepts(Some(protobuf)), Some(ContentType::Protobuf), "{protobuf}");
         }
-    }
-
-    #[test]
-    fn what_is_no_json_and_what_is_no_call_are_told_apart() {
-        assert!(parse(b"{").unwrap_err().starts_with("Failed to parse body into JSON: "));
-        assert_eq!(parse(b"[]").unwrap_err(), "Failed to convert JSON into Call protobuf: Expecting a JSON object");
-        let deep = [vec![b'['; 100_000], vec![b']'; 100_000]].concat();
-        assert!(parse(&deep).unwrap_err().starts_with("Failed to parse body into JSON: "));
-        let error = parse(br#"{"type":"KILL","kill":{"task_id":7}}"#).unwrap_err();
-        assert!(error.starts_with("Failed to convert JSON into Call protobuf: "));
+        for bad in [Some("text/html"), Some("application/json;q=0"), Some("")] {
+            assert_eq!(accepts(bad), None, "{bad:?}");
+        }
     }
 }

@@ -1,4 +1,5 @@
-//! Connections: accepted up to a bound, maybe TLS, read with deadlines, drained at the end.
+//! Connections: accepted up to a bound and each address's share, maybe TLS, read with deadlines and within
+//! what memory there is for bodies, drained at the end.
 
 use std::convert::Infallible;
 use std::net::SocketAddr;
@@ -16,7 +17,10 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Semaphore, watch};
 use tokio_rustls::TlsAcceptor;
 
+use super::body_budget::BodyBudget;
 use super::patience::{AnsweringBody, Patience, Watched};
+use crate::address_shares::AddressShares;
+use crate::ca::{self, Holder, Role};
 use crate::subscribers::Kill;
 use crate::tcp;
 
@@ -29,6 +33,8 @@ const LONGEST_HEAD: usize = 64 << 10;
 const MOST_HEADERS: usize = 100;
 /// Connections that get a refusal rather than nothing, beyond the bound; above that they are just closed.
 const REFUSALS: usize = 64;
+/// All bodies that are being read together. Full: further ones are refused with 503.
+const BODY_BYTES: usize = 512 << 20;
 
 /// What a handler may want to know of its connection.
 #[derive(Clone, Debug)]
@@ -37,6 +43,8 @@ pub struct Connection {
     pub remote: SocketAddr,
     /// Ends the connection.
     pub kill: Kill,
+    /// Whom the client's certificate was issued to, if it showed one that names a principal.
+    pub certificate: Option<Arc<Holder>>,
 }
 
 /// How much of the machine the clients of one port may take.
@@ -44,6 +52,8 @@ pub struct Connection {
 pub struct Limits {
     /// Connections at once. More are told that there are too many.
     pub connections: usize,
+    /// Connections of one address at once.
+    pub per_address: usize,
     /// For a request's headers. Connections that wait for their next request are kept: TCP's own
     /// keep-alive finds the dead ones.
     pub head: Duration,
@@ -53,7 +63,13 @@ impl Limits {
     /// So many connections, and the usual patience.
     #[must_use]
     pub const fn connections(connections: usize) -> Self {
-        Self { connections, head: HEAD_DEADLINE }
+        Self { connections, per_address: connections, head: HEAD_DEADLINE }
+    }
+
+    /// No more than so many of one address.
+    #[must_use]
+    pub const fn per_address(self, per_address: usize) -> Self {
+        Self { per_address, ..self }
     }
 }
 
@@ -67,6 +83,8 @@ pub async fn serve(
 ) {
     let acceptor = tls.map(TlsAcceptor::from);
     let room = Arc::new(Semaphore::new(limits.connections));
+    let shares = AddressShares::new(limits.per_address);
+    let budget = BodyBudget::new(BODY_BYTES);
     let refusals = Arc::new(Semaphore::new(REFUSALS));
     let mut tasks = tokio::task::JoinSet::new();
     loop {
@@ -75,8 +93,11 @@ pub async fn serve(
             connection = tcp::accept(&listener) => connection,
             _ = stop.wait_for(|stop| *stop) => break,
         };
-        let Ok(permit) = room.clone().try_acquire_owned() else {
-            tracing::warn!(%remote, limit = limits.connections, "too many connections; one is refused");
+        let share = shares.take(remote.ip());
+        let permit = share.and_then(|share| room.clone().try_acquire_owned().ok().map(|permit| (permit, share)));
+        let Some(permit) = permit else {
+            let (limit, per_address) = (limits.connections, limits.per_address);
+            tracing::warn!(%remote, limit, per_address, "too many connections; one is refused");
             // Over TLS there is nothing to say before a handshake, and that is what we have no room for.
             if let (None, Ok(permit)) = (&acceptor, refusals.clone().try_acquire_owned()) {
                 tasks.spawn(async move {
@@ -86,13 +107,16 @@ pub async fn serve(
             }
             continue;
         };
-        let (app, acceptor, stop) = (app.clone(), acceptor.clone(), stop.clone());
+        let (app, acceptor, stop) = (Shared { app: app.clone(), budget: budget.clone() }, acceptor.clone(), stop.clone());
         tasks.spawn(async move {
             let _permit = permit;
             match acceptor {
-                None => connection(stream, remote, app, limits, stop).await,
+                None => connection(stream, remote, None, app, limits, stop).await,
                 Some(acceptor) => match tokio::time::timeout(HANDSHAKE_DEADLINE, acceptor.accept(stream)).await {
-                    Ok(Ok(stream)) => connection(stream, remote, app, limits, stop).await,
+                    Ok(Ok(stream)) => {
+                        let certificate = holder(&stream);
+                        connection(stream, remote, certificate, app, limits, stop).await;
+                    }
                     Ok(Err(error)) => tracing::debug!(%remote, %error, "TLS handshake refused"),
                     Err(_) => tracing::debug!(%remote, "TLS handshake took too long"),
                 },
@@ -101,6 +125,19 @@ pub async fn serve(
     }
     drop(listener);
     while tasks.join_next().await.is_some() {}
+}
+
+/// What every connection has.
+#[derive(Clone)]
+struct Shared {
+    app: Router,
+    budget: BodyBudget,
+}
+
+/// A node's certificate is good for the link only: it is nobody here.
+fn holder(stream: &tokio_rustls::server::TlsStream<TcpStream>) -> Option<Arc<Holder>> {
+    let leaf = stream.get_ref().1.peer_certificates()?.first()?;
+    ca::holder(leaf).filter(|holder| holder.role == Role::Client).map(Arc::new)
 }
 
 async fn refuse(mut stream: TcpStream) {
@@ -113,12 +150,18 @@ async fn refuse(mut stream: TcpStream) {
     drop(tokio::time::timeout(Duration::from_secs(1), write).await);
 }
 
-async fn connection<S>(stream: S, remote: SocketAddr, app: Router, limits: Limits, mut stop: watch::Receiver<bool>)
-where
+async fn connection<S>(
+    stream: S,
+    remote: SocketAddr,
+    certificate: Option<Arc<Holder>>,
+    app: Shared,
+    limits: Limits,
+    mut stop: watch::Receiver<bool>,
+) where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
     let kill = Kill::default();
-    let about = Connection { remote, kill: kill.clone() };
+    let about = Connection { remote, kill: kill.clone(), certificate };
     let patience = Patience::new();
     let stream = Watched::new(stream, patience.clone());
     let reading = patience.clone();
@@ -156,7 +199,7 @@ where
 }
 
 async fn answer(
-    app: Router,
+    app: Shared,
     about: Connection,
     patience: Patience,
     request: Request<Incoming>,
@@ -168,8 +211,18 @@ async fn answer(
         *request.uri_mut() = uri;
     }
     request.extensions_mut().insert(about);
-    let response = TowerToHyperService::new(app).call(request).await?;
+    let reading = app.budget.start();
+    let request = request.map(|body| Body::new(reading.watch(body)));
+    let response = TowerToHyperService::new(app.app).call(request).await?;
+    let response = if reading.was_refused() { too_much() } else { response };
     Ok(response.map(|body| Body::new(AnsweringBody::new(body, answering))))
+}
+
+fn too_much() -> Response<Body> {
+    let mut response =
+        super::text(hyper::StatusCode::SERVICE_UNAVAILABLE, "this master is reading too much at once: try again soon");
+    response.headers_mut().insert(hyper::header::RETRY_AFTER, hyper::header::HeaderValue::from_static("1"));
+    response
 }
 
 /// Old tools ask for `/master/frameworks/`; Mesos answers as if there were no slash.
@@ -206,7 +259,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_slow_head_is_cut_and_an_idle_connection_is_kept() {
-        let (address, _stop) = serving(Limits { connections: 9, head: Duration::from_millis(200) }).await;
+        let (address, _stop) = serving(Limits { head: Duration::from_millis(200), ..Limits::connections(9) }).await;
         let mut idle = TcpStream::connect(address).await.unwrap();
         idle.write_all(b"GET / HTTP/1.1\r\nHost: m\r\n\r\n").await.unwrap();
         assert!(read(&mut idle).await.ends_with("hello"));
@@ -223,7 +276,7 @@ mod tests {
 
     #[tokio::test]
     async fn one_connection_too_many_is_told_so() {
-        let (address, _stop) = serving(Limits { connections: 1, head: Duration::from_secs(5) }).await;
+        let (address, _stop) = serving(Limits::connections(1)).await;
         let mut first = TcpStream::connect(address).await.unwrap();
         first.write_all(b"GET / HTTP/1.1\r\nHost: m\r\n\r\n").await.unwrap();
         assert!(read(&mut first).await.ends_with("hello"));
@@ -232,6 +285,32 @@ mod tests {
         assert!(refusal.starts_with("HTTP/1.1 503 "), "{refusal}");
         let (head, body) = refusal.split_once("\r\n\r\n").unwrap();
         assert!(head.contains(&format!("Content-Length: {}", body.len())), "{refusal}");
+    }
+
+    #[tokio::test]
+    async fn one_address_leaves_room_for_others() {
+        let (address, _stop) = serving(Limits::connections(9).per_address(2)).await;
+        let connect = async |from: &str| {
+            let socket = tokio::net::TcpSocket::new_v4().unwrap();
+            socket.bind(format!("{from}:0").parse().unwrap()).unwrap();
+            let mut stream = socket.connect(address).await.unwrap();
+            stream.write_all(b"GET / HTTP/1.1\r\nHost: m\r\n\r\n").await.unwrap();
+            let answer = read(&mut stream).await;
+            (stream, answer)
+        };
+        let first = connect("127.0.0.1").await;
+        let second = connect("127.0.0.1").await;
+        assert!(first.1.ends_with("hello") && second.1.ends_with("hello"));
+        assert!(connect("127.0.0.1").await.1.starts_with("HTTP/1.1 503 "));
+        assert!(connect("127.0.0.2").await.1.ends_with("hello"));
+        drop(first);
+        for _ in 0..100 {
+            if connect("127.0.0.1").await.1.ends_with("hello") {
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        panic!("a share was not given back");
     }
 
     #[test]

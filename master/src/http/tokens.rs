@@ -2,11 +2,12 @@
 
 use std::sync::PoisonError;
 
-use axum::extract::{Request, State};
+use axum::extract::{Extension, Request, State};
 use axum::response::Response;
 use hyper::StatusCode;
 use serde::Deserialize;
 
+use super::auth::{Approvers, forbidden};
 use super::router::Api;
 use super::scheduler::read_body;
 use super::{json, text};
@@ -20,7 +21,15 @@ struct Wanted {
     name: String,
 }
 
-pub(super) async fn make(State(api): State<Api>, request: Request) -> Response {
+/// For administrators: who joins a node gets tasks and what is in them.
+pub(super) async fn make(
+    State(api): State<Api>,
+    Extension(approvers): Extension<Approvers>,
+    request: Request,
+) -> Response {
+    if !approvers.is_administrator() {
+        return forbidden();
+    }
     let body = match read_body(request.into_body()).await {
         Ok(body) => body,
         Err(response) => return response,

@@ -1,10 +1,11 @@
 //! Raft's log and vote on disk, as the consensus library asks for them.
 
+use std::collections::VecDeque;
 use std::fmt::Debug;
 use std::io;
 use std::ops::{Bound, RangeBounds};
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use openraft::storage::{LogFlushed, RaftLogStorage};
 use openraft::{LogState, OptionalSend, RaftLogReader};
@@ -16,10 +17,53 @@ use crate::atomic_file;
 /// Records handed out at once; whoever needs more asks again.
 const READ_LIMIT_BYTES: usize = 8 << 20;
 
+/// Entries kept in memory besides, so that applying what was just written reads no file. Full: the oldest goes, and is
+/// read from the disk if somebody wants it after all.
+const RECENT: usize = 64;
+
+/// The newest entries, without a gap.
+#[derive(Debug, Default)]
+struct Recent(VecDeque<Entry>);
+
+impl Recent {
+    fn append(&mut self, entry: Entry) {
+        let follows = self.0.back().is_none_or(|last| last.log_id.index + 1 == entry.log_id.index);
+        if !follows {
+            self.0.clear();
+        }
+        self.0.push_back(entry);
+        if self.0.len() > RECENT {
+            self.0.pop_front();
+        }
+    }
+
+    /// All of a range, or nothing.
+    fn get(&self, range: &std::ops::Range<u64>) -> Option<Vec<Entry>> {
+        let (first, last) = (self.0.front()?.log_id.index, self.0.back()?.log_id.index);
+        if range.start < first || range.end > last + 1 || range.is_empty() {
+            return None;
+        }
+        let position = |index: u64| usize::try_from(index - first).ok();
+        let wanted = self.0.range(position(range.start)?..position(range.end)?);
+        Some(wanted.cloned().collect())
+    }
+
+    fn truncate_from(&mut self, index: u64) {
+        self.0.retain(|entry| entry.log_id.index < index);
+    }
+
+    /// Applied and acknowledged: nobody asks for them soon.
+    fn purge_to(&mut self, index: u64) {
+        self.0.retain(|entry| entry.log_id.index > index);
+    }
+}
+
 /// Clones share the log.
 #[derive(Clone, Debug)]
 pub(super) struct LogStore {
     directory: PathBuf,
+    /// Locked for a moment, never across a wait.
+    recent: Arc<Mutex<Recent>>,
     /// Locked only in blocking threads, one operation at a time.
     log: Arc<Mutex<SegmentLog>>,
     purged: Option<LogId>,
@@ -38,7 +82,12 @@ impl LogStore {
                 "the log ended in a record that was never acknowledged; it was cut off"
             );
         }
-        Ok(Self { directory: directory.to_owned(), log: Arc::new(Mutex::new(log)), purged, vote })
+        let (log, recent) = (Arc::new(Mutex::new(log)), Arc::default());
+        Ok(Self { directory: directory.to_owned(), recent, log, purged, vote })
+    }
+
+    fn recent(&self) -> MutexGuard<'_, Recent> {
+        self.recent.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     async fn blocking<T: Send + 'static>(
@@ -57,6 +106,9 @@ impl LogStore {
     }
 
     async fn entries(&self, range: std::ops::Range<u64>, max_bytes: usize) -> Result<Vec<Entry>, StorageError> {
+        if let Some(entries) = self.recent().get(&range) {
+            return Ok(entries);
+        }
         let records =
             self.blocking(move |log| log.read(range, max_bytes)).await.map_err(|error| IoError::read_logs(&error))?;
         let entries: Result<Vec<Entry>, _> = records.iter().map(|record| rmp_serde::from_slice(record)).collect();
@@ -124,20 +176,26 @@ impl RaftLogStorage<Types> for LogStore {
         I: IntoIterator<Item = Entry> + OptionalSend,
         I::IntoIter: OptionalSend,
     {
+        let entries: Vec<Entry> = entries.into_iter().collect();
         let records: Result<Vec<_>, _> = entries
-            .into_iter()
-            .map(|entry| rmp_serde::to_vec_named(&entry).map(|bytes| (entry.log_id.index, bytes)))
+            .iter()
+            .map(|entry| rmp_serde::to_vec_named(entry).map(|bytes| (entry.log_id.index, bytes)))
             .collect();
         let records = records.map_err(|error| IoError::write_logs(&error))?;
         let written = self.blocking(move |log| log.append(&records)).await;
-        if let Err(error) = &written {
-            tracing::error!(%error, "cannot write the log");
+        match &written {
+            Ok(()) => {
+                let mut recent = self.recent();
+                entries.into_iter().for_each(|entry| recent.append(entry));
+            }
+            Err(error) => tracing::error!(%error, "cannot write the log"),
         }
         callback.log_io_completed(written);
         Ok(())
     }
 
     async fn truncate(&mut self, log_id: LogId) -> Result<(), StorageError> {
+        self.recent().truncate_from(log_id.index);
         self.blocking(move |log| log.truncate_from(log_id.index)).await.map_err(|error| IoError::write_logs(&error))?;
         Ok(())
     }
@@ -146,6 +204,7 @@ impl RaftLogStorage<Types> for LogStore {
         // First the promise that the records are not needed, then their end.
         self.write_file("purged", &log_id).await.map_err(|error| IoError::write_logs(&error))?;
         self.purged = Some(log_id);
+        self.recent().purge_to(log_id.index);
         self.blocking(move |log| log.purge_to(log_id.index)).await.map_err(|error| IoError::write_logs(&error))?;
         Ok(())
     }

@@ -4,7 +4,7 @@ use std::io::{self, Cursor};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use master_core::{Command, State};
+use master_core::State;
 use openraft::storage::{RaftStateMachine, Snapshot};
 use openraft::{EntryPayload, OptionalSend, RaftSnapshotBuilder};
 use tokio::sync::{mpsc, oneshot};
@@ -67,7 +67,7 @@ impl RaftStateMachine<Types> for StateMachine {
                 EntryPayload::Blank => {}
                 EntryPayload::Normal(batch) => commands.append(
                     // A batch this version cannot read must stop the replica: skipping it would diverge.
-                    &mut Command::decode_batch(&batch.0).map_err(|error| IoError::apply(entry.log_id, &error))?,
+                    &mut batch.commands().map_err(|error| IoError::apply(entry.log_id, &error))?,
                 ),
                 EntryPayload::Membership(membership) => {
                     self.membership = Membership::new(Some(entry.log_id), membership);

@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use api::mesos::FrameworkInfo;
+use api::v1::FrameworkInfo;
 use master_core::command::SubscribeFramework;
 
 use super::*;
@@ -12,6 +12,7 @@ fn subscribe(number: u64) -> Command {
         framework: format!("m-{number:04}").into(),
         info: FrameworkInfo { user: "root".to_owned(), name: format!("f{number}"), ..FrameworkInfo::default() },
         suppressed_roles: Vec::new(),
+        offer_constraints: None,
         stream: format!("stream-{number}"),
         at: number,
     }))
@@ -67,7 +68,7 @@ async fn a_restart_gives_back_everything_acknowledged() {
     let dir = tempfile::tempdir().unwrap();
     let driver = Driver::start(dir.path(), 1000).await;
     for number in 0..5 {
-        driver.replica.write(&[subscribe(2 * number), subscribe(2 * number + 1)]).await.unwrap();
+        driver.replica.write(vec![subscribe(2 * number), subscribe(2 * number + 1)]).await.unwrap();
     }
     let before = driver.stop().await;
     assert_eq!(before.frameworks.len(), 10);
@@ -79,7 +80,7 @@ async fn a_restart_gives_back_everything_acknowledged() {
 async fn a_torn_tail_loses_only_what_was_not_acknowledged() {
     let dir = tempfile::tempdir().unwrap();
     let driver = Driver::start(dir.path(), 1000).await;
-    driver.replica.write(&[subscribe(0)]).await.unwrap();
+    driver.replica.write(vec![subscribe(0)]).await.unwrap();
     let before = driver.stop().await;
     let segment = fs::read_dir(dir.path())
         .unwrap()
@@ -90,7 +91,7 @@ async fn a_torn_tail_loses_only_what_was_not_acknowledged() {
     bytes.extend_from_slice(&[0x4d, 0x52, 0x46, 0x4d, 1, 2, 3]);
     fs::write(&segment, bytes).unwrap();
     let driver = Driver::start(dir.path(), 1000).await;
-    driver.replica.write(&[subscribe(1)]).await.unwrap();
+    driver.replica.write(vec![subscribe(1)]).await.unwrap();
     let after = driver.stop().await;
     assert_eq!(after.frameworks.len(), before.frameworks.len() + 1);
 }
@@ -100,7 +101,7 @@ async fn snapshots_replace_the_log_and_survive_restarts() {
     let dir = tempfile::tempdir().unwrap();
     let driver = Driver::start(dir.path(), 20).await;
     for number in 0..70 {
-        driver.replica.write(&[subscribe(number)]).await.unwrap();
+        driver.replica.write(vec![subscribe(number)]).await.unwrap();
     }
     let deadline = tokio::time::Instant::now() + Duration::from_secs(10);
     while snapshot_file::read(dir.path()).unwrap().is_none_or(|(meta, _)| meta.last_log_id.unwrap().index < 40) {
@@ -110,6 +111,6 @@ async fn snapshots_replace_the_log_and_survive_restarts() {
     let before = driver.stop().await;
     assert_eq!(before.frameworks.len(), 70);
     let driver = Driver::start(dir.path(), 20).await;
-    driver.replica.write(&[subscribe(70)]).await.unwrap();
+    driver.replica.write(vec![subscribe(70)]).await.unwrap();
     assert_eq!(driver.stop().await.frameworks.len(), 71);
 }

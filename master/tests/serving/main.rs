@@ -2,6 +2,7 @@
 // Whatever is not expected fails the test.
 #![allow(clippy::unwrap_used, clippy::wildcard_enum_match_arm)]
 
+mod protobuf;
 mod world;
 
 use std::time::Duration;
@@ -55,8 +56,7 @@ async fn kill_9_of_the_master_loses_no_framework_agent_or_task() {
     let mut scheduler = Scheduler::subscribe(&master, None);
     let run = run_task(&mut scheduler, &mut agent, "t1").await;
     assert_eq!((run.framework_id.as_str(), run.container_id.is_empty()), (scheduler.id.as_str(), false));
-    let task: Value = serde_json::from_str(&run.task_json).unwrap();
-    assert_eq!(task["task_id"]["value"], "t1");
+    assert_eq!(run.task.unwrap().task_id.as_str(), "t1");
 
     agent.update(&scheduler.id, "t1", "TASK_RUNNING", [1; 16]).await;
     let update = scheduler.expect("UPDATE");
@@ -225,7 +225,7 @@ fn malformed_calls_get_mesoss_own_answers() {
     let json = "Content-Type: application/json\r\n";
     let post = |headers: &str, body: &str| master.post("/api/v1/scheduler", headers, body);
     let (status, text) = master.get("/api/v1/scheduler");
-    assert_eq!((status, text.as_str()), (405, "Expecting one of { 'POST' }, but received 'GET'."));
+    assert_eq!((status, text.as_str()), (405, "405 Method Not Allowed. Expecting one of { 'POST' }, but received 'GET'."));
     assert_eq!(post("", "{}"), (400, "Expecting 'Content-Type' to be present".to_owned()));
     let (status, text) = post("Content-Type: text/plain\r\n", "{}");
     assert_eq!(

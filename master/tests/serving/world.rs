@@ -15,6 +15,7 @@ use api::link::join_client::JoinClient;
 use api::link::link_client::LinkClient;
 use api::link::{self, JoinReply, JoinRequest, Machine};
 use api::recordio::Decoder;
+use api::v1::{Format, Source, TaskStatus, attributes_to_wire, resources_to_wire};
 use master::ready::Ready;
 use rcgen::{CertificateParams, KeyPair};
 use serde_json::Value;
@@ -335,11 +336,11 @@ impl Agent {
             address: "10.0.0.11".to_owned(),
             version: "0.1.0".to_owned(),
             capacity: Some(link::Capacity {
-                resources_json: r#"[{"name":"cpus","type":"SCALAR","scalar":{"value":4}},
-                    {"name":"mem","type":"SCALAR","scalar":{"value":1024}},
-                    {"name":"ports","type":"RANGES","ranges":{"range":[{"begin":31000,"end":31009}]}}]"#
-                    .to_owned(),
-                attributes_json: r#"[{"name":"rack","type":"TEXT","text":{"value":"r1"}}]"#.to_owned(),
+                resources: resources_to_wire(
+                    &api::Resources::parse("cpus:4;mem:1024;ports:[31000-31009]").unwrap(),
+                    &Format::default(),
+                ),
+                attributes: attributes_to_wire(&api::Attribute::parse_list("rack:r1").unwrap()),
             }),
             inventory_json: r#"{"cpu":{"model":"test"}}"#.to_owned(),
             tasks,
@@ -374,15 +375,17 @@ impl Agent {
 
     /// Sends a status update.
     pub(crate) async fn update(&self, framework: &str, task: &str, state: &str, uuid: [u8; 16]) {
-        use base64::Engine;
-        let uuid = base64::engine::general_purpose::STANDARD.encode(uuid);
-        let status = serde_json::json!({
-            "task_id": {"value": task}, "state": state, "uuid": uuid, "agent_id": {"value": self.id},
-            "source": "SOURCE_EXECUTOR", "timestamp": 1.5,
-        });
+        let latest = api::TaskState::from_name(state).unwrap();
+        let status = TaskStatus {
+            uuid: Some(uuid.to_vec()),
+            agent_id: Some(self.id.as_str().into()),
+            source: Some(Source::Executor.into()),
+            timestamp: Some(1.5),
+            ..TaskStatus::new(task.into(), latest)
+        };
         self.say(FromAgent::Update(link::StatusUpdate {
             framework_id: framework.to_owned(),
-            status_json: status.to_string(),
+            status: Some(status),
             latest_state: state.to_owned(),
         }))
         .await;

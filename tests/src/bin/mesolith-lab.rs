@@ -5,7 +5,7 @@ use std::process::ExitCode;
 
 use anyhow::Result;
 use clap::{Args, Parser, Subcommand};
-use tests::lab::{self, Format, Freshness, Stay, Up};
+use tests::lab::{self, Format, Freshness, Load, Stay, Up};
 use tests::rack::{self, Accelerator, Kind, Programs};
 
 /// A rack of diskless virtual servers on a private network.
@@ -42,6 +42,8 @@ enum Verb {
     },
     /// Print the figures: boot, sizes, memory, latency, allocation.
     Bench,
+    /// Load a master with simulated agents and schedulers, and print what that costs it.
+    Load(LoadArgs),
     /// Serve the rack described in DIR/options.json.
     #[command(hide = true)]
     Serve {
@@ -82,6 +84,34 @@ struct UpArgs {
     /// Run another mesolith-master.
     #[arg(long, value_name = "FILE")]
     master_program: Option<PathBuf>,
+    /// More of the master's command line.
+    #[arg(last = true)]
+    master_args: Vec<String>,
+}
+
+#[derive(Args)]
+struct LoadArgs {
+    /// How many simulated agents.
+    #[arg(long, default_value_t = 10_000)]
+    agents: usize,
+    /// How many schedulers.
+    #[arg(long, default_value_t = 100)]
+    frameworks: usize,
+    /// How many tasks that end at once, in all.
+    #[arg(long, default_value_t = 100_000)]
+    tasks: usize,
+    /// How many of them at most on one offer.
+    #[arg(long, value_name = "N", default_value_t = 100)]
+    per_offer: usize,
+    /// How many tasks that stay, in all, while the state of everything is read.
+    #[arg(long, value_name = "N", default_value_t = 100_000)]
+    running: usize,
+    /// Leave out memory and CPU of agents that do nothing.
+    #[arg(long)]
+    skip_idle: bool,
+    /// For programs.
+    #[arg(long)]
+    json: bool,
     /// More of the master's command line.
     #[arg(last = true)]
     master_args: Vec<String>,
@@ -130,5 +160,18 @@ fn run(options: Options) -> Result<()> {
             Ok(())
         }
         Verb::Bench => lab::bench(&dir),
+        Verb::Load(args) => {
+            let load = Load {
+                agents: args.agents,
+                frameworks: args.frameworks,
+                tasks: args.tasks,
+                per_offer: args.per_offer,
+                running: args.running,
+                skip_idle: args.skip_idle,
+                master_args: args.master_args,
+                dir,
+            };
+            lab::load(&load, if args.json { Format::Json } else { Format::Text })
+        }
     }
 }

@@ -18,8 +18,11 @@ const FLOORS: [(&str, u8); 11] = [
 ];
 
 /// What the pure cores may depend on, dev-dependencies apart.
-const CORE_MAY_USE: [&str; 9] =
-    ["api", "thiserror", "serde", "tracing", "serde_json", "rmp-serde", "dhcproto", "base64", "bytes"];
+const CORE_MAY_USE: [&str; 11] =
+    [
+        "api", "thiserror", "serde", "tracing", "serde_json", "rmp-serde", "dhcproto", "base64", "bytes", "regex-lite",
+        "prost",
+    ];
 
 /// Complaints about `cargo metadata --no-deps`.
 #[must_use]

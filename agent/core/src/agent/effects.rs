@@ -1,6 +1,6 @@
 //! The agent's vocabulary: what it hears and what it wants done.
 
-use api::mesos::{FrameworkInfo, TaskInfo, TaskStatus};
+use api::v1::{FrameworkInfo, TaskInfo, TaskStatus};
 use api::{AgentId, ContainerId, FrameworkId, TaskId, TaskState};
 
 use crate::container::Usage;

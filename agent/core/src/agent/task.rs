@@ -1,9 +1,8 @@
 //! One run: its record, its container's phase, and the statuses that follow from it.
 
 use api::TaskState;
-use api::mesos::{Capability, Source, TaskStatus, Value};
-use base64::Engine;
-use serde_json::json;
+use api::v1::network_info::{IpAddress, Protocol};
+use api::v1::{Capability, ContainerId, ContainerStatus, NetworkInfo, Source, TaskStatus};
 
 use super::effects::{Effect, Now, Report};
 use crate::container::{Ending, Input, Phase, Step};
@@ -56,7 +55,7 @@ impl Task {
     }
 
     pub(super) fn own_grace_ms(&self) -> Option<u64> {
-        self.record.info.kill_policy.as_ref()?.grace_period?.millis()
+        self.record.info.kill_policy.as_ref()?.grace_period.as_ref()?.millis()
     }
 
     /// Is this the exit of our process, and not of one that had its number before?
@@ -142,7 +141,7 @@ impl Task {
             Step::ReadUsage => Some(Effect::ReadUsage(container)),
             Step::Delete => Some(Effect::Delete(container)),
             Step::Running => {
-                let limit_ms = self.record.info.max_completion_time.and_then(api::mesos::DurationInfo::millis);
+                let limit_ms = self.record.info.max_completion_time.as_ref().and_then(|limit| limit.millis());
                 self.record.complete_by_ms = limit_ms.map(|limit_ms| now.uptime_ms.saturating_add(limit_ms));
                 self.tell(TaskState::Running, None, site, randomness, now);
                 self.limit_cpu(site)
@@ -173,31 +172,32 @@ impl Task {
         let record = &mut self.record;
         record.state = state;
         let mut status = TaskStatus::new(record.task.clone(), state);
-        status.source = Some(Source::Executor);
+        status.source = Some(Source::Executor.into());
         if let Some(verdict) = verdict {
-            status.source = Some(verdict.source);
-            status.reason = verdict.reason;
+            status.source = Some(verdict.source.into());
+            status.reason = verdict.reason.map(Into::into);
             status.message = Some(verdict.message);
             status.limitation = verdict.limitation;
         } else if state == TaskState::Running && (record.info.health_check.is_some() || record.info.check.is_some()) {
             status.message = Some("This version does not perform checks and health checks".to_owned());
         }
-        status.agent_id = Some(Value::new(record.agent.clone()));
-        status.executor_id = Some(Value::new(record.task.as_str().into()));
+        status.agent_id = Some(record.agent.clone());
+        status.executor_id = Some(record.task.as_str().into());
         #[allow(clippy::cast_precision_loss)] // milliseconds since 1970 fit 2^53 for a long while
         let seconds = now.unix_ms as f64 / 1000.0;
         status.timestamp = Some(seconds);
-        status.uuid = Some(base64::engine::general_purpose::STANDARD.encode(randomness.uuid()));
-        let mut container_status = json!({ "container_id": { "value": record.container.as_str() } });
-        if let Some(process) = record.process {
-            container_status["executor_pid"] = json!(process.pid);
-        }
-        if let Some(address) = &site.address {
-            let protocol = if address.contains(':') { "IPv6" } else { "IPv4" };
-            container_status["network_infos"] =
-                json!([{ "ip_addresses": [{ "protocol": protocol, "ip_address": address }] }]);
-        }
-        status.container_status = Some(container_status);
+        status.uuid = Some(randomness.uuid().to_vec());
+        let networks = site.address.as_ref().map(|address| {
+            let protocol = if address.contains(':') { Protocol::IPv6 } else { Protocol::IPv4 };
+            let address = IpAddress { protocol: Some(protocol.into()), ip_address: Some(address.clone()) };
+            NetworkInfo { ip_addresses: vec![address], ..NetworkInfo::default() }
+        });
+        status.container_status = Some(Box::new(ContainerStatus {
+            container_id: Some(ContainerId { value: record.container.0.clone(), ..ContainerId::default() }),
+            executor_pid: record.process.and_then(|process| u32::try_from(process.pid).ok()),
+            network_infos: networks.into_iter().collect(),
+            ..ContainerStatus::default()
+        }));
         record.updates.push(status, now.uptime_ms);
     }
 }

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use api::mesos::{FrameworkInfo, TaskInfo};
+use api::v1::{FrameworkInfo, TaskInfo};
 use api::{ContainerId, TaskState};
 
 use super::*;
@@ -31,7 +31,7 @@ struct World {
     exits: Vec<handover::Exit>,
     queue: VecDeque<Effect>,
     /// What the framework saw, in order, without repetitions.
-    seen: Vec<(TaskId, TaskState, String)>,
+    seen: Vec<(TaskId, TaskState, Vec<u8>)>,
     next_pid: i32,
     sequence: u64,
     /// Lets the launcher fail the next creation.
@@ -119,9 +119,9 @@ impl World {
             Effect::AcknowledgeExit { sequence } => self.exits.retain(|exit| exit.sequence != sequence),
             Effect::Send { status, .. } => {
                 let uuid = status.uuid.clone().unwrap();
-                let task = status.task_id.value.clone();
+                let task = status.task_id.clone();
                 if !self.seen.iter().any(|(_, _, seen)| *seen == uuid) {
-                    self.seen.push((task.clone(), status.state, uuid));
+                    self.seen.push((task.clone(), status.state(), uuid));
                 }
                 let uuid = status.uuid_bytes().unwrap().to_vec();
                 self.input(Input::Acknowledge { framework: "f".into(), task, uuid });

@@ -1,7 +1,7 @@
 //! What a task finds in its environment (mesos-api 2.4): only this, nothing of the agent's own.
 
 use api::FrameworkId;
-use api::mesos::{FrameworkInfo, TaskInfo};
+use api::v1::{FrameworkInfo, TaskInfo};
 
 use super::{LaunchError, Site};
 
@@ -18,7 +18,7 @@ pub(super) fn variables(
     sandbox: &str,
     inside: &str,
 ) -> Result<Vec<(String, String)>, LaunchError> {
-    let task_id = task.task_id.value.as_str();
+    let task_id = task.task_id.as_str();
     let address = site.address.as_deref().unwrap_or("127.0.0.1");
     let role = task
         .resources

@@ -1,6 +1,6 @@
 //! A task's resources as cgroup v2 limits.
 
-use api::mesos::{TaskInfo, resources_from_wire};
+use api::v1::{TaskInfo, resources_from_wire};
 use serde_json::{Value, json};
 
 /// Hard limits of one container.
@@ -101,13 +101,10 @@ pub fn memory_limit_bytes(task: &TaskInfo) -> Option<u64> {
 }
 
 fn limit(task: &TaskInfo, name: &str) -> Limit {
-    let value =
-        task.limits.as_ref().and_then(|limits| limits.get(name)).map(|limit| limit.get("value").unwrap_or(limit));
-    match value {
-        Some(Value::String(text)) if text.eq_ignore_ascii_case("infinity") => Limit::Infinite,
-        Some(Value::String(text)) => text.parse().map_or(Limit::Unset, bounded),
-        Some(Value::Number(number)) => number.as_f64().map_or(Limit::Unset, bounded),
-        _ => Limit::Unset,
+    match task.limits.get(name).map(|limit| limit.value) {
+        Some(f64::INFINITY) => Limit::Infinite,
+        Some(units) => bounded(units),
+        None => Limit::Unset,
     }
 }
 

@@ -1,43 +1,43 @@
 //! What this version cannot run, said in words before anything is made.
 
-use api::mesos::TaskInfo;
+use api::v1::environment::variable;
+use api::v1::{TaskInfo, container_info};
 
 use super::LaunchError;
 
 pub(super) fn check(task: &TaskInfo) -> Result<(), LaunchError> {
     let no = |what: String| Err(LaunchError::Unsupported(what));
     if let Some(executor) = &task.executor {
-        return no(format!("custom executors (executor '{}')", executor.executor_id.value));
+        return no(format!("custom executors (executor '{}')", executor.executor_id));
     }
     let Some(command) = &task.command else { return Err(LaunchError::NoCommand) };
     if let Some(uri) = command.uris.first() {
         return no(format!("tasks with URIs to fetch ('{}')", uri.value));
     }
     let variables = command.environment.iter().flat_map(|environment| &environment.variables);
-    if let Some(secret) = variables.into_iter().find(|variable| variable.kind.as_deref() == Some("SECRET")) {
+    if let Some(secret) = variables.into_iter().find(|variable| variable.r#type() == variable::Type::Secret) {
         return no(format!("tasks with secrets in the environment ('{}')", secret.name));
     }
     let Some(container) = &task.container else { return Ok(()) };
-    if container.get("type").and_then(|kind| kind.as_str()) == Some("DOCKER") || container.get("docker").is_some() {
-        let image = container.pointer("/docker/image").and_then(|image| image.as_str()).unwrap_or("unnamed");
-        return no(format!("container images (Docker image '{image}')"));
+    if container.r#type() == container_info::Type::Docker || container.docker.is_some() {
+        let image = container.docker.as_ref().map(|docker| docker.image.as_str()).filter(|image| !image.is_empty());
+        return no(format!("container images (Docker image '{}')", image.unwrap_or("unnamed")));
     }
-    if let Some(image) = container.pointer("/mesos/image") {
-        let name = image.pointer("/docker/name").and_then(|name| name.as_str()).unwrap_or("unnamed");
-        return no(format!("container images ('{name}')"));
+    if let Some(image) = container.mesos.as_ref().and_then(|mesos| mesos.image.as_ref()) {
+        let name = image.docker.as_ref().map(|docker| docker.name.as_str()).filter(|name| !name.is_empty());
+        return no(format!("container images ('{}')", name.unwrap_or("unnamed")));
     }
-    for field in ["volumes", "network_infos", "rlimit_info", "tty_info", "linux_info"] {
-        let asked = container.get(field).is_some_and(|value| match value {
-            serde_json::Value::Array(list) => !list.is_empty(),
-            serde_json::Value::Object(map) => !map.is_empty(),
-            serde_json::Value::Null => false,
-            serde_json::Value::Bool(_) | serde_json::Value::Number(_) | serde_json::Value::String(_) => true,
-        });
-        if asked {
-            return no(format!("containers with {field}"));
-        }
+    let asked = [
+        ("volumes", !container.volumes.is_empty()),
+        ("network_infos", !container.network_infos.is_empty()),
+        ("rlimit_info", container.rlimit_info.as_ref().is_some_and(|info| !info.rlimits.is_empty())),
+        ("tty_info", container.tty_info.as_ref().is_some_and(|info| info.window_size.is_some())),
+        ("linux_info", container.linux_info.as_ref().is_some_and(|info| *info != api::v1::LinuxInfo::default())),
+    ];
+    match asked.into_iter().find(|(_, asked)| *asked) {
+        Some((field, _)) => no(format!("containers with {field}")),
+        None => Ok(()),
     }
-    Ok(())
 }
 
 #[cfg(test)]

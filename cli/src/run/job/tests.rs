@@ -7,14 +7,14 @@ use super::*;
 fn job(cpus: f64, constraints: &[&str]) -> Job {
     let constraints = constraints.iter().map(|text| Constraint::parse(text).unwrap()).collect();
     let demand = Demand::new([("cpus", cpus), ("mem", 32.0), ("disk", 0.0), ("gpus", 0.0)], constraints).unwrap();
-    let task = TaskInfo { task_id: TaskId::from("t").into(), ..TaskInfo::default() };
+    let task = TaskInfo { task_id: TaskId::from("t"), ..TaskInfo::default() };
     Job::new(demand, task, Duration::from_secs(3), Some(Duration::from_secs(60)))
 }
 
 fn status(state: TaskState, message: &str) -> Event {
     let mut status = TaskStatus::new("t".into(), state);
     status.message = Some(message.to_owned());
-    status.uuid = Some("AAAAAAAAAAAAAAAAAAAAAA==".to_owned());
+    status.uuid = Some(vec![0; 16]);
     Event::Update(Box::new(status))
 }
 
@@ -65,7 +65,7 @@ fn another_tasks_update_is_acknowledged_and_ignored() {
     let mut job = job(1.0, &[]);
     job.on_event(offers(&[("1", "cpus:4;mem:512", "")]));
     let mut other = TaskStatus::new("other".into(), TaskState::Failed);
-    other.uuid = Some("AAAAAAAAAAAAAAAAAAAAAA==".to_owned());
+    other.uuid = Some(vec![0; 16]);
     assert_eq!(kinds(&job.on_event(Event::Update(Box::new(other)))), ["ack"]);
 }
 

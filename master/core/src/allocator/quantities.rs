@@ -2,61 +2,42 @@
 
 use std::collections::BTreeMap;
 
-use api::{Milli, Resource, ResourceValue, Resources};
+use api::Milli;
 
 /// Names with a place of their own; others are given one as they appear.
-const KNOWN: [&str; 4] = ["cpus", "mem", "disk", "gpus"];
+pub(super) const KNOWN: [&str; 4] = ["cpus", "mem", "disk", "gpus"];
 
 /// Thousandths by place.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Quantities {
     known: [u64; KNOWN.len()],
-    more: Vec<u64>,
+    more: Box<[u64]>,
 }
 
 /// Which place a name has.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Names {
     more: BTreeMap<String, usize>,
+    spelled: Vec<String>,
 }
 
 impl Names {
     pub(super) fn place(&mut self, name: &str) -> usize {
-        if let Some(place) = KNOWN.iter().position(|known| *known == name) {
+        if let Some(place) = self.find(name) {
             return place;
-        }
-        if let Some(place) = self.more.get(name) {
-            return *place;
         }
         let place = KNOWN.len() + self.more.len();
         self.more.insert(name.to_owned(), place);
+        self.spelled.push(name.to_owned());
         place
-    }
-
-    /// The sums of the scalars for which `keep` says so.
-    pub(super) fn sum(&mut self, resources: &Resources, keep: impl Fn(&Resource) -> bool) -> Quantities {
-        let mut sums = Quantities::default();
-        for resource in resources.iter().filter(|resource| keep(resource)) {
-            if let ResourceValue::Scalar(amount) = resource.value {
-                sums.add_at(self.place(&resource.name), amount.0);
-            }
-        }
-        sums
-    }
-
-    /// As [`sum`](Self::sum), where every name is known to have a place already.
-    pub(super) fn sum_known(&self, resources: &Resources) -> Quantities {
-        let mut sums = Quantities::default();
-        for resource in resources {
-            if let (ResourceValue::Scalar(amount), Some(place)) = (&resource.value, self.find(&resource.name)) {
-                sums.add_at(place, amount.0);
-            }
-        }
-        sums
     }
 
     pub(super) fn find(&self, name: &str) -> Option<usize> {
         KNOWN.iter().position(|known| *known == name).or_else(|| self.more.get(name).copied())
+    }
+
+    pub(super) fn name(&self, place: usize) -> &str {
+        KNOWN.get(place).copied().or_else(|| self.spelled.get(place - KNOWN.len()).map(String::as_str)).unwrap_or("")
     }
 
     /// Named amounts, for example a minimum or a guarantee.
@@ -66,6 +47,12 @@ impl Names {
             sums.add_at(self.place(name), amount.0);
         }
         sums
+    }
+
+    /// The amounts that are not zero, by name.
+    pub(super) fn named(&self, quantities: &Quantities) -> BTreeMap<String, Milli> {
+        let present = quantities.iter().enumerate().filter(|(_, amount)| *amount > 0);
+        present.map(|(place, amount)| (self.name(place).to_owned(), Milli(amount))).collect()
     }
 }
 
@@ -81,7 +68,9 @@ impl Quantities {
         if place >= KNOWN.len() {
             let index = place - KNOWN.len();
             if self.more.len() <= index {
-                self.more.resize(index + 1, 0);
+                let mut more = std::mem::take(&mut self.more).into_vec();
+                more.resize(index + 1, 0);
+                self.more = more.into_boxed_slice();
             }
             return &mut self.more[index];
         }
@@ -101,10 +90,6 @@ impl Quantities {
         self.known.iter().chain(&self.more).copied()
     }
 
-    fn places(&self) -> usize {
-        KNOWN.len() + self.more.len()
-    }
-
     pub(super) fn add(&mut self, other: &Self) {
         for (mine, theirs) in self.known.iter_mut().zip(other.known) {
             *mine = mine.saturating_add(theirs);
@@ -114,6 +99,7 @@ impl Quantities {
         }
     }
 
+    /// Nothing goes below zero.
     pub(super) fn sub(&mut self, other: &Self) {
         for (mine, theirs) in self.known.iter_mut().zip(other.known) {
             *mine = mine.saturating_sub(theirs);
@@ -131,12 +117,19 @@ impl Quantities {
     }
 
     pub(super) fn is_zero(&self) -> bool {
-        self.iter().all(|amount| amount == 0)
+        self.known == [0; KNOWN.len()] && self.more.iter().all(|amount| *amount == 0)
     }
 
     /// At least as much of everything?
     pub(super) fn covers(&self, other: &Self) -> bool {
-        (0..other.places()).all(|place| self.get(place) >= other.get(place))
+        self.known.iter().zip(other.known).all(|(mine, theirs)| *mine >= theirs)
+            && other.more.iter().enumerate().all(|(index, theirs)| self.get(KNOWN.len() + index) >= *theirs)
+    }
+}
+
+impl PartialEq for Quantities {
+    fn eq(&self, other: &Self) -> bool {
+        self.covers(other) && other.covers(self)
     }
 }
 
@@ -147,12 +140,16 @@ mod tests {
     #[test]
     fn names_of_an_operators_own_find_a_place() {
         let mut names = Names::default();
-        let resources = Resources::parse("cpus:2;cpus(dev):1;tape:3;ports:[1-2]").unwrap();
-        let all = names.sum(&resources, |_| true);
+        let mut all = names.quantities([("cpus", Milli(3)), ("tape", Milli(5))]);
         let tape = names.place("tape");
-        assert_eq!((all.get(0), all.get(tape)), (3000, 3000));
-        let unreserved = names.sum(&resources, |resource| resource.role() == "*");
-        assert!(all.covers(&unreserved) && !unreserved.covers(&all));
-        assert!(all.minus(&all).is_zero());
+        assert_eq!((all.get(0), all.get(tape), names.name(tape)), (3, 5, "tape"));
+        let less = names.quantities([("tape", Milli(4))]);
+        assert!(all.covers(&less) && !less.covers(&all));
+        assert_eq!(
+            names.named(&all.minus(&less)),
+            [("cpus".to_owned(), Milli(3)), ("tape".to_owned(), Milli(1))].into()
+        );
+        all.sub(&all.clone());
+        assert!(all.is_zero() && all == Quantities::default());
     }
 }

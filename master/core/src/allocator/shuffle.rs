@@ -25,6 +25,13 @@ impl Random {
         }
     }
 
+    /// The bytes of a version 4 UUID.
+    pub(crate) fn uuid_bytes(&mut self) -> [u8; 16] {
+        let both = u128::from(self.next()) << 64 | u128::from(self.next());
+        let versioned = both & !(0xf000 << 64) & !(0xc << 60) | 0x4000 << 64 | 0x8 << 60;
+        versioned.to_be_bytes()
+    }
+
     /// A version 4 UUID.
     pub(crate) fn uuid(&mut self) -> String {
         let (high, low) = (self.next(), self.next());

@@ -4,74 +4,104 @@
 //! Every node keeps its children in order, so that giving one client something moves only that
 //! client and its ancestors. When the cluster's totals change, everything is put in order anew, once.
 
+mod copies;
+
 use std::collections::{BTreeMap, BTreeSet};
-use std::ops::ControlFlow;
+use std::ops::{Bound, ControlFlow};
 use std::sync::Arc;
 
-use super::Activity;
 use super::quantities::Quantities;
+use super::{Activity, number_of};
 
-const ROOT: usize = 0;
+const ROOT: u32 = 0;
+/// Room between two siblings for those that come to be between them.
+const RANK_STEP: u64 = 1 << 32;
 
-/// A tree of clients. A client's `data` is the caller's number for it.
+/// What shares are fractions of. The version tells whether they are others than last time.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Totals {
+    pub(super) amounts: Arc<Quantities>,
+    pub(super) version: u64,
+}
+
+/// A tree of clients. A client is known by its path or by the caller's number for it.
 #[derive(Debug)]
 pub(super) struct Sorter {
     nodes: Vec<Node>,
-    free: Vec<usize>,
-    clients: BTreeMap<Arc<str>, usize>,
+    free: Vec<u32>,
+    leaves: BTreeMap<u32, u32>,
+    by_path: BTreeMap<Arc<str>, u32>,
     weights: BTreeMap<String, f64>,
-    totals: Quantities,
-    totals_version: u64,
+    /// Top-level paths that are marked, and those of them that have clients, in order.
+    marks: BTreeSet<String>,
+    marked: BTreeSet<Key>,
+    /// How often a node holds a resource that several may hold: (node, agent, kind).
+    shared: BTreeMap<(u32, u32, u32), u32>,
+    totals: Totals,
 }
 
 /// Leaves sort by share, then by how often they were given something, then by path.
-#[derive(Clone, Debug, Eq, Ord, PartialEq, PartialOrd)]
-struct Key {
+#[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
+pub(super) struct Key {
     /// The bits of a non-negative float sort as the float does.
     share: u64,
     count: u64,
-    path: Arc<str>,
-    node: usize,
+    /// Siblings' ranks sort as their paths do.
+    rank: u64,
+    node: u32,
 }
 
 #[derive(Debug)]
 struct Node {
     path: Arc<str>,
-    parent: usize,
+    parent: u32,
     /// By the last component of the path; `.` stands for the parent as a client of its own.
-    by_name: BTreeMap<Arc<str>, usize>,
+    by_name: BTreeMap<Arc<str>, u32>,
     /// The same in order, without inactive leaves.
     sorted: BTreeSet<Key>,
     kind: Kind,
     allocation: Quantities,
-    count: u64,
     weight: f64,
+    marked: bool,
     /// As it is in the parent's `sorted`.
-    share: u64,
+    key: Key,
 }
 
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 enum Kind {
     Internal,
     Leaf { active: bool, data: u32 },
+    Unused,
 }
 
 impl Sorter {
-    pub(super) fn new() -> Self {
+    pub(super) fn new(totals: Totals) -> Self {
         let mut sorter = Self {
             nodes: Vec::new(),
             free: Vec::new(),
-            clients: BTreeMap::new(),
+            leaves: BTreeMap::new(),
+            by_path: BTreeMap::new(),
             weights: BTreeMap::new(),
-            totals: Quantities::default(),
-            totals_version: 0,
+            marks: BTreeSet::new(),
+            marked: BTreeSet::new(),
+            shared: BTreeMap::new(),
+            totals,
         };
-        sorter.nodes.push(sorter.node("".into(), ROOT, Kind::Internal));
+        sorter.nodes.push(sorter.new_node("".into(), ROOT, Kind::Internal));
         sorter
     }
 
-    fn node(&self, path: Arc<str>, parent: usize, kind: Kind) -> Node {
+    fn node(&self, index: u32) -> &Node {
+        &self.nodes[index as usize]
+    }
+
+    fn node_mut(&mut self, index: u32) -> &mut Node {
+        &mut self.nodes[index as usize]
+    }
+
+    fn new_node(&self, path: Arc<str>, parent: u32, kind: Kind) -> Node {
         let weight = self.weights.get(&*path).copied().unwrap_or(1.0);
+        let marked = parent == ROOT && self.marks.contains(&*path);
         Node {
             path,
             parent,
@@ -79,45 +109,85 @@ impl Sorter {
             sorted: BTreeSet::new(),
             kind,
             allocation: Quantities::default(),
-            count: 0,
             weight,
-            share: 0,
+            marked,
+            key: Key { share: 0, count: 0, rank: 0, node: 0 },
         }
     }
 
-    fn insert(&mut self, node: Node, name: &str) -> usize {
+    fn insert(&mut self, node: Node, name: Arc<str>) -> u32 {
         let parent = node.parent;
+        let rank = self.rank(parent, &name);
         let index = if let Some(index) = self.free.pop() {
-            self.nodes[index] = node;
+            *self.node_mut(index) = node;
             index
         } else {
             self.nodes.push(node);
-            self.nodes.len() - 1
+            number_of(self.nodes.len() - 1)
         };
-        self.nodes[parent].by_name.insert(name.into(), index);
+        let key = &mut self.node_mut(index).key;
+        (key.rank, key.node) = (rank, index);
+        self.node_mut(parent).by_name.insert(name, index);
         self.place(index);
         index
     }
 
-    /// What the shares are fractions of. `version` tells whether the totals are others than last time.
-    pub(super) fn set_totals(&mut self, totals: &Quantities, version: u64) {
-        if self.totals_version == version {
+    /// A rank between those of its neighbours in name; where there is no room, all siblings get new ones.
+    fn rank(&mut self, parent: u32, name: &str) -> u64 {
+        let between = |sorter: &Self| {
+            let names = &sorter.node(parent).by_name;
+            let rank = |neighbour: Option<(&Arc<str>, &u32)>| neighbour.map(|(_, node)| sorter.node(*node).key.rank);
+            let before = rank(names.range::<str, _>((Bound::Unbounded, Bound::Excluded(name))).next_back());
+            let after = rank(names.range::<str, _>((Bound::Excluded(name), Bound::Unbounded)).next());
+            match (before, after) {
+                (None, None) => Some(1 << 62),
+                (Some(before), None) => before.checked_add(RANK_STEP),
+                (None, Some(after)) => after.checked_sub(RANK_STEP),
+                (Some(before), Some(after)) => Some(before + (after - before) / 2).filter(|rank| *rank != before),
+            }
+        };
+        if let Some(rank) = between(self) {
+            return rank;
+        }
+        let children: Vec<u32> = self.node(parent).by_name.values().copied().collect();
+        for child in &children {
+            self.unplace(*child);
+        }
+        for (index, child) in children.into_iter().enumerate() {
+            self.node_mut(child).key.rank = (1 << 62) + index as u64 * RANK_STEP;
+            self.place(child);
+        }
+        between(self).expect("new ranks leave room")
+    }
+
+    /// Puts everything in order if the totals are others than last time.
+    pub(super) fn refresh(&mut self, totals: &Totals) {
+        if self.totals.version == totals.version {
             return;
         }
         self.totals = totals.clone();
-        self.totals_version = version;
-        for index in 0..self.nodes.len() {
-            self.nodes[index].sorted.clear();
-        }
-        let live: Vec<usize> = self.nodes.iter().flat_map(|node| node.by_name.values().copied()).collect();
-        for index in live {
-            self.place(index);
+        for parent in 0..self.nodes.len() {
+            if self.nodes[parent].by_name.is_empty() {
+                continue;
+            }
+            let children: Vec<u32> = self.nodes[parent].by_name.values().copied().collect();
+            for child in &children {
+                let share = self.share_of(self.node(*child));
+                self.node_mut(*child).key.share = share;
+            }
+            let present = |child: &u32| !matches!(self.node(*child).kind, Kind::Leaf { active: false, .. });
+            let keys = |child: u32| self.node(child).key;
+            let sorted: BTreeSet<Key> = children.iter().copied().filter(present).map(keys).collect();
+            if number_of(parent) == ROOT {
+                self.marked = sorted.iter().copied().filter(|key| self.node(key.node).marked).collect();
+            }
+            self.nodes[parent].sorted = sorted;
         }
     }
 
     fn share_of(&self, node: &Node) -> u64 {
         let mut share: f64 = 0.0;
-        for (total, mine) in self.totals.iter().zip(node.allocation.iter()) {
+        for (total, mine) in self.totals.amounts.iter().zip(node.allocation.iter()) {
             if total > 0 && mine > 0 {
                 #[allow(clippy::cast_precision_loss)] // Milli stays below 2^53
                 let fraction = mine as f64 / total as f64;
@@ -127,36 +197,35 @@ impl Sorter {
         (share / node.weight).to_bits()
     }
 
-    fn key(&self, index: usize) -> Key {
-        let node = &self.nodes[index];
-        Key { share: node.share, count: node.count, path: node.path.clone(), node: index }
-    }
-
     /// Puts a node where it belongs among its siblings.
-    fn place(&mut self, index: usize) {
-        self.nodes[index].share = self.share_of(&self.nodes[index]);
-        if !matches!(self.nodes[index].kind, Kind::Leaf { active: false, .. }) {
-            let key = self.key(index);
-            let parent = self.nodes[index].parent;
-            self.nodes[parent].sorted.insert(key);
+    fn place(&mut self, index: u32) {
+        let share = self.share_of(self.node(index));
+        let node = self.node_mut(index);
+        node.key.share = share;
+        let (key, parent, marked) = (node.key, node.parent, node.marked);
+        if index != ROOT && !matches!(node.kind, Kind::Leaf { active: false, .. }) {
+            self.node_mut(parent).sorted.insert(key);
+            if marked {
+                self.marked.insert(key);
+            }
         }
     }
 
-    fn unplace(&mut self, index: usize) {
-        let key = self.key(index);
-        let parent = self.nodes[index].parent;
-        self.nodes[parent].sorted.remove(&key);
-    }
-
-    pub(super) fn contains(&self, client: &str) -> bool {
-        self.clients.contains_key(client)
+    fn unplace(&mut self, index: u32) {
+        let node = self.node(index);
+        let (key, parent, marked) = (node.key, node.parent, node.marked);
+        self.node_mut(parent).sorted.remove(&key);
+        if marked {
+            self.marked.remove(&key);
+        }
     }
 
     /// Adds an inactive client.
     pub(super) fn add(&mut self, client: &str, data: u32) {
-        if self.contains(client) {
+        if self.by_path.contains_key(client) {
             return;
         }
+        let leaf = Kind::Leaf { active: false, data };
         let mut current = ROOT;
         let mut end = 0;
         let mut components = client.split('/').peekable();
@@ -165,17 +234,18 @@ impl Sorter {
             let path: Arc<str> = client[..end].into();
             end += 1;
             let last = components.peek().is_none();
-            let leaf = Kind::Leaf { active: false, data };
-            current = match self.nodes[current].by_name.get(component).copied() {
+            current = match self.node(current).by_name.get(component).copied() {
                 Some(child) => {
                     self.open(child);
                     child
                 }
                 None => {
-                    let node = self.node(path, current, if last { leaf } else { Kind::Internal });
-                    let index = self.insert(node, component);
+                    let name = if current == ROOT { path.clone() } else { component.into() };
+                    let node = self.new_node(path.clone(), current, if last { leaf } else { Kind::Internal });
+                    let index = self.insert(node, name);
                     if last {
-                        self.clients.insert(client.into(), index);
+                        self.leaves.insert(data, index);
+                        self.by_path.insert(path, data);
                         return;
                     }
                     index
@@ -183,44 +253,53 @@ impl Sorter {
             };
         }
         // There are clients below this path already: it is a client beside them.
-        let node = self.node(format!("{client}/.").into(), current, Kind::Leaf { active: false, data });
-        let index = self.insert(node, ".");
-        self.clients.insert(client.into(), index);
+        let node = self.new_node(format!("{client}/.").into(), current, leaf);
+        let index = self.insert(node, ".".into());
+        self.leaves.insert(data, index);
+        self.by_path.insert(client.into(), data);
     }
 
     /// Makes a leaf an inner node; the client it was moves below it.
-    fn open(&mut self, index: usize) {
-        let kind = self.nodes[index].kind;
-        if kind == Kind::Internal {
-            return;
-        }
+    fn open(&mut self, index: u32) {
+        let Kind::Leaf { data, .. } = self.node(index).kind else { return };
         self.unplace(index);
-        self.nodes[index].kind = Kind::Internal;
+        let kind = std::mem::replace(&mut self.node_mut(index).kind, Kind::Internal);
         self.place(index);
-        let path = self.nodes[index].path.clone();
-        let mut own = self.node(format!("{path}/.").into(), index, kind);
-        own.allocation = self.nodes[index].allocation.clone();
-        own.count = self.nodes[index].count;
-        let own = self.insert(own, ".");
-        self.clients.insert(path, own);
+        let mut own = self.new_node(format!("{}/.", self.node(index).path).into(), index, kind);
+        own.allocation = self.node(index).allocation.clone();
+        own.key.count = self.node(index).key.count;
+        let own = self.insert(own, ".".into());
+        self.leaves.insert(data, own);
+        let held: Vec<_> =
+            self.shared_of(index).map(|((_, agent, kind), copies)| ((own, agent, kind), copies)).collect();
+        self.shared.extend(held);
     }
 
-    /// Removes a client and what it was given.
-    pub(super) fn remove(&mut self, client: &str) {
-        let Some(leaf) = self.clients.remove(client) else { return };
-        let allocation = self.nodes[leaf].allocation.clone();
+    fn shared_of(&self, index: u32) -> impl Iterator<Item = ((u32, u32, u32), u32)> + '_ {
+        self.shared.range((index, 0, 0)..=(index, u32::MAX, u32::MAX)).map(|(key, copies)| (*key, *copies))
+    }
+
+    /// Removes a client and what it was given; what several may hold it has given back before.
+    pub(super) fn remove(&mut self, data: u32) {
+        let Some(leaf) = self.leaves.get(&data).copied() else { return };
+        self.leaves.remove(&data);
+        let node = self.node(leaf);
+        let (path, allocation) = (node.path.clone(), node.allocation.clone());
+        self.by_path.remove(path.strip_suffix("/.").unwrap_or(&path));
         let mut current = leaf;
         while current != ROOT {
-            let parent = self.nodes[current].parent;
-            self.unplace(parent);
-            self.nodes[parent].allocation.sub(&allocation);
+            let parent = self.node(current).parent;
             if parent != ROOT {
+                self.unplace(parent);
+                self.node_mut(parent).allocation.sub(&allocation);
                 self.place(parent);
             }
-            if current == leaf || self.nodes[current].by_name.is_empty() {
+            if current == leaf || self.node(current).by_name.is_empty() {
                 self.unplace(current);
-                self.nodes[parent].by_name.retain(|_, index| *index != current);
-                self.free.push(current);
+                let path = self.node(current).path.clone();
+                let name = path.rsplit('/').next().unwrap_or(&path);
+                self.node_mut(parent).by_name.remove(name);
+                self.forget(current);
             } else {
                 self.close(current);
             }
@@ -228,28 +307,44 @@ impl Sorter {
         }
     }
 
+    fn forget(&mut self, index: u32) {
+        let node = self.node_mut(index);
+        node.kind = Kind::Unused;
+        node.by_name.clear();
+        node.sorted.clear();
+        self.free.push(index);
+    }
+
     /// Undoes [`open`](Self::open) where `.` is the only child left.
-    fn close(&mut self, index: usize) {
-        let node = &self.nodes[index];
+    fn close(&mut self, index: u32) {
+        let node = self.node(index);
         let Some(own) = node.by_name.get(".").copied().filter(|_| node.by_name.len() == 1) else { return };
         self.unplace(index);
-        self.nodes[index].kind = self.nodes[own].kind;
-        self.nodes[index].by_name.clear();
-        self.nodes[index].sorted.clear();
-        self.free.push(own);
+        let kind = self.node(own).kind;
+        let node = self.node_mut(index);
+        node.kind = kind;
+        node.by_name.clear();
+        node.sorted.clear();
         self.place(index);
-        self.clients.insert(self.nodes[index].path.clone(), index);
+        let held: Vec<_> = self.shared_of(own).map(|(key, _)| key).collect();
+        for key in held {
+            self.shared.remove(&key);
+        }
+        self.forget(own);
+        if let Kind::Leaf { data, .. } = kind {
+            self.leaves.insert(data, index);
+        }
     }
 
     /// Inactive clients keep what they have and are passed over.
-    pub(super) fn set_activity(&mut self, client: &str, activity: Activity) {
+    pub(super) fn set_activity(&mut self, data: u32, activity: Activity) {
         let active = activity == Activity::Active;
-        let Some(index) = self.clients.get(client).copied() else { return };
-        if let Kind::Leaf { active: was, data } = self.nodes[index].kind
+        let Some(index) = self.leaves.get(&data).copied() else { return };
+        if let Kind::Leaf { active: was, data } = self.node(index).kind
             && was != active
         {
             self.unplace(index);
-            self.nodes[index].kind = Kind::Leaf { active, data };
+            self.node_mut(index).kind = Kind::Leaf { active, data };
             self.place(index);
         }
     }
@@ -257,46 +352,84 @@ impl Sorter {
     /// A weight belongs to a path and outlives its clients.
     pub(super) fn set_weight(&mut self, path: &str, weight: f64) {
         self.weights.insert(path.to_owned(), weight);
-        for index in 1..self.nodes.len() {
-            if &*self.nodes[index].path == path && !self.free.contains(&index) {
-                self.unplace(index);
-                self.nodes[index].weight = weight;
-                self.place(index);
-            }
+        if let Some(index) = self.find(path) {
+            self.unplace(index);
+            self.node_mut(index).weight = weight;
+            self.place(index);
         }
     }
 
-    fn change(&mut self, client: &str, change: impl Fn(&mut Node)) {
-        let Some(mut index) = self.clients.get(client).copied() else { return };
+    pub(super) fn weight(&self, path: &str) -> f64 {
+        self.weights.get(path).copied().unwrap_or(1.0)
+    }
+
+    /// Marks a top-level path.
+    pub(super) fn mark(&mut self, path: &str) {
+        self.marks.insert(path.to_owned());
+        self.remark(path);
+    }
+
+    /// Takes the mark away.
+    pub(super) fn unmark(&mut self, path: &str) {
+        self.marks.remove(path);
+        self.remark(path);
+    }
+
+    fn remark(&mut self, path: &str) {
+        if let Some(index) = self.node(ROOT).by_name.get(path).copied() {
+            self.unplace(index);
+            self.node_mut(index).marked = self.marks.contains(path);
+            self.place(index);
+        }
+    }
+
+    fn find(&self, path: &str) -> Option<u32> {
+        let mut current = ROOT;
+        for component in path.split('/') {
+            current = self.node(current).by_name.get(component).copied()?;
+        }
+        Some(current)
+    }
+
+    /// The share of a path's whole subtree.
+    pub(super) fn share(&self, path: &str) -> f64 {
+        self.find(path).map_or(0.0, |index| f64::from_bits(self.share_of(self.node(index))))
+    }
+
+    fn change(&mut self, data: u32, change: impl Fn(&mut Node)) {
+        let Some(mut index) = self.leaves.get(&data).copied() else { return };
         while index != ROOT {
             self.unplace(index);
-            change(&mut self.nodes[index]);
+            change(self.node_mut(index));
             self.place(index);
-            index = self.nodes[index].parent;
+            index = self.node(index).parent;
         }
     }
 
     /// The client was given something: counts as one more time.
-    pub(super) fn allocated(&mut self, client: &str, quantities: &Quantities) {
-        self.change(client, |node| {
+    pub(super) fn allocated(&mut self, data: u32, quantities: &Quantities) {
+        self.change(data, |node| {
             node.allocation.add(quantities);
-            node.count += 1;
+            node.key.count += 1;
         });
     }
 
     /// The client gave something back.
-    pub(super) fn unallocated(&mut self, client: &str, quantities: &Quantities) {
-        self.change(client, |node| node.allocation.sub(quantities));
+    pub(super) fn unallocated(&mut self, data: u32, quantities: &Quantities) {
+        self.change(data, |node| node.allocation.sub(quantities));
+    }
+
+    /// The client has `more` instead of `less`.
+    pub(super) fn exchanged(&mut self, data: u32, less: &Quantities, more: &Quantities) {
+        self.change(data, |node| {
+            node.allocation.sub(less);
+            node.allocation.add(more);
+        });
     }
 
     /// What the client has.
-    pub(super) fn allocation(&self, client: &str) -> Quantities {
-        self.clients.get(client).map(|index| self.nodes[*index].allocation.clone()).unwrap_or_default()
-    }
-
-    /// Has the client nothing that counts?
-    pub(super) fn is_idle(&self, client: &str) -> bool {
-        self.clients.get(client).is_none_or(|index| self.nodes[*index].allocation.is_zero())
+    pub(super) fn allocation(&self, data: u32) -> Quantities {
+        self.leaves.get(&data).map(|index| self.node(*index).allocation.clone()).unwrap_or_default()
     }
 
     /// Is there an active client?
@@ -309,14 +442,27 @@ impl Sorter {
         self.walk_from(ROOT, visit)
     }
 
-    fn walk_from(&self, index: usize, visit: &mut impl FnMut(u32) -> ControlFlow<()>) -> ControlFlow<()> {
-        for key in &self.nodes[index].sorted {
-            match self.nodes[key.node].kind {
-                Kind::Internal => self.walk_from(key.node, visit)?,
+    fn walk_from(&self, index: u32, visit: &mut impl FnMut(u32) -> ControlFlow<()>) -> ControlFlow<()> {
+        for key in &self.node(index).sorted {
+            match self.node(key.node).kind {
                 Kind::Leaf { data, .. } => visit(data)?,
+                Kind::Internal | Kind::Unused => self.walk_from(key.node, visit)?,
             }
         }
         ControlFlow::Continue(())
+    }
+
+    /// The next marked top-level client after `last`, with where it is now.
+    pub(super) fn next_marked(&self, last: Option<Key>) -> Option<(Key, u32)> {
+        let from = last.map_or(Bound::Unbounded, Bound::Excluded);
+        self.marked.range((from, Bound::Unbounded)).find_map(|key| {
+            let node = self.node(key.node);
+            let leaf = node.by_name.get(".").map_or(node, |own| self.node(*own));
+            match leaf.kind {
+                Kind::Leaf { active: true, data } => Some((*key, data)),
+                Kind::Leaf { .. } | Kind::Internal | Kind::Unused => None,
+            }
+        })
     }
 
     /// Everyone after `data`, in order.

@@ -13,9 +13,10 @@ use std::time::Duration;
 use api::{Milli, Resource, Resources};
 use serde_json::Value;
 
-use super::quantities::Names;
-use super::sorter::Sorter;
-use super::{Abilities, Activity, Allocation, Allocator, Consider, Options, Quota, Subscription};
+use super::kinds::Kinds;
+use super::quantities::Quantities;
+use super::sorter::{Sorter, Totals};
+use super::{Abilities, Activity, AgentFacts, Allocation, Allocator, Consider, Options, Quota, Subscription};
 
 /// Refusals in vectors last until `expire_filters`.
 const FILTER: Duration = Duration::from_secs(3600);
@@ -112,7 +113,7 @@ fn resources(text: &str) -> Result<Resources, Failure> {
         let mut key = key.replace("!rev", "");
         let mut disk = None;
         if let (Some(from), Some(to)) = (key.find('{'), key.find('}')) {
-            disk = Some(serde_json::json!({"source": {"type": &key[from + 1..to]}}));
+            disk = Some(Box::new(api::Disk::of_kind(api::resources::DiskKind::from_name(&key[from + 1..to]))));
             key.replace_range(from..=to, "");
         }
         let parsed =
@@ -145,14 +146,26 @@ fn amounts(value: Option<&Value>) -> Result<BTreeMap<String, Milli>, Failure> {
 
 struct SorterReplay {
     sorter: Sorter,
-    names: Names,
+    kinds: Kinds,
+    totals: Totals,
     clients: Vec<String>,
-    version: u64,
 }
 
 impl SorterReplay {
     fn new() -> Self {
-        Self { sorter: Sorter::new(), names: Names::default(), clients: Vec::new(), version: 0 }
+        let totals = Totals::default();
+        Self { sorter: Sorter::new(totals.clone()), kinds: Kinds::default(), totals, clients: Vec::new() }
+    }
+
+    fn quantities(&mut self, step: &Value) -> Result<Quantities, Failure> {
+        let bag = self.kinds.bag(&need_resources(step, "resources")?);
+        Ok(self.kinds.scalars(&bag))
+    }
+
+    /// The number of the step's client; one that nobody has if it was never added.
+    fn client(&self, step: &Value) -> Result<u32, Failure> {
+        let client = need(step, "client")?;
+        Ok(self.clients.iter().rposition(|known| *known == client).map_or(u32::MAX, super::number_of))
     }
 }
 
@@ -160,31 +173,31 @@ impl Replay for SorterReplay {
     fn step(&mut self, step: &Value) -> Result<(), Failure> {
         match need(step, "op")?.as_str() {
             "set_total" => {
-                self.version += 1;
-                let totals = self.names.sum(&need_resources(step, "resources")?, |_| true);
-                self.sorter.set_totals(&totals, self.version);
+                self.totals.amounts = Arc::new(self.quantities(step)?);
+                self.totals.version += 1;
+                self.sorter.refresh(&self.totals);
             }
             "add" => {
                 let client = need(step, "client")?;
                 let number = super::number_of(self.clients.len());
                 self.sorter.add(&client, number);
-                self.sorter.set_activity(&client, Activity::Active);
+                self.sorter.set_activity(number, Activity::Active);
                 self.clients.push(client);
             }
-            "remove" => self.sorter.remove(&need(step, "client")?),
-            "activate" => self.sorter.set_activity(&need(step, "client")?, Activity::Active),
-            "deactivate" => self.sorter.set_activity(&need(step, "client")?, Activity::Inactive),
+            "remove" => self.sorter.remove(self.client(step)?),
+            "activate" => self.sorter.set_activity(self.client(step)?, Activity::Active),
+            "deactivate" => self.sorter.set_activity(self.client(step)?, Activity::Inactive),
             "weight" => {
                 let weight = step.get("weight").and_then(Value::as_f64).unwrap_or(1.0);
                 self.sorter.set_weight(&need(step, "path")?, weight);
             }
             "allocated" => {
-                let quantities = self.names.sum(&need_resources(step, "resources")?, |_| true);
-                self.sorter.allocated(&need(step, "client")?, &quantities);
+                let quantities = self.quantities(step)?;
+                self.sorter.allocated(self.client(step)?, &quantities);
             }
             "unallocated" => {
-                let quantities = self.names.sum(&need_resources(step, "resources")?, |_| true);
-                self.sorter.unallocated(&need(step, "client")?, &quantities);
+                let quantities = self.quantities(step)?;
+                self.sorter.unallocated(self.client(step)?, &quantities);
             }
             "expect_sort" => {
                 let expected: Vec<String> =
@@ -236,8 +249,10 @@ impl AllocatorReplay {
                 revocable: capabilities.contains("REVOCABLE_RESOURCES"),
                 shared: capabilities.contains("SHARED_RESOURCES"),
                 refinement: capabilities.contains("RESERVATION_REFINEMENT"),
+                region_aware: capabilities.contains("REGION_AWARE"),
+                multi_role: true,
             },
-            min_allocatable: BTreeMap::new(),
+            ..Subscription::default()
         };
         self.allocator.set_framework(&need(step, "id")?.into(), &subscription, Activity::Active);
         self.run();
@@ -247,7 +262,7 @@ impl AllocatorReplay {
     fn add_agent(&mut self, step: &Value) -> Result<(), Failure> {
         let id = need(step, "id")?.into();
         self.allocator.considered.clear();
-        self.allocator.add_agent(&id, Arc::new(need_resources(step, "resources")?), Activity::Active);
+        self.allocator.add_agent(&id, &need_resources(step, "resources")?, AgentFacts::default(), Activity::Active);
         for used in list(step, "used") {
             let (framework, role) = (need(&used, "framework")?.into(), need(&used, "role")?);
             self.allocator.charge(&framework, &role, &id, &need_resources(&used, "resources")?);
@@ -336,12 +351,12 @@ impl Replay for AllocatorReplay {
             "set_quota" => {
                 let quota =
                     Quota { guarantees: amounts(step.get("guarantees"))?, limits: amounts(step.get("limits"))? };
-                self.allocator.set_quota(&need(step, "role")?, &quota);
+                self.allocator.update_quota(&need(step, "role")?, &quota);
             }
             "set_weight" => {
                 let path = text_of(step, "role").or_else(|| text_of(step, "path"));
                 let path = path.ok_or_else(|| Failure::Malformed(format!("no text `role` in {step}")))?;
-                self.allocator.set_weight(&path, step.get("weight").and_then(Value::as_f64).unwrap_or(1.0));
+                self.allocator.update_weight(&path, step.get("weight").and_then(Value::as_f64).unwrap_or(1.0));
             }
             "suppress" => self.allocator.suppress(&need(step, "framework")?.into(), &texts(step, "roles")),
             "revive" => {

@@ -1,17 +1,27 @@
 //! Agents: registering, answering, going away, and two claiming to be one.
 
-use api::mesos::Event;
+use api::v1::scheduler::Event;
 use api::{AgentId, FrameworkId, NodeName, TaskId};
 
 use super::{Contest, Leader, Session, Timer, Turn};
-use crate::allocator::Activity;
+use crate::allocator::{Activity, AgentFacts};
 use crate::command::Command;
 use crate::io::{AgentMessage, Output, Registration, SessionId, ToAgent};
-use crate::state::Task;
+use crate::state::{Agent, Task};
 
 impl Leader {
     pub(super) fn agent_registers(&mut self, turn: &mut Turn<'_>, session: SessionId, registration: Box<Registration>) {
         let node = &registration.node;
+        if let Some((why, retry)) = turn.state.refusal(&registration) {
+            tracing::warn!(%node, reason = %why, "refused an agent");
+            let frameworks: std::collections::BTreeSet<_> =
+                registration.tasks.into_iter().map(|task| task.framework).collect();
+            for framework in frameworks {
+                turn.tell_agent(session, ToAgent::ShutdownFramework { framework });
+            }
+            refuse(turn, session, ToAgent::Refused { reason: why, retry });
+            return;
+        }
         let agent = self.agent_id_of(turn, node);
         let Some(old) = self.sessions_by_agent.get(&agent).copied() else {
             self.admit(turn, session, agent, registration);
@@ -55,9 +65,11 @@ impl Leader {
     pub(super) fn agent_registered(&mut self, turn: &mut Turn<'_>, id: &AgentId, node: &NodeName) {
         let Some(agent) = turn.state.agents.get(id) else { return };
         if self.allocator.has_agent(id) {
-            self.allocator.update_agent(id, agent.resources.clone());
+            self.allocator.update_total(id, &agent.resources);
+            self.allocator.update_facts(id, facts(agent));
         } else {
-            self.allocator.add_agent(id, agent.resources.clone(), Activity::Inactive);
+            self.allocator.add_agent(id, &agent.resources, facts(agent), Activity::Inactive);
+            self.load_unavailability(turn.state, id);
             for task in turn.state.tasks_on(id).filter(|task| task.holds_resources()) {
                 self.allocator.charge(&task.framework, &task.role, id, &task.resources);
             }
@@ -81,7 +93,9 @@ impl Leader {
             session.registered = true;
         }
         self.timers.clear(&Timer::Unreachable(id.clone()));
-        self.allocator.activate_agent(id);
+        self.timers.clear(&Timer::RemoveAgent(id.clone()));
+        self.recovering.remove(id);
+        self.settle_agent(turn, id);
         if agent.reregistered_at.is_some() {
             turn.counters.agents_reregistered += 1;
         } else {
@@ -167,7 +181,8 @@ impl Leader {
     pub(super) fn capacity_changed(&mut self, turn: &mut Turn<'_>, id: &AgentId) {
         let Some(agent) = turn.state.agents.get(id) else { return };
         self.rescind_agent(turn, id); // they show what is no longer so
-        self.allocator.update_agent(id, agent.resources.clone());
+        self.allocator.update_total(id, &agent.resources);
+        self.allocator.update_facts(id, facts(agent));
     }
 
     pub(super) fn ping_all(&mut self, turn: &mut Turn<'_>) {
@@ -185,8 +200,46 @@ impl Leader {
             turn.outputs.push(Output::CloseSession(session));
             self.session_ended(turn, session);
             self.timers.clear(&Timer::Unreachable(agent.clone()));
+            self.remove_in_turn(turn, agent);
+        }
+    }
+
+    /// Agents are given up no faster than the operator allows.
+    pub(super) fn remove_in_turn(&mut self, turn: &mut Turn<'_>, agent: AgentId) {
+        let now = turn.now.monotonic;
+        let at = self.next_removal.max(now);
+        if let Some((removals, within)) = self.config.agent_removal_rate_limit {
+            self.next_removal = at + within / removals.max(1);
+        }
+        if at > now {
+            self.timers.set(Timer::RemoveAgent(agent), at);
+        } else {
             turn.propose(Command::MarkAgentUnreachable { agent, at: turn.now.unix_ms });
         }
+    }
+
+    /// Has it not come back since the failover?
+    pub(super) fn is_recovering(&self, agent: &AgentId) -> bool {
+        self.recovering.contains(agent)
+    }
+
+    /// A registration is refused by the log.
+    pub(super) fn agent_refused(
+        &mut self,
+        turn: &mut Turn<'_>,
+        (agent, node): (&AgentId, &NodeName),
+        shutdown: &[FrameworkId],
+        why: &str,
+        retry: bool,
+    ) {
+        tracing::warn!(%agent, %node, reason = %why, "refused an agent");
+        if let Some((_, waiting)) = self.admitting.get_mut(node) {
+            *waiting = waiting.saturating_sub(1);
+            if *waiting == 0 {
+                self.admitting.remove(node);
+            }
+        }
+        self.dismiss_session(turn, agent, shutdown, why, retry);
     }
 
     pub(super) fn agent_disconnected(&mut self, turn: &mut Turn<'_>, id: SessionId) {
@@ -251,6 +304,9 @@ impl Leader {
         self.rescind_agent(turn, agent);
         self.allocator.remove_agent(agent);
         self.timers.clear(&Timer::Unreachable(agent.clone()));
+        self.timers.clear(&Timer::RemoveAgent(agent.clone()));
+        self.recovering.remove(agent);
+        self.rescind_inverse_offers(turn, agent);
         // It may have come back between the decision and the commit: it registers anew.
         if let Some(session) = self.sessions_by_agent.get(agent).copied() {
             turn.outputs.push(Output::CloseSession(session));
@@ -259,8 +315,17 @@ impl Leader {
         }
         let frameworks: Vec<FrameworkId> = self.subscribers.keys().cloned().collect();
         for framework in frameworks {
-            self.tell(turn, &framework, Event::Failure { agent_id: agent.clone(), executor: None });
+            self.tell(turn, &framework, Event::new_failure(agent.clone(), None));
         }
+    }
+}
+
+/// An agent as the allocator sees it.
+pub(super) fn facts(agent: &Agent) -> AgentFacts {
+    AgentFacts {
+        hostname: agent.hostname.clone(),
+        attributes: agent.attributes.clone(),
+        ..AgentFacts::default()
     }
 }
 

@@ -3,11 +3,12 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use api::mesos::{Address, Capability, Event, FrameworkInfo, MasterInfo};
+use api::v1::scheduler::{Event, call};
+use api::v1::{Address, Capability, FrameworkInfo, MasterInfo, master_info};
 use api::{AgentId, FrameworkId, Milli};
-use serde::Deserialize;
 
 use super::{Leader, Subscriber, Timer, Turn};
+use crate::acl::Action;
 use crate::allocator::{Abilities, Activity, Subscription};
 use crate::command::{Command, SubscribeFramework};
 use crate::io::{Output, RequestId, Response, StreamId, ToAgent};
@@ -23,28 +24,22 @@ pub(super) enum Wish {
     Revive,
 }
 
-/// The body of UPDATE_FRAMEWORK.
-#[derive(Debug, Deserialize)]
-struct UpdateFramework {
-    framework_info: FrameworkInfo,
-    #[serde(default)]
-    suppressed_roles: Vec<String>,
-}
-
 impl Leader {
     pub(super) fn subscribe(
         &mut self,
         turn: &mut Turn<'_>,
         request: RequestId,
         stream: StreamId,
-        subscribe: api::mesos::Subscribe,
+        subscribe: call::Subscribe,
     ) {
         let info = subscribe.framework_info;
-        let given = info.id.as_ref().map(|id| id.value.clone()).filter(|id| !id.as_str().is_empty());
+        let given = info.id.clone().filter(|id| !id.as_str().is_empty());
         let refused = validate::framework(&info, &subscribe.suppressed_roles).err().or_else(|| {
             let removed = given.as_ref().is_some_and(|id| turn.state.is_completed(id));
             removed.then(|| "Framework has been removed".to_owned())
         });
+        let refused = refused.or_else(|| constraints_error(&info, subscribe.offer_constraints.as_ref()));
+        let refused = refused.or_else(|| self.forbidden(turn, &info, given.as_ref()));
         if let Some(refused) = refused {
             tracing::info!(name = %info.name, reason = %refused, "refused a framework");
             self.subscribing.insert(stream.clone(), request);
@@ -61,9 +56,23 @@ impl Leader {
             framework,
             info,
             suppressed_roles: subscribe.suppressed_roles,
+            offer_constraints: subscribe.offer_constraints.map(Box::new),
             stream: stream.0,
             at: turn.now.unix_ms,
         })));
+    }
+
+    /// May this principal have a framework in these roles, and is it still the one it was?
+    fn forbidden(&self, turn: &Turn<'_>, info: &FrameworkInfo, id: Option<&FrameworkId>) -> Option<String> {
+        let known = id.and_then(|id| turn.state.framework(id));
+        if known.is_some_and(|known| known.info.principal != info.principal) {
+            return Some("Changing framework's principal is not allowed.".to_owned());
+        }
+        let roles = info.effective_roles();
+        let names = roles.iter().map(String::as_str);
+        let allowed = self.config.acls.allows_each(info.principal.as_deref(), Action::RegisterFramework, names);
+        let id = id.map(FrameworkId::as_str).unwrap_or_default();
+        allowed.err().map(|_| format!("Not authorized to register framework {id} with roles {{ {} }}", roles.join(", ")))
     }
 
     /// As Mesos: the HTTP exchange succeeds, and the stream says ERROR and ends.
@@ -72,7 +81,7 @@ impl Leader {
         let Some(request) = self.subscribing.remove(&stream) else { return };
         turn.counters.calls_refused += 1;
         turn.respond(request, Response::Stream(stream.clone()));
-        turn.send(&stream, Event::Error(why.to_owned()));
+        turn.send(&stream, Event::new_error(why));
         turn.outputs.push(Output::CloseStream(stream));
     }
 
@@ -82,10 +91,12 @@ impl Leader {
         let Some(framework) = turn.state.framework(id) else { return };
         if let Some(old) = self.subscribers.remove(id) {
             self.streams.remove(&old.stream);
-            turn.send(&old.stream, Event::Error("Framework failed over".to_owned()));
+            turn.send(&old.stream, Event::new_error("Framework failed over"));
             turn.outputs.push(Output::CloseStream(old.stream));
         }
         self.discard_offers_of(id);
+        self.discard_inverse_offers(turn, id);
+        self.retry_operations_of(turn, Some(id));
         self.allocator.deactivate_framework(id); // a new scheduler has refused nothing yet
         self.timers.clear(&Timer::RemoveFramework(id.clone()));
         let Some(request) = self.subscribing.remove(&stream) else {
@@ -100,11 +111,7 @@ impl Leader {
         turn.respond(request, Response::Stream(stream.clone()));
         turn.send(
             &stream,
-            Event::Subscribed {
-                framework_id: id.clone(),
-                heartbeat_interval_seconds: self.config.heartbeat_interval.as_secs_f64(),
-                master_info: Box::new(self.master_info(turn)),
-            },
+            Event::new_subscribed(id.clone(), self.config.heartbeat_interval.as_secs_f64(), self.master_info(turn)),
         );
         self.streams.insert(stream.clone(), id.clone());
         let suppressed = framework.suppressed_roles.clone();
@@ -117,22 +124,33 @@ impl Leader {
         let config = &self.config;
         let ip = config.ip.parse().map_or(0, |ip: std::net::Ipv4Addr| u32::from_le_bytes(ip.octets()));
         let port = u32::from(config.port);
-        let capability = |kind: &str| serde_json::json!({ "type": kind });
+        let capability = |kind: master_info::capability::Type| master_info::Capability { r#type: Some(kind.into()) };
         MasterInfo {
-            id: self.prefix(turn.state).clone(),
+            id: self.prefix(turn.state).0.clone(),
             ip,
             port,
-            pid: format!("master@{}:{}", config.ip, config.port),
-            hostname: config.hostname.clone(),
-            version: config.version.clone(),
-            address: Address { hostname: Some(config.hostname.clone()), ip: Some(config.ip.clone()), port },
-            capabilities: ["AGENT_UPDATE", "AGENT_DRAINING", "QUOTA_V2"].map(capability).to_vec(),
+            pid: Some(format!("master@{}:{}", config.ip, config.port)),
+            hostname: Some(config.hostname.clone()),
+            version: Some(config.version.clone()),
+            address: Some(Address {
+                hostname: Some(config.hostname.clone()),
+                ip: Some(config.ip.clone()),
+                port: config.port.into(),
+            }),
+            domain: None,
+            capabilities: [
+                master_info::capability::Type::AgentUpdate,
+                master_info::capability::Type::AgentDraining,
+                master_info::capability::Type::QuotaV2,
+            ]
+            .map(capability)
+            .to_vec(),
         }
     }
 
     pub(super) fn heartbeat(&mut self, turn: &mut Turn<'_>, framework: FrameworkId) {
         if self.subscribers.contains_key(&framework) {
-            self.tell(turn, &framework, Event::Heartbeat);
+            self.tell(turn, &framework, Event::new_heartbeat());
             self.timers.set(Timer::Heartbeat(framework), turn.now.monotonic + self.config.heartbeat_interval);
         }
     }
@@ -143,6 +161,7 @@ impl Leader {
         self.subscribers.remove(&id);
         self.timers.clear(&Timer::Heartbeat(id.clone()));
         self.discard_offers_of(&id);
+        self.discard_inverse_offers(turn, &id);
         self.allocator.deactivate_framework(&id);
         if let Some(framework) = turn.state.framework(&id) {
             tracing::info!(framework = %id, name = %framework.info.name, "framework disconnected");
@@ -176,6 +195,7 @@ impl Leader {
     pub(super) fn framework_removed(&mut self, turn: &mut Turn<'_>, id: &FrameworkId, agents: &[AgentId]) {
         tracing::info!(framework = %id, "framework removed");
         self.discard_offers_of(id);
+        self.discard_inverse_offers(turn, id);
         self.allocator.remove_framework(id);
         for timer in [Timer::RemoveFramework(id.clone()), Timer::Heartbeat(id.clone())] {
             self.timers.clear(&timer);
@@ -202,28 +222,22 @@ impl Leader {
         turn: &mut Turn<'_>,
         request: RequestId,
         framework: &Framework,
-        body: serde_json::Value,
+        update: call::UpdateFramework,
     ) {
-        let update: UpdateFramework = match serde_json::from_value(body) {
-            Ok(update) => update,
-            Err(error) => {
-                turn.refuse(request, 400, format!("Failed to convert JSON into Call protobuf: {error}"));
-                return;
-            }
-        };
         let (old, new) = (&framework.info, &update.framework_info);
         let refused = validate::framework(new, &update.suppressed_roles).err().or_else(|| {
             let of = |field: &str| Some(format!("Updating 'FrameworkInfo.{field}' is unsupported"));
-            if new.id.as_ref().map(|id| &id.value) != Some(&framework.id) {
+            if new.id.as_ref() != Some(&framework.id) {
                 return Some("'framework_id' differs from 'update_framework.framework_info.id'".to_owned());
             }
             if new.user != old.user {
                 return of("user");
             }
-            if new.checkpoint.unwrap_or(false) != old.checkpoint.unwrap_or(false) {
+            if new.checkpoint() != old.checkpoint() {
                 return of("checkpoint");
             }
-            (new.principal != old.principal).then(|| "Changing framework's principal is not allowed.".to_owned())
+            constraints_error(new, update.offer_constraints.as_ref())
+                .or_else(|| self.forbidden(turn, new, Some(&framework.id)))
         });
         if let Some(refused) = refused {
             turn.refuse(request, 400, refused);
@@ -237,6 +251,7 @@ impl Leader {
             framework: framework.id.clone(),
             info: Box::new(update.framework_info),
             suppressed_roles: update.suppressed_roles,
+            offer_constraints: update.offer_constraints.map(Box::new),
         });
     }
 
@@ -283,6 +298,10 @@ impl Leader {
     }
 }
 
+fn constraints_error(info: &FrameworkInfo, wire: Option<&api::v1::scheduler::OfferConstraints>) -> Option<String> {
+    wire.and_then(|wire| validate::constraints(wire, &info.effective_roles()).err())
+}
+
 /// A framework as the allocator sees it.
 pub(super) fn subscription(framework: &Framework) -> Subscription {
     let info = &framework.info;
@@ -294,19 +313,22 @@ pub(super) fn subscription(framework: &Framework) -> Subscription {
             revocable: info.has(Capability::RevocableResources),
             shared: info.has(Capability::SharedResources),
             refinement: info.has(Capability::ReservationRefinement),
+            region_aware: info.has(Capability::RegionAware),
+            multi_role: info.has(Capability::MultiRole),
         },
         ..Subscription::default()
     };
+    if let Some(wire) = &framework.offer_constraints {
+        // They were valid when they were committed.
+        subscription.constraints = validate::constraints(wire, &info.effective_roles()).unwrap_or_default();
+    }
     for (role, filters) in &info.offer_filters {
         let Some(minimum) = &filters.min_allocatable_resources else { continue };
-        let alternatives = minimum.get("quantities").and_then(serde_json::Value::as_array);
-        let alternatives = alternatives.map(Vec::as_slice).unwrap_or_default().iter();
-        let alternatives = alternatives.filter_map(|one| one.get("quantities").and_then(serde_json::Value::as_object));
-        let alternatives = alternatives.map(|quantities| {
-            let named = quantities.iter().filter_map(|(name, amount)| {
-                let amount = amount.get("value").and_then(serde_json::Value::as_f64)?;
-                Some((name.clone(), Milli::from_units(amount)?))
-            });
+        let alternatives = minimum.quantities.iter().map(|alternative| {
+            let named = alternative
+                .quantities
+                .iter()
+                .filter_map(|(name, amount)| Some((name.clone(), Milli::from_units(amount.value)?)));
             named.collect()
         });
         subscription.min_allocatable.insert(role.clone(), alternatives.collect());

@@ -3,14 +3,16 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use api::mesos::{
-    Address, AllocationInfo, Capability, Event, Format, Offer, OfferUrl, attributes_to_wire, resources_to_wire,
-};
+use api::v1::resource::AllocationInfo;
+use api::v1::scheduler::Event;
+use api::v1::{Address, Capability, Format, Offer, Url, attributes_to_wire, resources_to_wire};
 use api::{AgentId, FrameworkId, OfferId};
 
 use super::{Leader, Turn};
 use crate::allocator::Consider;
+use super::telling::unavailability_to_wire;
 use crate::offers::OutstandingOffer;
+use crate::state::Agent;
 
 impl Leader {
     /// One run; each framework gets all its offers in one event.
@@ -31,13 +33,20 @@ impl Leader {
             if let Some(wire) = self.offer_to_wire(turn, &offer) {
                 turn.counters.offers_made += 1;
                 events.entry(offer.framework.clone()).or_default().push(wire);
+                if let Some(timeout) = self.config.offer_timeout {
+                    let at = turn.now.monotonic + timeout;
+                    if self.offer_deadlines.is_empty() {
+                        self.timers.set(super::Timer::OfferTimeout, at);
+                    }
+                    self.offer_deadlines.push_back((at, offer.id.clone()));
+                }
                 self.offers.insert(offer);
             } else {
                 self.give_back(&offer, Consider::Later);
             }
         }
         for (framework, offers) in events {
-            self.tell(turn, &framework, Event::Offers(offers));
+            self.tell(turn, &framework, Event::new_offers(offers));
         }
     }
 
@@ -49,24 +58,30 @@ impl Leader {
         let format =
             Format { refined: framework.info.has(Capability::ReservationRefinement), allocation_role: role.clone() };
         Some(Offer {
-            id: offer.id.clone().into(),
-            framework_id: offer.framework.clone().into(),
-            agent_id: offer.agent.clone().into(),
+            id: offer.id.clone(),
+            framework_id: offer.framework.clone(),
+            agent_id: offer.agent.clone(),
             hostname: agent.hostname.clone(),
-            url: Some(OfferUrl {
-                scheme: "http".to_owned(),
-                address: Address {
-                    hostname: Some(agent.hostname.clone()),
-                    ip: Some(agent.address.clone()),
-                    port: u32::from(self.config.agent_port),
-                },
-                path: Some("/slave(1)".to_owned()),
-            }),
+            url: Some(Box::new(self.url(agent))),
+            unavailability: self.allocator.unavailability(&offer.agent).map(unavailability_to_wire),
             allocation_info: role.map(|role| AllocationInfo { role: Some(role) }),
             resources: resources_to_wire(&offer.resources, &format),
             attributes: attributes_to_wire(&agent.attributes),
-            executor_ids: Vec::new(),
+            ..Offer::default()
         })
+    }
+
+    pub(super) fn url(&self, agent: &Agent) -> Url {
+        Url {
+            scheme: "http".to_owned(),
+            address: Address {
+                hostname: Some(agent.hostname.clone()),
+                ip: Some(agent.address.clone()),
+                port: i32::from(self.config.agent_port),
+            },
+            path: Some("/slave(1)".to_owned()),
+            ..Url::default()
+        }
     }
 
     /// The resources of an offer that left the table are free again.
@@ -87,7 +102,7 @@ impl Leader {
         for offer in self.offers.take_agent(agent) {
             turn.counters.offers_rescinded += 1;
             self.give_back(&offer, Consider::Later);
-            self.tell(turn, &offer.framework, Event::Rescind(offer.id.clone()));
+            self.tell(turn, &offer.framework, Event::new_rescind(offer.id.clone()));
         }
     }
 

@@ -1,7 +1,7 @@
 //! From committed events to messages: only what is in the log is told.
 
 use api::TaskState;
-use api::mesos::{Reason, Source, TaskStatus};
+use api::v1::{Reason, Source, TaskStatus};
 
 use super::{Leader, Turn};
 use crate::allocator::Consider;
@@ -63,16 +63,40 @@ impl Leader {
                 tracing::warn!(%agent, frameworks = frameworks.len(), "agent is unreachable");
                 self.agent_unreachable(turn, &agent);
             }
+            Event::AgentRefused { agent, node, why, retry, shutdown } => {
+                self.agent_refused(turn, (&agent, &node), &shutdown, &why, retry);
+            }
+            Event::AgentRemoved { agent, frameworks, why } => {
+                self.agent_dismissed(turn, &agent, &frameworks, &why, true);
+            }
+            Event::AgentGone { agent, frameworks } => {
+                self.agent_dismissed(turn, &agent, &frameworks, "Agent has been marked gone", false);
+            }
+            Event::AgentActivityChanged { agent } => self.activity_changed(turn, &agent),
+            Event::AgentDrained { agent, mark_gone } => self.agent_drained(turn, agent, mark_gone),
+            Event::ConversionsLost { .. } => turn.counters.conversions_lost += 1,
+            Event::OperationApplied { apply } => self.operation_applied(turn, &apply),
+            Event::OperationDropped { apply, why } => self.operation_dropped(turn, &apply, &why),
+            Event::OperationAcknowledged { uuid } => self.operation_acknowledged(uuid),
+            Event::ResourcesConverted { agent, from, to } => self.converted(turn, &agent, &from, &to),
+            Event::ConversionRefused { agent } => self.conversion_over(turn, &agent),
+            Event::WeightsUpdated { roles } => self.weights_updated(turn, &roles),
+            Event::QuotasUpdated { roles } => self.quotas_updated(turn, &roles),
+            Event::MaintenanceUpdated => self.maintenance_updated(turn),
+            Event::OperatorDone { token, outcome } => self.operator_done(turn, token, outcome),
         }
     }
 
     fn launch_dropped(&mut self, turn: &mut Turn<'_>, launch: &LaunchTask, why: LaunchDropped) {
-        let task = &launch.info.task_id.value;
+        let task = &launch.info.task_id;
         let LaunchTask { framework, role, agent, resources, .. } = launch;
         let charged = match why {
             // The entry belongs to the task that has the id.
             LaunchDropped::Duplicate => true,
-            LaunchDropped::FrameworkRemoved | LaunchDropped::AgentRemoved => {
+            LaunchDropped::FrameworkRemoved
+            | LaunchDropped::AgentRemoved
+            | LaunchDropped::AgentDraining
+            | LaunchDropped::ResourcesGone => {
                 self.launching.remove(&(framework.clone(), task.clone()))
             }
         };
@@ -80,21 +104,36 @@ impl Leader {
             self.allocator.recover(framework, role, agent, resources, Consider::Now);
         }
         let mut status = TaskStatus::new(task.clone(), TaskState::Lost);
-        status.source = Some(Source::Master);
-        status.agent_id = Some(agent.clone().into());
+        status.source = Some(Source::Master.into());
+        status.agent_id = Some(agent.clone());
         status.timestamp = Some(seconds(turn.now.unix_ms));
         match why {
             LaunchDropped::FrameworkRemoved => return,
             LaunchDropped::Duplicate => {
-                status.state = TaskState::Error;
-                status.reason = Some(Reason::TaskInvalid);
+                status.state = TaskState::Error.into();
+                status.reason = Some(Reason::TaskInvalid.into());
                 status.message = Some(format!("Task has duplicate ID: {task}"));
             }
             LaunchDropped::AgentRemoved => {
                 let framework = turn.state.framework(framework);
-                status.state = framework.map_or(TaskState::Lost, |framework| framework.lost_or(TaskState::Dropped));
-                status.reason = Some(Reason::AgentRemoved);
+                let state = framework.map_or(TaskState::Lost, |framework| framework.lost_or(TaskState::Dropped));
+                status.state = state.into();
+                status.reason = Some(Reason::AgentRemoved.into());
                 status.message = Some("Agent removed".to_owned());
+            }
+            LaunchDropped::AgentDraining => {
+                let framework = turn.state.framework(framework);
+                let state = framework.map_or(TaskState::Lost, |framework| framework.lost_or(TaskState::Dropped));
+                status.state = state.into();
+                status.reason = Some(Reason::AgentDraining.into());
+                status.message = Some("Agent is draining".to_owned());
+            }
+            LaunchDropped::ResourcesGone => {
+                let framework = turn.state.framework(framework);
+                let state = framework.map_or(TaskState::Lost, |framework| framework.lost_or(TaskState::Dropped));
+                status.state = state.into();
+                status.reason = Some(Reason::ResourcesUnknown.into());
+                status.message = Some("Operation required by the task is not applied on the agent".to_owned());
             }
         }
         self.tell_status(turn, framework, status);
@@ -102,7 +141,7 @@ impl Leader {
 }
 
 fn count(turn: &mut Turn<'_>, status: &TaskStatus) {
-    let counter = match status.state {
+    let counter = match status.state() {
         TaskState::Finished => &mut turn.counters.tasks_finished,
         TaskState::Failed => &mut turn.counters.tasks_failed,
         TaskState::Killed => &mut turn.counters.tasks_killed,

@@ -1,6 +1,7 @@
 //! RECONCILE: the latest of each task asked for, or of all.
 
-use api::mesos::{Reason, Reconcile, Source, TaskStatus};
+use api::v1::scheduler::call::Reconcile;
+use api::v1::{Reason, Source, TaskStatus, TimeInfo};
 use api::{AgentId, FrameworkId, TaskId, TaskState};
 
 use super::{Leader, Turn};
@@ -16,8 +17,8 @@ impl Leader {
             return;
         }
         for task in reconcile.tasks {
-            let agent = task.agent_id.map(|agent| agent.value).filter(|agent| !agent.as_str().is_empty());
-            self.reconcile_one(turn, &framework.id, &task.task_id.value, agent.as_ref());
+            let agent = task.agent_id.filter(|agent| !agent.as_str().is_empty());
+            self.reconcile_one(turn, &framework.id, &task.task_id, agent.as_ref());
         }
     }
 
@@ -39,6 +40,8 @@ impl Leader {
         let mut unreachable_since = None;
         let (state, message) = if self.launching.contains(&(framework_id.clone(), task.clone())) {
             (TaskState::Staging, "Reconciliation: Latest task state")
+        } else if agent.is_some_and(|agent| turn.state.gone.contains_key(agent)) {
+            (framework.lost_or(TaskState::GoneByOperator), "Reconciliation: Task is gone")
         } else {
             match known.map(|agent| agent.reachability) {
                 Some(Reachability::Reachable) => {
@@ -48,24 +51,23 @@ impl Leader {
                     unreachable_since = Some(since);
                     (framework.lost_or(TaskState::Unreachable), "Reconciliation: Task is unreachable")
                 }
-                None => (framework.lost_or(TaskState::Unknown), "Reconciliation: Task is unknown"),
+                Some(Reachability::Removed { .. }) | None => (framework.lost_or(TaskState::Unknown), "Reconciliation: Task is unknown"),
             }
         };
         let mut status = TaskStatus::new(task.clone(), state);
-        status.source = Some(Source::Master);
-        status.reason = Some(Reason::Reconciliation);
+        status.source = Some(Source::Master.into());
+        status.reason = Some(Reason::Reconciliation.into());
         status.message = Some(message.to_owned());
-        status.agent_id = agent.map(|agent| agent.clone().into());
+        status.agent_id = agent.cloned();
         status.timestamp = Some(seconds(turn.now.unix_ms));
-        status.unreachable_time =
-            unreachable_since.map(|since: u64| serde_json::json!({"nanoseconds": since.saturating_mul(1_000_000)}));
+        status.unreachable_time = unreachable_since.map(TimeInfo::from_unix_ms);
         self.tell_status(turn, framework_id, status);
     }
 }
 
 /// What the framework was told last, told again.
 fn latest(turn: &Turn<'_>, framework: &Framework, task: &Task) -> TaskStatus {
-    let told = task.last_status().map_or(TaskState::Staging, |status| status.state);
+    let told = task.last_status().map_or(TaskState::Staging, TaskStatus::state);
     let state = if told == TaskState::Unreachable { framework.lost_or(told) } else { told };
     let message = "Reconciliation: Latest task state";
     let mut status = task.master_status(state, Reason::Reconciliation, message, turn.now.unix_ms);

@@ -3,13 +3,14 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use api::mesos::Reason;
+use api::v1::{Reason, TimeInfo};
 use api::{AgentId, Attribute, FrameworkId, NodeName, Resources, TaskId, TaskState};
 use serde::{Deserialize, Serialize};
 
-use super::{State, Task};
+use super::{Drain, MAX_UNREACHABLE_AGENTS, MAX_UNREACHABLE_TASKS, State, Task};
 use crate::event::Event;
 use crate::io::{Registration, ReportedTask};
+use crate::operation::convert_again;
 
 /// A node of the pool.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -28,7 +29,7 @@ pub struct Agent {
     pub version: String,
     /// Kernel release.
     pub kernel: String,
-    /// All it offers.
+    /// All it offers: the machine's, with reservations and volumes made of it since.
     pub resources: Arc<Resources>,
     /// What constraints match on.
     pub attributes: Arc<Vec<Attribute>>,
@@ -40,6 +41,20 @@ pub struct Agent {
     pub reregistered_at: Option<u64>,
     /// Does the cluster count on it?
     pub reachability: Reachability,
+    /// An operator wants it used no more: it is not offered.
+    #[serde(default)]
+    pub deactivated: bool,
+    /// Set while it drains and when it has.
+    #[serde(default)]
+    pub drain: Option<Drain>,
+}
+
+impl Agent {
+    /// As Mesos's messages name it.
+    #[must_use]
+    pub fn described(&self) -> String {
+        format!("{} at slave(1)@{}:5051 ({})", self.id, self.address, self.hostname)
+    }
 }
 
 /// Whether an agent is counted on. A connection that broke a moment ago does not show here.
@@ -49,6 +64,11 @@ pub enum Reachability {
     Reachable,
     /// Away for too long; may come back.
     Unreachable {
+        /// Milliseconds since 1970.
+        since: u64,
+    },
+    /// Its machine was taken down by an operator; may come back when the machine is up.
+    Removed {
         /// Milliseconds since 1970.
         since: u64,
     },
@@ -62,11 +82,24 @@ impl State {
         at: u64,
         events: &mut Vec<Event>,
     ) {
+        if let Some((why, retry)) = self.refusal(&registration) {
+            let agent = self.nodes.get(&registration.node).cloned().unwrap_or(proposed);
+            let shutdown: BTreeSet<_> = registration.tasks.into_iter().map(|task| task.framework).collect();
+            let (node, shutdown) = (registration.node, shutdown.into_iter().collect());
+            events.push(Event::AgentRefused { agent, node, why, retry, shutdown });
+            return;
+        }
         let id = self.nodes.entry(registration.node.clone()).or_insert(proposed).clone();
         if let Some(number) = id.as_str().rsplit_once("-S").and_then(|(_, number)| number.parse::<u64>().ok()) {
             self.next_agent = self.next_agent.max(number.saturating_add(1));
         }
         let old = self.agents.get(&id).cloned();
+        // What was made of the machine's resources is in the log only.
+        let (resources, lost) = match &old {
+            Some(old) => convert_again(&registration.resources, &old.resources),
+            None => (registration.resources, Resources::new()),
+        };
+        Self::tell_lost_conversions(&id, lost, events);
         let agent = Agent {
             id: id.clone(),
             node: registration.node.clone(),
@@ -75,12 +108,14 @@ impl State {
             address: registration.address,
             version: registration.version,
             kernel: registration.kernel,
-            resources: Arc::new(registration.resources),
+            resources: Arc::new(resources),
             attributes: Arc::new(registration.attributes),
             inventory_json: registration.inventory_json.into(),
             registered_at: old.as_ref().map_or(at, |old| old.registered_at),
             reregistered_at: old.as_ref().map(|_| at),
             reachability: Reachability::Reachable,
+            deactivated: old.as_ref().is_some_and(|old| old.deactivated),
+            drain: old.as_ref().and_then(|old| old.drain),
         };
         let mut registered = Registered::default();
         if let Some(old) = old {
@@ -92,6 +127,7 @@ impl State {
             }
         }
         self.agents.insert(id.clone(), Arc::new(agent));
+        self.kill_what_drains(&id, &mut registered);
         for reported in &registration.tasks {
             if !self.frameworks.contains_key(&reported.framework) {
                 registered.shutdown.insert(reported.framework.clone());
@@ -100,13 +136,38 @@ impl State {
             }
         }
         events.push(Event::AgentRegistered {
-            agent: id,
+            agent: id.clone(),
             node: registration.node,
             run: registered.run,
             kill: registered.kill,
             shutdown: registered.shutdown.into_iter().collect(),
         });
         events.append(&mut registered.events);
+        self.check_drained(&id, events);
+    }
+
+    /// Why a node may not register, and whether trying again can help.
+    #[must_use]
+    pub(crate) fn refusal(&self, registration: &Registration) -> Option<(String, bool)> {
+        if registration.agent.as_ref().is_some_and(|agent| self.gone.contains_key(agent)) {
+            return Some(("Agent has been marked gone".to_owned(), false));
+        }
+        let down = self.maintenance.is_down(&registration.hostname, &registration.address);
+        down.then(|| ("Machine is `DOWN`".to_owned(), true))
+    }
+
+    /// An agent that was away when its draining began brings tasks back.
+    fn kill_what_drains(&mut self, id: &AgentId, registered: &mut Registered) {
+        let drain = self.agents.get(id).and_then(|agent| agent.drain).filter(|drain| !drain.drained);
+        let Some(drain) = drain else { return };
+        let mine: Vec<Arc<Task>> = self.tasks_on(id).filter(|task| !task.state.is_terminal()).cloned().collect();
+        for task in mine.into_iter().filter(|task| task.kill.is_none()) {
+            let (framework, grace_ms) = (task.framework.clone(), drain.grace_of(&task));
+            if let Some(task) = self.task_mut(&framework, task.id()) {
+                task.kill = Some(super::KillRequest { grace_ms });
+            }
+            registered.kill.push((framework, task.id().clone()));
+        }
     }
 
     /// The node rebooted: whatever ran there is gone, once.
@@ -141,7 +202,9 @@ impl State {
                     }
                     registered.run.push(key);
                 }
-                None if task.state.is_terminal() && task.last_status().is_some_and(|last| last.state.is_terminal()) => {
+                None if task.state.is_terminal()
+                    && task.last_status().is_some_and(|last| last.state().is_terminal()) =>
+                {
                     self.complete_task(&key.0, &key.1);
                 }
                 None => {
@@ -166,7 +229,7 @@ impl State {
         events.push(Event::TaskUpdated { framework: task.framework.clone(), status: Box::new(status) });
     }
 
-    fn lost_or(&self, framework: &FrameworkId, aware: TaskState) -> TaskState {
+    pub(super) fn lost_or(&self, framework: &FrameworkId, aware: TaskState) -> TaskState {
         self.framework(framework).map_or(TaskState::Lost, |framework| framework.lost_or(aware))
     }
 
@@ -178,12 +241,15 @@ impl State {
         events: &mut Vec<Event>,
     ) {
         let Some(agent) = self.agents.get_mut(id) else { return };
-        if *agent.resources == resources && *agent.attributes == attributes {
+        let (resources, lost) = convert_again(&resources, &agent.resources);
+        let same = agent.resources.contains(&resources) && resources.contains(&agent.resources);
+        if same && *agent.attributes == attributes {
             return;
         }
         let agent = Arc::make_mut(agent);
         agent.resources = Arc::new(resources);
         agent.attributes = Arc::new(attributes);
+        Self::tell_lost_conversions(id, lost, events);
         events.push(Event::CapacityChanged { agent: id.clone() });
     }
 
@@ -204,7 +270,7 @@ impl State {
             }
             let state = self.lost_or(&task.framework, TaskState::Unreachable);
             let mut status = task.master_status(state, Reason::AgentRemoved, message.clone(), at);
-            status.unreachable_time = Some(serde_json::json!({"nanoseconds": at.saturating_mul(1_000_000)}));
+            status.unreachable_time = Some(TimeInfo::from_unix_ms(at));
             events.push(task.freed());
             if let Some(task) = self.task_mut(&task.framework, task.id()) {
                 task.state = TaskState::Unreachable; // the agent may bring it back
@@ -212,7 +278,54 @@ impl State {
             }
             events.push(Event::TaskUpdated { framework: task.framework.clone(), status: Box::new(status) });
         }
-        events.push(Event::AgentUnreachable { agent: id.clone(), frameworks: frameworks.into_iter().collect() });
+        events.push(Event::AgentUnreachable { agent: id.clone(), frameworks: frameworks.iter().cloned().collect() });
+        for framework in frameworks {
+            self.bound_unreachable_tasks(&framework, at, events);
+        }
+        self.bound_unreachable_agents(at, events);
+        self.check_drained(id, events);
+    }
+
+    fn bound_unreachable_tasks(&mut self, framework: &FrameworkId, at: u64, events: &mut Vec<Event>) {
+        let Some(known) = self.framework(framework) else { return };
+        let mut away: Vec<Arc<Task>> =
+            known.tasks.values().filter(|task| task.state == TaskState::Unreachable).cloned().collect();
+        if away.len() <= MAX_UNREACHABLE_TASKS {
+            return;
+        }
+        away.sort_by(|a, b| (a.launched_at, a.id()).cmp(&(b.launched_at, b.id())));
+        for task in &away[..away.len() - MAX_UNREACHABLE_TASKS] {
+            self.forget_unreachable(task, at, events);
+        }
+    }
+
+    fn bound_unreachable_agents(&mut self, at: u64, events: &mut Vec<Event>) {
+        let since = |agent: &Agent| match agent.reachability {
+            Reachability::Unreachable { since } => Some(since),
+            Reachability::Reachable | Reachability::Removed { .. } => None,
+        };
+        let away = || self.agents.values().filter_map(|agent| Some((since(agent)?, agent)));
+        if away().count() <= MAX_UNREACHABLE_AGENTS {
+            return;
+        }
+        let oldest = away().min_by_key(|(since, agent)| (*since, &agent.id));
+        let Some((id, node)) = oldest.map(|(_, agent)| (agent.id.clone(), agent.node.clone())) else { return };
+        let mine: Vec<Arc<Task>> = self.tasks_on(&id).cloned().collect();
+        for task in mine {
+            self.forget_unreachable(&task, at, events);
+        }
+        self.operations.retain(|_, operation| operation.agent != id);
+        self.draining.remove(&id);
+        self.agents.remove(&id);
+        self.nodes.remove(&node);
+    }
+
+    fn forget_unreachable(&mut self, task: &Task, at: u64, events: &mut Vec<Event>) {
+        let lost = self.lost_or(&task.framework, TaskState::Gone);
+        let state = if task.state.is_terminal() { task.state } else { lost };
+        let message = "Too many tasks are unreachable: the oldest is given up";
+        let status = task.master_status(state, Reason::AgentRemoved, message, at);
+        self.end_task(&task.framework, task.id(), status, at, events);
     }
 }
 

@@ -3,7 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
-use api::mesos::{Capability, FrameworkInfo, Reason};
+use api::v1::{Capability, FrameworkInfo, Reason};
+use api::v1::scheduler::OfferConstraints;
 use api::{FrameworkId, TaskId, TaskState};
 use serde::{Deserialize, Serialize};
 
@@ -20,6 +21,9 @@ pub struct Framework {
     pub info: Arc<FrameworkInfo>,
     /// Roles it wants no offers for.
     pub suppressed_roles: BTreeSet<String>,
+    /// Agents it wants offers of; all where it says nothing.
+    #[serde(default)]
+    pub offer_constraints: Option<Box<OfferConstraints>>,
     /// Its stream, as far as the log knows; empty when it has none.
     pub stream: String,
     /// Milliseconds since 1970.
@@ -94,7 +98,7 @@ impl Framework {
 
 impl State {
     pub(super) fn subscribe_framework(&mut self, subscribe: SubscribeFramework, events: &mut Vec<Event>) {
-        let SubscribeFramework { framework: id, mut info, suppressed_roles, stream, at } = subscribe;
+        let SubscribeFramework { framework: id, mut info, suppressed_roles, offer_constraints, stream, at } = subscribe;
         if self.is_completed(&id) {
             events.push(Event::SubscribeRefused { stream });
             return;
@@ -105,7 +109,7 @@ impl State {
                 self.next_framework = self.next_framework.max(number.saturating_add(1));
             }
         }
-        info.id = Some(id.clone().into());
+        info.id = Some(id.clone());
         let suppressed_roles = suppressed_roles.into_iter().collect();
         if let Some(framework) = self.frameworks.get_mut(&id) {
             let framework = Arc::make_mut(framework);
@@ -113,6 +117,7 @@ impl State {
             info.checkpoint = framework.info.checkpoint;
             framework.info = Arc::new(info);
             framework.suppressed_roles = suppressed_roles;
+            framework.offer_constraints = offer_constraints;
             framework.stream.clone_from(&stream);
             framework.reregistered_at = Some(at);
             framework.disconnected = None;
@@ -121,6 +126,7 @@ impl State {
                 id: id.clone(),
                 info: Arc::new(info),
                 suppressed_roles,
+                offer_constraints,
                 stream: stream.clone(),
                 registered_at: at,
                 reregistered_at: None,
@@ -138,14 +144,16 @@ impl State {
         id: &FrameworkId,
         mut info: FrameworkInfo,
         suppressed_roles: Vec<String>,
+        offer_constraints: Option<Box<OfferConstraints>>,
         events: &mut Vec<Event>,
     ) {
         let Some(framework) = self.frameworks.get_mut(id).map(Arc::make_mut) else { return };
-        info.id = Some(id.clone().into());
+        info.id = Some(id.clone());
         info.user.clone_from(&framework.info.user);
         info.checkpoint = framework.info.checkpoint;
         framework.info = Arc::new(info);
         framework.suppressed_roles = suppressed_roles.into_iter().collect();
+        framework.offer_constraints = offer_constraints;
         events.push(Event::FrameworkUpdated { framework: id.clone() });
     }
 
@@ -176,6 +184,7 @@ impl State {
     pub(super) fn remove_framework(&mut self, id: &FrameworkId, at: u64, events: &mut Vec<Event>) {
         let Some(mut framework) = self.frameworks.remove(id) else { return };
         let framework = Arc::make_mut(&mut framework);
+        self.operations.retain(|_, operation| operation.framework != *id);
         let mut agents = BTreeSet::new();
         for (task_id, mut task) in std::mem::take(&mut framework.tasks) {
             let task = Arc::make_mut(&mut task);
@@ -204,5 +213,8 @@ impl State {
             self.completed_frameworks.pop_front();
         }
         events.push(Event::FrameworkRemoved { framework: id.clone(), agents: agents.into_iter().collect() });
+        for agent in self.draining.clone() {
+            self.check_drained(&agent, events);
+        }
     }
 }

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use api::mesos::{Reason, Source, TaskInfo, TaskStatus};
+use api::v1::{Reason, Source, TaskInfo, TaskStatus};
 use api::{AgentId, ContainerId, FrameworkId, Resources, TaskId, TaskState};
 use serde::{Deserialize, Serialize};
 
@@ -51,13 +51,19 @@ impl Task {
     /// Chosen by the framework.
     #[must_use]
     pub fn id(&self) -> &TaskId {
-        &self.info.task_id.value
+        &self.info.task_id
     }
 
     /// What the framework was told last.
     #[must_use]
     pub fn last_status(&self) -> Option<&TaskStatus> {
         self.statuses.last()
+    }
+
+    /// What its own kill policy gives it.
+    #[must_use]
+    pub fn grace_ms(&self) -> Option<u64> {
+        self.info.kill_policy.and_then(|policy| policy.grace_period).and_then(|grace| grace.millis())
     }
 
     /// Does it use its resources, as far as offers are concerned?
@@ -70,10 +76,10 @@ impl Task {
     #[must_use]
     pub fn master_status(&self, state: TaskState, reason: Reason, message: impl Into<String>, at: u64) -> TaskStatus {
         let mut status = TaskStatus::new(self.id().clone(), state);
-        status.source = Some(Source::Master);
-        status.reason = Some(reason);
+        status.source = Some(Source::Master.into());
+        status.reason = Some(reason.into());
         status.message = Some(message.into());
-        status.agent_id = Some(self.agent.clone().into());
+        status.agent_id = Some(self.agent.clone());
         status.timestamp = Some(seconds(at));
         if let Some(last) = self.last_status() {
             status.executor_id.clone_from(&last.executor_id);
@@ -110,13 +116,17 @@ pub(crate) fn seconds(unix_ms: u64) -> f64 {
 
 impl State {
     pub(super) fn launch_task(&mut self, launch: LaunchTask, events: &mut Vec<Event>) {
-        let task_id = launch.info.task_id.value.clone();
-        let reachable =
-            self.agents.get(&launch.agent).is_some_and(|agent| agent.reachability == Reachability::Reachable);
-        let why = match self.frameworks.get(&launch.framework) {
-            None => Some(LaunchDropped::FrameworkRemoved),
-            Some(framework) if framework.tasks.contains_key(&task_id) => Some(LaunchDropped::Duplicate),
-            Some(_) => (!reachable).then_some(LaunchDropped::AgentRemoved),
+        let task_id = launch.info.task_id.clone();
+        let agent = self.agents.get(&launch.agent).filter(|agent| agent.reachability == Reachability::Reachable);
+        let why = match (self.frameworks.get(&launch.framework), agent) {
+            (None, _) => Some(LaunchDropped::FrameworkRemoved),
+            (Some(framework), _) if framework.tasks.contains_key(&task_id) => Some(LaunchDropped::Duplicate),
+            (Some(_), None) => Some(LaunchDropped::AgentRemoved),
+            (Some(_), Some(agent)) if agent.deactivated => Some(LaunchDropped::AgentDraining),
+            // An operation before it in the same ACCEPT did not come about.
+            (Some(_), Some(agent)) => {
+                (!agent.resources.contains(&launch.resources)).then_some(LaunchDropped::ResourcesGone)
+            }
         };
         if let Some(why) = why {
             events.push(Event::LaunchDropped { launch: Box::new(launch), why });
@@ -180,18 +190,22 @@ impl State {
         at: u64,
         events: &mut Vec<Event>,
     ) {
-        let task_id = status.task_id.value.clone();
+        let task_id = status.task_id.clone();
         let known = self.task(framework_id, &task_id).filter(|task| task.agent == *agent);
         let Some(known) = known else {
             let (framework, agent, uuid) = (framework_id.clone(), agent.clone(), status.uuid_bytes());
             events.push(Event::UpdateObsolete { framework, agent, task: task_id, uuid });
             return;
         };
-        status.agent_id.get_or_insert_with(|| agent.clone().into());
+        let for_draining = known.kill.is_some() && self.drains(agent);
+        if for_draining && matches!(status.state(), TaskState::Killing | TaskState::Killed) {
+            status.reason = Some(Reason::AgentDraining.into());
+        }
+        status.agent_id.get_or_insert_with(|| agent.clone());
         status.timestamp.get_or_insert(seconds(at));
         let repeated = status.uuid.is_some() && known.last_status().is_some_and(|last| last.uuid == status.uuid);
         if !repeated && let Some(task) = self.task_mut(framework_id, &task_id) {
-            let newest = if latest.is_terminal() { latest } else { status.state };
+            let newest = if latest.is_terminal() { latest } else { status.state() };
             if task.state == TaskState::Unreachable && !newest.is_terminal() {
                 return; // its agent was given up meanwhile; it repeats the update when it is back
             }
@@ -206,11 +220,12 @@ impl State {
             }
             task.record(status.clone());
         }
-        let finished = status.state.is_terminal() && status.uuid.is_none();
+        let finished = status.state().is_terminal() && status.uuid.is_none();
         events.push(Event::TaskUpdated { framework: framework_id.clone(), status: Box::new(status) });
         if finished {
             self.complete_task(framework_id, &task_id);
         }
+        self.check_drained(agent, events);
     }
 
     pub(super) fn acknowledge_task(
@@ -223,11 +238,12 @@ impl State {
         let Some(task) = self.task(framework, task_id) else { return };
         let last = task.last_status();
         let ends = task.state.is_terminal()
-            && last.is_some_and(|last| last.state.is_terminal() && last.uuid_bytes() == Some(uuid));
+            && last.is_some_and(|last| last.state().is_terminal() && last.uuid_bytes() == Some(uuid));
         let (agent, framework_id, task) = (task.agent.clone(), framework.clone(), task_id.clone());
-        events.push(Event::Acknowledged { framework: framework_id, agent, task, uuid });
+        events.push(Event::Acknowledged { framework: framework_id, agent: agent.clone(), task, uuid });
         if ends {
             self.complete_task(framework, task_id);
+            self.check_drained(&agent, events);
         }
     }
 
@@ -245,7 +261,7 @@ impl State {
                 events.push(task.freed());
             }
             if !task.state.is_terminal() {
-                task.state = status.state;
+                task.state = status.state();
                 task.ended_at = Some(at);
             }
             task.record(status.clone());

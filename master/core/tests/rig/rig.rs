@@ -5,7 +5,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use api::mesos::{Call, Event, TaskStatus};
+use api::v1::TaskStatus;
+use api::v1::scheduler::{Call, Event, event};
 use api::{AgentId, FrameworkId, Resources, TaskState};
 use master_core::{
     AgentMessage, Command, Config, Input, Master, Now, Output, Registration, ReportedTask, RequestId, Response,
@@ -29,7 +30,7 @@ pub struct Rig {
     /// When set, proposals wait for [`Rig::commit`].
     pub hold: bool,
     pub held: Vec<Command>,
-    next_request: u64,
+    pub next_request: u64,
 }
 
 pub fn config() -> Config {
@@ -45,6 +46,12 @@ impl Default for Rig {
 }
 
 impl Rig {
+    pub fn leading(config: Config) -> Self {
+        let mut rig = Self { master: Master::new(config, State::default()), ..Self::follower(State::default(), 1_000_000_000) };
+        rig.input(Input::Leading(true));
+        rig
+    }
+
     pub fn follower(state: State, unix_ms: u64) -> Self {
         Self {
             master: Master::new(config(), state),
@@ -81,8 +88,8 @@ impl Rig {
                     assert!(self.responses.insert(request.0, response).is_none(), "one answer to a request");
                 }
                 Output::Event { stream, event } => {
-                    if let Event::Update(status) = &*event {
-                        self.statuses.entry(stream.0.clone()).or_default().push((**status).clone());
+                    if let Some(status) = event.update.as_ref().map(|update| &update.status) {
+                        self.statuses.entry(stream.0.clone()).or_default().push(status.clone());
                     }
                     self.events.entry(stream.0).or_default().push(describe(&event));
                 }
@@ -131,7 +138,12 @@ impl Rig {
         self.next_request += 1;
         let call: Call = serde_json::from_value(json).unwrap();
         let stream = (!stream.is_empty()).then(|| StreamId(stream.to_owned()));
-        self.input(Input::Call { request: RequestId(self.next_request), stream, call: Box::new(call) });
+        self.input(Input::Call {
+            request: RequestId(self.next_request),
+            stream,
+            principal: None,
+            call: Box::new(call),
+        });
         self.responses.get(&self.next_request).cloned()
     }
 
@@ -217,7 +229,7 @@ impl Rig {
 
     pub fn update(&mut self, session: u64, framework: &str, task: &str, state: TaskState, uuid: u8) {
         let mut status = TaskStatus::new(task.into(), state);
-        status.uuid = Some(uuid_text(uuid));
+        status.uuid = Some(vec![uuid; 16]);
         let message = AgentMessage::Update { framework: framework.into(), status: Box::new(status), latest: state };
         self.input(Input::FromAgent { session: SessionId(session), message });
     }
@@ -285,31 +297,42 @@ pub fn task_info(id: &str, agent: &str, cpus: f64, mem: f64) -> serde_json::Valu
 
 /// Base64 of 16 times the byte.
 pub fn uuid_text(byte: u8) -> String {
-    use base64::Engine;
-    base64::engine::general_purpose::STANDARD.encode([byte; 16])
+    let status = TaskStatus { uuid: Some(vec![byte; 16]), ..TaskStatus::default() };
+    serde_json::to_value(status).unwrap()["uuid"].as_str().unwrap().to_owned()
 }
 
 pub fn describe(event: &Event) -> String {
-    match event {
-        Event::Subscribed { framework_id, .. } => format!("SUBSCRIBED {framework_id}"),
-        Event::Offers(offers) => {
-            let offers = offers.iter().map(|offer| {
-                let resources = api::mesos::resources_from_wire(&offer.resources).unwrap();
-                format!("{} {} {resources}", offer.id.value, offer.agent_id.value)
+    match event.r#type() {
+        event::Type::Subscribed => format!("SUBSCRIBED {}", event.subscribed.as_ref().unwrap().framework_id),
+        event::Type::Offers => {
+            let offers = event.offers.as_ref().unwrap().offers.iter().map(|offer| {
+                let resources = api::v1::resources_from_wire(&offer.resources).unwrap();
+                format!("{} {} {resources}", offer.id, offer.agent_id)
             });
             format!("OFFERS {}", offers.collect::<Vec<_>>().join(" | "))
         }
-        Event::Rescind(offer) => format!("RESCIND {offer}"),
-        Event::Update(status) => {
-            let reason = serde_json::to_value(status.reason).unwrap();
-            let reason = reason.as_str().map(|reason| format!(" {reason}")).unwrap_or_default();
+        event::Type::Rescind => format!("RESCIND {}", event.rescind.as_ref().unwrap().offer_id),
+        event::Type::Update => {
+            let status = &event.update.as_ref().unwrap().status;
+            let reason = status.given_reason().map(|reason| format!(" {}", reason.as_str_name())).unwrap_or_default();
             let uuid = if status.uuid.is_some() { " uuid" } else { "" };
-            format!("UPDATE {} {}{reason}{uuid}", status.task_id.value, status.state.name())
+            format!("UPDATE {} {}{reason}{uuid}", status.task_id, status.state().name())
         }
-        Event::Message { .. } => "MESSAGE".to_owned(),
-        Event::Failure { agent_id, .. } => format!("FAILURE {agent_id}"),
-        Event::Error(text) => format!("ERROR {text}"),
-        Event::Heartbeat => "HEARTBEAT".to_owned(),
+        event::Type::UpdateOperationStatus => {
+            let status = &event.update_operation_status.as_ref().unwrap().status;
+            let id = status.operation_id.as_ref().unwrap();
+            let agent = status.agent_id.as_ref().map(|agent| format!(" {agent}")).unwrap_or_default();
+            let uuid = if status.uuid.is_some() { " uuid" } else { "" };
+            format!("UPDATE_OPERATION_STATUS {id} {}{agent}{uuid}", status.state().as_str_name())
+        }
+        event::Type::InverseOffers => {
+            let offers = event.inverse_offers.as_ref().unwrap().inverse_offers.iter();
+            let offers = offers.map(|offer| format!("{} {}", offer.id, offer.agent_id.as_ref().unwrap()));
+            format!("INVERSE_OFFERS {}", offers.collect::<Vec<_>>().join(" | "))
+        }
+        event::Type::Failure => format!("FAILURE {}", event.failure.as_ref().unwrap().agent_id.as_ref().unwrap()),
+        event::Type::Error => format!("ERROR {}", event.error.as_ref().unwrap().message),
+        other => other.as_str_name().to_owned(),
     }
 }
 
@@ -317,7 +340,7 @@ pub fn describe_message(message: &ToAgent) -> String {
     match message {
         ToAgent::Registered { agent } => format!("registered {agent}"),
         ToAgent::Refused { reason, retry } => format!("refused retry={retry} {reason}"),
-        ToAgent::RunTask { framework, task, .. } => format!("run {framework} {}", task.task_id.value),
+        ToAgent::RunTask { framework, task, .. } => format!("run {framework} {}", task.task_id),
         ToAgent::KillTask { framework, task, grace_ms } => format!("kill {framework} {task} {grace_ms:?}"),
         ToAgent::Acknowledge { framework, task, uuid } => format!("ack {framework} {task} {}", uuid[0]),
         ToAgent::ShutdownFramework { framework } => format!("shutdown {framework}"),

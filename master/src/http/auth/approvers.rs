@@ -1,0 +1,138 @@
+//! What the one who asks may see and do: handed to every handler, and by it to whatever renders.
+//!
+//! A handler takes `Extension(approvers): Extension<Approvers>` and filters with it:
+//!
+//! ```ignore
+//! let frameworks = view.state.frameworks.values().filter(|one| approvers.can_view_framework(&one.info.user));
+//! let tasks = framework.tasks.values().filter(|task| {
+//!     let own = task.info.command.as_ref().and_then(|command| command.user.as_deref());
+//!     approvers.can_view_task(own, &framework.info.user)
+//! });
+//! ```
+//!
+//! Reads are filtered silently, as Mesos does; actions that are not allowed get
+//! [`forbidden`](super::forbidden): 403 with Mesos's text.
+
+use std::sync::Arc;
+
+use master_core::acl::{Acls, Action};
+
+/// One request's rights. Cheap to clone; `Send` and `'static`, so that it can go into a rendering thread.
+#[derive(Clone, Debug)]
+pub struct Approvers {
+    acls: Arc<Acls>,
+    principal: Option<Arc<str>>,
+    administrator: bool,
+}
+
+impl Default for Approvers {
+    fn default() -> Self {
+        Self::allow_all()
+    }
+}
+
+impl Approvers {
+    /// Everything is allowed: for an open API, and for tests.
+    #[must_use]
+    pub fn allow_all() -> Self {
+        Self { acls: Arc::new(Acls::allow_all()), principal: None, administrator: true }
+    }
+
+    /// The rights of `principal`.
+    #[must_use]
+    pub fn new(acls: Arc<Acls>, principal: Option<&str>, administrator: bool) -> Self {
+        Self { acls, principal: principal.map(Arc::from), administrator }
+    }
+
+    /// Who asks; `None` when nobody was asked to say.
+    #[must_use]
+    pub fn principal(&self) -> Option<&str> {
+        self.principal.as_deref()
+    }
+
+    /// May they admit and revoke nodes, and issue tokens for others? Not a matter of Mesos's lists.
+    #[must_use]
+    pub fn is_administrator(&self) -> bool {
+        self.administrator
+    }
+
+    /// Nothing is forbidden to anybody: what is rendered may be shared between those who ask.
+    #[must_use]
+    pub fn sees_all(&self) -> bool {
+        self.acls.is_allow_all()
+    }
+
+    /// Any action on any object of it: a role, a user, a principal, a path, as the action's list has it.
+    /// `None` where the object is not known or does not matter.
+    #[must_use]
+    pub fn allows(&self, action: Action, object: Option<&str>) -> bool {
+        self.acls.allows(self.principal(), action, object)
+    }
+
+    /// Frameworks are seen by the user they run tasks as (`FrameworkInfo.user`).
+    #[must_use]
+    pub fn can_view_framework(&self, user: &str) -> bool {
+        self.allows(Action::ViewFramework, Some(user))
+    }
+
+    /// Tasks are seen by their own user (the command's or the executor's command's), or their framework's.
+    #[must_use]
+    pub fn can_view_task(&self, own_user: Option<&str>, framework_user: &str) -> bool {
+        self.allows(Action::ViewTask, Some(own_user.unwrap_or(framework_user)))
+    }
+
+    /// Executors, in the same way.
+    #[must_use]
+    pub fn can_view_executor(&self, own_user: Option<&str>, framework_user: &str) -> bool {
+        self.allows(Action::ViewExecutor, Some(own_user.unwrap_or(framework_user)))
+    }
+
+    /// Roles, and what is reserved for them: `/roles`, `/weights`, GET_ROLES, reservations in agents.
+    #[must_use]
+    pub fn can_view_role(&self, role: &str) -> bool {
+        self.allows(Action::ViewRole, Some(role))
+    }
+
+    /// A role's quota: `/quota`, GET_QUOTA.
+    #[must_use]
+    pub fn can_get_quota(&self, role: &str) -> bool {
+        self.allows(Action::GetQuota, Some(role))
+    }
+
+    /// The flags, in `/state` too.
+    #[must_use]
+    pub fn can_view_flags(&self) -> bool {
+        self.allows(Action::ViewFlags, None)
+    }
+
+    /// The files of a task.
+    #[must_use]
+    pub fn can_access_sandbox(&self, own_user: Option<&str>, framework_user: &str) -> bool {
+        self.allows(Action::AccessSandbox, Some(own_user.unwrap_or(framework_user)))
+    }
+
+    /// The logs of masters and nodes.
+    #[must_use]
+    pub fn can_access_logs(&self) -> bool {
+        self.allows(Action::AccessMesosLog, None)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_task_is_seen_by_its_own_user_before_its_frameworks() {
+        let acls = Acls::parse(
+            r#"{"permissive":false,"view_tasks":[{"principals":{"values":["dev"]},"users":{"values":["web"]}}]}"#,
+        )
+        .unwrap();
+        let dev = Approvers::new(Arc::new(acls), Some("dev"), false);
+        assert!(dev.can_view_task(Some("web"), "root") && dev.can_view_task(None, "web"));
+        assert!(!dev.can_view_task(Some("root"), "web") && !dev.can_view_framework("web"));
+        assert!(!dev.sees_all() && !dev.is_administrator());
+        let all = Approvers::default();
+        assert!(all.sees_all() && all.can_view_flags() && all.can_view_role("x") && all.is_administrator());
+    }
+}

@@ -1,0 +1,109 @@
+//! `/maintenance/*` and `/machine/*`: what is planned, and what is down.
+
+use axum::extract::{Request, State};
+use axum::response::Response;
+use hyper::Method;
+use master_core::View;
+use master_core::io::operator::{MachineId, OperatorWrite, Window};
+
+use super::changes::{self, Invalid, read_machines_down, read_machines_up, read_schedule};
+use super::{Asked, body_of, small};
+use crate::http::render::json::Json;
+use crate::http::router::Api;
+
+/// Writes a machine's names.
+pub(crate) fn write_machine(json: &mut Json, machine: &MachineId) {
+    json.object(|json| {
+        if !machine.hostname.is_empty() {
+            json.key("hostname").string(&machine.hostname);
+        }
+        if !machine.ip.is_empty() {
+            json.key("ip").string(&machine.ip);
+        }
+    });
+}
+
+/// Machines of the schedule that are not down yet.
+pub(crate) fn draining(view: &View) -> impl Iterator<Item = &MachineId> {
+    let plan = &view.state.maintenance;
+    plan.windows.iter().flat_map(|window| &window.machines).filter(|machine| !plan.down.contains(machine))
+}
+
+pub(super) async fn schedule(State(api): State<Api>, asked: Asked, request: Request) -> Response {
+    if let Err(response) = asked.only(&[Method::GET, Method::POST]) {
+        return response;
+    }
+    if asked.method == Method::POST {
+        return change(&api, &asked, request, read_schedule).await;
+    }
+    small(&api, &asked, |view, json| {
+        let windows = &view.state.maintenance.windows;
+        json.object(|json| {
+            if !windows.is_empty() {
+                json.key("windows").array(windows, write_window);
+            }
+        });
+    })
+    .await
+}
+
+fn write_window(json: &mut Json, window: &Window) {
+    json.object(|json| {
+        json.key("machine_ids").array(&window.machines, write_machine);
+        json.key("unavailability").object(|json| {
+            if let Some(duration) = window.unavailability.duration {
+                json.key("duration").object(|json| json.key("nanoseconds").serialize(&duration));
+            }
+            json.key("start").object(|json| json.key("nanoseconds").serialize(&window.unavailability.start));
+        });
+    });
+}
+
+pub(super) async fn status(State(api): State<Api>, asked: Asked) -> Response {
+    if let Err(response) = asked.only(&[Method::GET]) {
+        return response;
+    }
+    small(&api, &asked, |view, json| {
+        json.object(|json| {
+            let down = &view.state.maintenance.down;
+            if !down.is_empty() {
+                json.key("down_machines").array(down, write_machine);
+            }
+            if draining(view).next().is_some() {
+                json.key("draining_machines").array(draining(view), |json, machine| {
+                    json.object(|json| {
+                        json.key("id");
+                        write_machine(json, machine);
+                    });
+                });
+            }
+        });
+    })
+    .await
+}
+
+pub(super) async fn down(State(api): State<Api>, asked: Asked, request: Request) -> Response {
+    match asked.only(&[Method::POST]) {
+        Ok(()) => change(&api, &asked, request, read_machines_down).await,
+        Err(response) => response,
+    }
+}
+
+pub(super) async fn up(State(api): State<Api>, asked: Asked, request: Request) -> Response {
+    match asked.only(&[Method::POST]) {
+        Ok(()) => change(&api, &asked, request, read_machines_up).await,
+        Err(response) => response,
+    }
+}
+
+async fn change(
+    api: &Api,
+    asked: &Asked,
+    request: Request,
+    parse: fn(&[u8]) -> Result<OperatorWrite, Invalid>,
+) -> Response {
+    match body_of(request).await {
+        Ok(body) => changes::perform(api, asked, parse(&body)).await,
+        Err(response) => response,
+    }
+}

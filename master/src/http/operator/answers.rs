@@ -1,0 +1,211 @@
+//! Answers that fit a message each.
+
+use std::collections::BTreeMap;
+
+use api::v1::maintenance::{ClusterStatus, Schedule, Window, cluster_status};
+use api::v1::master::{Response, response};
+use api::v1::quota::{QuotaConfig, QuotaInfo, QuotaStatus};
+use api::v1::{
+    self, DurationInfo, Flag, MachineId, Metric, OperationStatus, Resource, Role, TimeInfo, Unavailability, Uuid, VersionInfo,
+    WeightInfo, value,
+};
+use api::{Milli, OperationId};
+use master_core::View;
+use master_core::io::operator::MachineId as Machine;
+use master_core::state::OperationState;
+
+use super::{messages, typed};
+use crate::http::auth::Approvers;
+use crate::http::legacy::maintenance::draining;
+use crate::http::legacy::quantities::Quantities;
+use crate::http::legacy::roles::known_roles;
+use crate::http::router::Facts;
+
+/// GET_HEALTH.
+pub(super) fn health() -> Response {
+    Response { get_health: Some(response::GetHealth { healthy: true }), ..typed(response::Type::GetHealth) }
+}
+
+/// GET_FLAGS.
+pub(super) fn flags(facts: &Facts) -> Response {
+    let flags = facts.flags.iter().map(|(name, value)| Flag { name: name.clone(), value: Some(value.clone()) });
+    Response { get_flags: Some(response::GetFlags { flags: flags.collect() }), ..typed(response::Type::GetFlags) }
+}
+
+/// GET_VERSION.
+pub(super) fn version(facts: &Facts) -> Response {
+    let version_info = VersionInfo {
+        version: facts.mesos_version.to_owned(),
+        build_date: Some("1970-01-01 00:00:00".to_owned()),
+        build_time: Some(0.0),
+        build_user: Some("mesolith".to_owned()),
+        ..VersionInfo::default()
+    };
+    Response { get_version: Some(response::GetVersion { version_info }), ..typed(response::Type::GetVersion) }
+}
+
+/// GET_METRICS.
+pub(super) fn metrics(all: BTreeMap<String, f64>) -> Response {
+    let metrics = all.into_iter().map(|(name, value)| Metric { name, value: Some(value) }).collect();
+    Response { get_metrics: Some(response::GetMetrics { metrics }), ..typed(response::Type::GetMetrics) }
+}
+
+/// GET_LOGGING_LEVEL.
+pub(super) fn logging_level(level: u32) -> Response {
+    let answer = response::GetLoggingLevel { level };
+    Response { get_logging_level: Some(answer), ..typed(response::Type::GetLoggingLevel) }
+}
+
+/// GET_OPERATIONS: those whose outcome is not acknowledged.
+pub(super) fn operations(view: &View, approvers: &Approvers) -> Response {
+    let visible = |framework: &api::FrameworkId| {
+        let framework = view.state.framework(framework);
+        framework.is_none_or(|framework| approvers.can_view_framework(&framework.info.user))
+    };
+    let known = view.state.operations.values().filter(|operation| visible(&operation.framework));
+    let operations = known
+        .map(|operation| {
+            let status = OperationStatus {
+                operation_id: Some(OperationId(operation.id.clone())),
+                state: state_of(operation.state).into(),
+                uuid: Some(Uuid { value: operation.status_uuid.to_vec() }),
+                agent_id: Some(operation.agent.clone()),
+                ..OperationStatus::default()
+            };
+            v1::Operation {
+                framework_id: Some(operation.framework.clone()),
+                agent_id: Some(operation.agent.clone()),
+                info: v1::offer::Operation {
+                    r#type: v1::offer::operation::Type::from_str_name(operation.operation.name()).map(Into::into),
+                    id: Some(OperationId(operation.id.clone())),
+                    ..v1::offer::Operation::default()
+                },
+                latest_status: status.clone(),
+                statuses: vec![status],
+                uuid: Uuid { value: operation.uuid.to_vec() },
+            }
+        })
+        .collect();
+    Response {
+        get_operations: Some(response::GetOperations { operations }),
+        ..typed(response::Type::GetOperations)
+    }
+}
+
+const fn state_of(state: OperationState) -> v1::OperationState {
+    match state {
+        OperationState::Pending => v1::OperationState::OperationPending,
+        OperationState::Finished => v1::OperationState::OperationFinished,
+        OperationState::Failed => v1::OperationState::OperationFailed,
+        OperationState::Error => v1::OperationState::OperationError,
+        OperationState::Dropped => v1::OperationState::OperationDropped,
+        OperationState::Unreachable => v1::OperationState::OperationUnreachable,
+        OperationState::GoneByOperator => v1::OperationState::OperationGoneByOperator,
+        OperationState::Recovering => v1::OperationState::OperationRecovering,
+        OperationState::Unknown => v1::OperationState::OperationUnknown,
+    }
+}
+
+fn scalar(name: &str, amount: Milli) -> Resource {
+    Resource {
+        name: name.to_owned(),
+        r#type: value::Type::Scalar.into(),
+        scalar: Some(value::Scalar { value: amount.units() }),
+        ..Resource::default()
+    }
+}
+
+/// GET_ROLES.
+pub(super) fn roles(view: &View, approvers: &Approvers) -> Response {
+    let known = known_roles(view).into_iter().filter(|(name, _)| approvers.can_view_role(name));
+    let roles = known
+        .map(|(name, role)| {
+            let mut both: Quantities = role.allocated;
+            both.merge(&role.offered);
+            Role {
+                weight: view.state.weights.get(&name).copied().unwrap_or(1.0),
+                // As in Mesos, only what is measured.
+                resources: ["cpus", "disk", "gpus", "mem"]
+                    .into_iter()
+                    .filter(|name| both.get(name) != Milli::ZERO)
+                    .map(|name| scalar(name, both.get(name)))
+                    .collect(),
+                frameworks: role.frameworks.into_iter().collect(),
+                name,
+            }
+        })
+        .collect();
+    Response { get_roles: Some(response::GetRoles { roles }), ..typed(response::Type::GetRoles) }
+}
+
+/// GET_WEIGHTS.
+pub(super) fn weights(view: &View, approvers: &Approvers) -> Response {
+    let set = view.state.weights.iter().filter(|(role, _)| approvers.can_view_role(role));
+    let weight_infos = set.map(|(role, weight)| WeightInfo { weight: *weight, role: Some(role.clone()) }).collect();
+    Response { get_weights: Some(response::GetWeights { weight_infos }), ..typed(response::Type::GetWeights) }
+}
+
+/// GET_MASTER.
+#[allow(clippy::cast_precision_loss)] // milliseconds since 1970 fit in 53 bits for 285,000 years
+pub(super) fn master(view: &View, facts: &Facts) -> Response {
+    let answer = response::GetMaster {
+        master_info: Some(messages::master(view, facts)),
+        start_time: Some(facts.started_ms as f64 / 1000.0),
+        elected_time: view.elected_at.map(|at| at as f64 / 1000.0),
+    };
+    Response { get_master: Some(answer), ..typed(response::Type::GetMaster) }
+}
+
+fn machine(machine: &Machine) -> MachineId {
+    let filled = |text: &String| (!text.is_empty()).then(|| text.clone());
+    MachineId { hostname: filled(&machine.hostname), ip: filled(&machine.ip) }
+}
+
+/// GET_MAINTENANCE_STATUS.
+pub(super) fn maintenance_status(view: &View) -> Response {
+    let draining_machines = draining(view)
+        .map(|draining| cluster_status::DrainingMachine { id: machine(draining), statuses: Vec::new() })
+        .collect();
+    let down_machines = view.state.maintenance.down.iter().map(machine).collect();
+    let status = ClusterStatus { draining_machines, down_machines };
+    Response {
+        get_maintenance_status: Some(response::GetMaintenanceStatus { status }),
+        ..typed(response::Type::GetMaintenanceStatus)
+    }
+}
+
+/// GET_MAINTENANCE_SCHEDULE.
+pub(super) fn maintenance_schedule(view: &View) -> Response {
+    let windows = view.state.maintenance.windows.iter().map(|window| Window {
+        machine_ids: window.machines.iter().map(machine).collect(),
+        unavailability: Unavailability {
+            start: TimeInfo { nanoseconds: window.unavailability.start },
+            duration: window.unavailability.duration.map(|nanoseconds| DurationInfo { nanoseconds }),
+        },
+    });
+    let schedule = Schedule { windows: windows.collect() };
+    Response {
+        get_maintenance_schedule: Some(response::GetMaintenanceSchedule { schedule }),
+        ..typed(response::Type::GetMaintenanceSchedule)
+    }
+}
+
+/// GET_QUOTA.
+pub(super) fn quota(view: &View, approvers: &Approvers) -> Response {
+    let shown = || view.state.quotas.values().filter(|quota| approvers.can_get_quota(&quota.role));
+    let amounts = |amounts: &BTreeMap<String, Milli>| {
+        amounts.iter().map(|(name, amount)| (name.clone(), value::Scalar { value: amount.units() })).collect()
+    };
+    let infos = shown().map(|quota| QuotaInfo {
+        role: Some(quota.role.clone()),
+        guarantee: quota.guarantees.iter().map(|(name, amount)| scalar(name, *amount)).collect(),
+        ..QuotaInfo::default()
+    });
+    let configs = shown().map(|quota| QuotaConfig {
+        role: quota.role.clone(),
+        guarantees: amounts(&quota.guarantees),
+        limits: amounts(&quota.limits),
+    });
+    let status = QuotaStatus { infos: infos.collect(), configs: configs.collect() };
+    Response { get_quota: Some(response::GetQuota { status }), ..typed(response::Type::GetQuota) }
+}

@@ -1,0 +1,214 @@
+//! One simulated agent: a task that registers, answers, pretends, and comes back when its connection breaks.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail};
+use api::link::{self, from_agent, from_master, link_client::LinkClient};
+use api::v1;
+use rustls::ClientConfig;
+use tokio::sync::{Semaphore, mpsc, watch};
+use tokio_stream::wrappers::ReceiverStream;
+
+use super::runs::Runs;
+use super::{Spec, Standing, connection, words};
+
+/// Words on their way to the master. Full: the agent waits, as a real one's core does.
+const OUTBOUND: usize = 32;
+/// Between two attempts to connect.
+const BACK_OFF: Duration = Duration::from_millis(200);
+/// A session opens within it.
+const OPEN_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// What an agent is told by the test.
+pub(super) enum Word {
+    Disconnect,
+    Reconnect,
+    Reboot,
+    Resources(Vec<v1::Resource>),
+}
+
+/// See the module.
+pub(super) struct Agent {
+    spec: Spec,
+    master: Arc<str>,
+    tls: Arc<ClientConfig>,
+    runs: Runs,
+    boot: u32,
+    id: String,
+    report: watch::Sender<Standing>,
+    /// How many connect at once: more than the master's kernel queues would be dropped, and their kernel waits for
+    /// seconds before it tries again.
+    doors: Arc<Semaphore>,
+}
+
+/// Why a session ended.
+enum End {
+    /// Another one is to follow.
+    Again,
+    /// The test said so.
+    Away,
+    /// The master does not want it, or the test has ended.
+    Over,
+}
+
+impl Agent {
+    pub(super) fn new(
+        spec: Spec,
+        master: Arc<str>,
+        tls: Arc<ClientConfig>,
+        number: u64,
+        report: watch::Sender<Standing>,
+        doors: Arc<Semaphore>,
+    ) -> Self {
+        let runs = Runs::new(spec.statuses, number);
+        Self { spec, master, tls, runs, boot: 1, id: String::new(), report, doors }
+    }
+
+    pub(super) async fn run(mut self, mut inbox: mpsc::Receiver<Word>) {
+        loop {
+            let end = match self.session(&mut inbox).await {
+                Ok(end) => end,
+                Err(_broken) => {
+                    // A real agent backs off, too; a word of the test may wait for so long.
+                    tokio::time::sleep(BACK_OFF).await;
+                    End::Again
+                }
+            };
+            match end {
+                End::Again => {}
+                End::Over => return,
+                End::Away => {
+                    while let Some(word) = inbox.recv().await {
+                        let back = matches!(word, Word::Reconnect | Word::Reboot);
+                        self.told(word);
+                        if back {
+                            break;
+                        }
+                    }
+                }
+            }
+        }
+    }
+
+    /// What needs no connection.
+    fn told(&mut self, word: Word) {
+        match word {
+            Word::Disconnect | Word::Reconnect => {}
+            Word::Reboot => {
+                self.boot += 1;
+                // A node that has just booted does not know its id.
+                self.id.clear();
+                self.runs.clear();
+            }
+            Word::Resources(resources) => self.spec.resources = resources,
+        }
+    }
+
+    async fn session(&mut self, inbox: &mut mpsc::Receiver<Word>) -> Result<End> {
+        let mut door = Some(self.doors.clone().acquire_owned().await?);
+        let channel = connection::connect(&self.master, &self.tls).await?;
+        let (outbound, stream) = mpsc::channel(OUTBOUND);
+        outbound.try_send(word(from_agent::Message::Register(self.registration())))?;
+        let mut client = LinkClient::new(channel);
+        let opened = tokio::time::timeout(OPEN_TIMEOUT, client.session(ReceiverStream::new(stream))).await;
+        let mut incoming = opened.context("the session does not open")??.into_inner();
+        let mut out = Vec::new();
+        loop {
+            let next = self.runs.next();
+            let due = async {
+                match next {
+                    Some(at) => tokio::time::sleep_until(at.into()).await,
+                    None => std::future::pending().await,
+                }
+            };
+            tokio::select! {
+                message = incoming.message() => {
+                    let Some(message) = message?.and_then(|message| message.message) else { bail!("closed") };
+                    // Refused or registered.
+                    drop(door.take());
+                    if let Some(end) = self.heard(message, &mut out)? {
+                        return Ok(end);
+                    }
+                }
+                word = inbox.recv() => match word {
+                    None => return Ok(End::Over),
+                    Some(Word::Disconnect) => return Ok(End::Away),
+                    Some(Word::Resources(resources)) => {
+                        self.spec.resources = resources;
+                        out.push(from_agent::Message::Capacity(self.capacity()));
+                    }
+                    Some(word @ (Word::Reconnect | Word::Reboot)) => {
+                        self.told(word);
+                        return Ok(End::Again);
+                    }
+                },
+                () = due => self.runs.due(Instant::now(), &mut out),
+            }
+            for message in out.drain(..) {
+                outbound.send(word(message)).await?;
+            }
+        }
+    }
+
+    fn heard(&mut self, message: from_master::Message, out: &mut Vec<from_agent::Message>) -> Result<Option<End>> {
+        use from_master::Message;
+        let now = Instant::now();
+        match message {
+            Message::Registered(registered) => {
+                self.id = registered.agent_id;
+                self.report.send_modify(|standing| {
+                    standing.id.clone_from(&self.id);
+                    standing.registrations += 1;
+                });
+                self.runs.repeat_all(now, out);
+            }
+            Message::Refused(refused) => {
+                if refused.retry {
+                    bail!("{}", refused.reason);
+                }
+                self.report.send_modify(|standing| standing.refused = Some(refused.reason));
+                return Ok(Some(End::Over));
+            }
+            Message::RunTask(run) => self.runs.launch(words::launch(run)?, now, out),
+            Message::KillTask(kill) => self.runs.kill((kill.framework_id, kill.task_id), now, out),
+            Message::Acknowledge(ack) => {
+                self.runs.acknowledge(&(ack.framework_id, ack.task_id), &ack.uuid, now, out);
+            }
+            Message::ShutdownFramework(shutdown) => self.runs.shutdown(&shutdown.framework_id),
+            Message::Ping(ping) => out.push(from_agent::Message::Pong(link::Pong { nonce: ping.nonce })),
+            Message::ReadFile(read) => out.push(from_agent::Message::FileChunk(link::FileChunk {
+                request: read.request,
+                data: Vec::new(),
+                end: true,
+                error: "a simulated agent has no files".to_owned(),
+            })),
+            Message::CancelRead(_) => {}
+        }
+        Ok(None)
+    }
+
+    fn capacity(&self) -> link::Capacity {
+        words::capacity(&self.spec.resources, &self.spec.attributes)
+    }
+
+    fn registration(&self) -> link::Register {
+        link::Register {
+            protocol: link::PROTOCOL,
+            boot_id: format!("{}-{}", self.spec.name, self.boot),
+            agent_id: self.id.clone(),
+            hostname: self.spec.name.clone(),
+            address: "127.0.0.1".to_owned(),
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            kernel: "simulated".to_owned(),
+            inventory_json: "{}".to_owned(),
+            capacity: Some(self.capacity()),
+            tasks: self.runs.reports(),
+            ..link::Register::default()
+        }
+    }
+}
+
+fn word(message: from_agent::Message) -> link::FromAgent {
+    link::FromAgent { message: Some(message) }
+}
