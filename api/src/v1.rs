@@ -4,6 +4,7 @@
 //! bytes elsewhere. Required fields are plain values; [`ContentType::decode`] refuses a body that
 //! lacks one. Ids are this crate's newtypes.
 
+mod agent_capabilities;
 mod content_type;
 mod conversion;
 mod framework;
@@ -19,6 +20,7 @@ mod generated {
     include!(concat!(env!("OUT_DIR"), "/mesos.rs"));
 }
 
+pub use agent_capabilities::{AgentCapabilities, OUR_AGENTS};
 pub use content_type::{ApiMessage, ContentType, ParseBodyError};
 pub use conversion::{
     Format, ResourceError, attributes_from_wire, attributes_to_wire, resources_from_wire, resources_to_wire,

@@ -10,7 +10,7 @@ use api::link::from_agent::Message as FromAgent;
 use api::link::from_master::Message as FromMaster;
 use api::link::link_server::Link;
 use api::link::{self, read_file};
-use api::v1::{attributes_from_wire, resources_from_wire};
+use api::v1::{AgentCapabilities, attributes_from_wire, resources_from_wire};
 use api::{Attribute, MasterId, NodeName, Resources, TaskState};
 use bytes::Bytes;
 use futures_util::Stream;
@@ -25,7 +25,7 @@ use crate::driver::{Handle, Message};
 /// master compares what it knows with what the agent does.
 const COMMANDS_CAPACITY: usize = 1024;
 /// From connecting to the registration.
-const REGISTER_DEADLINE: Duration = Duration::from_secs(10);
+pub(crate) const REGISTER_DEADLINE: Duration = Duration::from_secs(10);
 /// Files read from one agent at once. Full: the reader is told to come back.
 const READS_PER_AGENT: usize = 64;
 /// Chunks waiting for one reader. Full: the agent is told to stop, and the reader goes on from there later.
@@ -379,6 +379,7 @@ fn read_registration(node: NodeName, register: link::Register) -> Result<Registr
         hostname: register.hostname,
         address: register.address,
         version: register.version,
+        capabilities: AgentCapabilities::from_wire(&register.capabilities),
         kernel: register.kernel,
         resources,
         attributes,

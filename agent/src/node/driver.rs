@@ -334,6 +334,7 @@ impl Driver {
             boot_id: self.settings.boot_id.clone(),
             agent_id: self.kept.agent.clone().unwrap_or_default().0,
             version: env!("CARGO_PKG_VERSION").to_owned(),
+            capabilities: api::v1::OUR_AGENTS.to_wire(),
             tasks: tasks.collect(),
             ..Register::default()
         };

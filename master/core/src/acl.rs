@@ -159,7 +159,10 @@ mod tests {
         assert!(!may("eng") && !may("engine") && !may("ops/eu") && !may("*"));
         assert_eq!(acls.allows_each(Some("a"), Action::RegisterFramework, ["ops", "eng"]), Err("eng"));
         // For anything but roles `%` is a character like others.
-        let acls = super::Acls::parse(r#"{"permissive":false,"run_tasks":[{"principals":{"type":"ANY"},"users":{"values":["u/%"]}}]}"#).unwrap();
+        let acls = super::Acls::parse(
+            r#"{"permissive":false,"run_tasks":[{"principals":{"type":"ANY"},"users":{"values":["u/%"]}}]}"#,
+        )
+        .unwrap();
         assert!(!acls.allows(Some("a"), Action::RunTask, Some("u/x")));
     }
 

@@ -116,11 +116,7 @@ async fn answer(api: &Api, reads: &Reads, watchers: &Watchers, call: Call, asked
             Err(response) => response,
         },
         // There is no file that a path of Mesos's names: the log is the service manager's.
-        call::Type::ListFiles | call::Type::ReadFile => {
-            let mut response = Response::default();
-            *response.status_mut() = StatusCode::NOT_FOUND;
-            response
-        }
+        call::Type::ListFiles | call::Type::ReadFile => text(StatusCode::NOT_FOUND, ""),
         call::Type::GetLoggingLevel => encoded(asked, &answers::logging_level(logging::level())),
         call::Type::SetLoggingLevel if !asked.approvers.allows(Action::SetLogLevel, None) => forbidden(),
         call::Type::SetLoggingLevel => {

@@ -322,11 +322,7 @@ impl Leader {
 
 /// An agent as the allocator sees it.
 pub(super) fn facts(agent: &Agent) -> AgentFacts {
-    AgentFacts {
-        hostname: agent.hostname.clone(),
-        attributes: agent.attributes.clone(),
-        ..AgentFacts::default()
-    }
+    AgentFacts { hostname: agent.hostname.clone(), attributes: agent.attributes.clone(), ..AgentFacts::default() }
 }
 
 fn refuse(turn: &mut Turn<'_>, session: SessionId, refusal: ToAgent) {

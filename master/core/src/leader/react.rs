@@ -96,9 +96,7 @@ impl Leader {
             LaunchDropped::FrameworkRemoved
             | LaunchDropped::AgentRemoved
             | LaunchDropped::AgentDraining
-            | LaunchDropped::ResourcesGone => {
-                self.launching.remove(&(framework.clone(), task.clone()))
-            }
+            | LaunchDropped::ResourcesGone => self.launching.remove(&(framework.clone(), task.clone())),
         };
         if charged {
             self.allocator.recover(framework, role, agent, resources, Consider::Now);

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use api::v1::{Reason, TimeInfo};
+use api::v1::{AgentCapabilities, Reason, TimeInfo};
 use api::{AgentId, Attribute, FrameworkId, NodeName, Resources, TaskId, TaskState};
 use serde::{Deserialize, Serialize};
 
@@ -27,6 +27,9 @@ pub struct Agent {
     pub address: String,
     /// Of the agent.
     pub version: String,
+    /// What it can do.
+    #[serde(default)]
+    pub capabilities: AgentCapabilities,
     /// Kernel release.
     pub kernel: String,
     /// All it offers: the machine's, with reservations and volumes made of it since.
@@ -107,6 +110,7 @@ impl State {
             hostname: registration.hostname,
             address: registration.address,
             version: registration.version,
+            capabilities: registration.capabilities,
             kernel: registration.kernel,
             resources: Arc::new(resources),
             attributes: Arc::new(registration.attributes),

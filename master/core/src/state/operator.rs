@@ -70,7 +70,9 @@ impl State {
                 ResourceOperation::Reserve { .. }
                 | ResourceOperation::Create { .. }
                 | ResourceOperation::Grow { .. }
-                | ResourceOperation::Shrink { .. } => format!("Invalid {name} operation on agent {}: {error}", known.described()),
+                | ResourceOperation::Shrink { .. } => {
+                    format!("Invalid {name} operation on agent {}: {error}", known.described())
+                }
             })
         })
     }

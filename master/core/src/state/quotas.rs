@@ -50,7 +50,9 @@ impl State {
         for config in &configs {
             if config.role.contains('/') {
                 let role = &config.role;
-                return Err(Refusal::bad_request(format!("Updating quota on nested role '{role}' is not supported yet")));
+                return Err(Refusal::bad_request(format!(
+                    "Updating quota on nested role '{role}' is not supported yet"
+                )));
             }
             check_config(config).map_err(invalid)?;
         }
@@ -67,13 +69,8 @@ impl State {
             }
         }
         let mut quotas = self.quotas.clone();
-        for config in &configs {
-            if config.guarantees.is_empty() && config.limits.is_empty() {
-                quotas.remove(&config.role);
-            } else {
-                quotas.insert(config.role.clone(), config.clone());
-            }
-        }
+        // One without amounts is kept too, as in Mesos, until REMOVE_QUOTA: it is listed, and does nothing.
+        quotas.extend(configs.iter().map(|config| (config.role.clone(), config.clone())));
         check_tree(&quotas).map_err(invalid)?;
         let (guaranteed, capacity) = (total_guarantees(&quotas), self.capacity());
         if !force && !covers(&capacity, &guaranteed) {
@@ -195,9 +192,6 @@ fn check_config(config: &QuotaConfig) -> Result<(), String> {
         return Err("'QuotaConfig.role' must be set".to_owned());
     }
     validate::role(&config.role).map_err(|error| format!("Invalid 'QuotaConfig.role': {error}"))?;
-    if config.role == "*" {
-        return Err("Invalid 'QuotaConfig.role': setting quota for the default '*' role is not supported".to_owned());
-    }
     for (field, amounts) in [("guarantees", &config.guarantees), ("limits", &config.limits)] {
         for (name, amount) in amounts {
             let bytes = matches!(name.as_str(), "mem" | "disk");
@@ -295,7 +289,8 @@ mod tests {
     fn guarantees_are_within_limits_and_the_cluster() {
         let mut state = State::default();
         let mut events = Vec::new();
-        let mut update = |force, configs| state.update_quota(force, configs, &mut events).map_err(|refusal| refusal.text);
+        let mut update =
+            |force, configs| state.update_quota(force, configs, &mut events).map_err(|refusal| refusal.text);
         let refused = update(false, vec![config("a", "cpus:2", "cpus:1")]).unwrap_err();
         assert!(refused.contains("is not contained within the 'QuotaConfig.limits'"), "{refused}");
         let refused = update(false, vec![config("a", "cpus:1", "cpus:2")]).unwrap_err();
@@ -304,6 +299,8 @@ mod tests {
         assert_eq!(update(true, vec![config("a", "", "")]), Ok(()));
         let refused = update(true, vec![config("a/b", "cpus:1", "")]).unwrap_err();
         assert_eq!(refused, "Updating quota on nested role 'a/b' is not supported yet");
+        assert!(state.quotas["a"].guarantees.is_empty() && state.quotas["a"].limits.is_empty());
+        assert_eq!(state.remove_quota("a".to_owned(), &mut Vec::new()).map_err(|refusal| refusal.text), Ok(()));
         assert!(state.quotas.is_empty());
     }
 }

@@ -47,7 +47,8 @@ impl Default for Rig {
 
 impl Rig {
     pub fn leading(config: Config) -> Self {
-        let mut rig = Self { master: Master::new(config, State::default()), ..Self::follower(State::default(), 1_000_000_000) };
+        let mut rig =
+            Self { master: Master::new(config, State::default()), ..Self::follower(State::default(), 1_000_000_000) };
         rig.input(Input::Leading(true));
         rig
     }
@@ -281,6 +282,7 @@ pub fn registration(node: &str, boot: &str, resources: &str) -> Registration {
         hostname: format!("{node}.example"),
         address: "10.0.0.1".to_owned(),
         version: "0.1.0".to_owned(),
+        capabilities: api::v1::OUR_AGENTS,
         kernel: "6.1".to_owned(),
         resources: Resources::parse(resources).unwrap(),
         attributes: api::Attribute::parse_list("rack:r1").unwrap(),

@@ -6,8 +6,8 @@ use api::v1::maintenance::{ClusterStatus, Schedule, Window, cluster_status};
 use api::v1::master::{Response, response};
 use api::v1::quota::{QuotaConfig, QuotaInfo, QuotaStatus};
 use api::v1::{
-    self, DurationInfo, Flag, MachineId, Metric, OperationStatus, Resource, Role, TimeInfo, Unavailability, Uuid, VersionInfo,
-    WeightInfo, value,
+    self, DurationInfo, Flag, MachineId, Metric, OperationStatus, Resource, Role, TimeInfo, Unavailability, Uuid,
+    VersionInfo, WeightInfo, value,
 };
 use api::{Milli, OperationId};
 use master_core::View;
@@ -86,10 +86,7 @@ pub(super) fn operations(view: &View, approvers: &Approvers) -> Response {
             }
         })
         .collect();
-    Response {
-        get_operations: Some(response::GetOperations { operations }),
-        ..typed(response::Type::GetOperations)
-    }
+    Response { get_operations: Some(response::GetOperations { operations }), ..typed(response::Type::GetOperations) }
 }
 
 const fn state_of(state: OperationState) -> v1::OperationState {
@@ -141,8 +138,11 @@ pub(super) fn roles(view: &View, approvers: &Approvers) -> Response {
 /// GET_WEIGHTS.
 pub(super) fn weights(view: &View, approvers: &Approvers) -> Response {
     let set = view.state.weights.iter().filter(|(role, _)| approvers.can_view_role(role));
-    let weight_infos = set.map(|(role, weight)| WeightInfo { weight: *weight, role: Some(role.clone()) }).collect();
-    Response { get_weights: Some(response::GetWeights { weight_infos }), ..typed(response::Type::GetWeights) }
+    let weight_infos: Vec<WeightInfo> =
+        set.map(|(role, weight)| WeightInfo { weight: *weight, role: Some(role.clone()) }).collect();
+    // Without any, Mesos leaves the member out.
+    let get_weights = (!weight_infos.is_empty()).then_some(response::GetWeights { weight_infos });
+    Response { get_weights, ..typed(response::Type::GetWeights) }
 }
 
 /// GET_MASTER.

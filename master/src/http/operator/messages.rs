@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use api::v1::master::response::{get_agents, get_executors, get_frameworks};
 use api::v1::{
-    self, Address, AgentInfo, DrainConfig, DrainInfo, DurationInfo, DrainState, Format, MasterInfo, Offer, TimeInfo, Url, agent_info,
-    attributes_to_wire, master_info, resource, resources_to_wire,
+    self, Address, AgentInfo, DrainConfig, DrainInfo, DrainState, DurationInfo, Format, MasterInfo, Offer, TimeInfo,
+    Url, attributes_to_wire, master_info, resource, resources_to_wire,
 };
 use api::{AgentId, FrameworkId, Resources};
 use master_core::state::{Agent, CompletedFramework, Framework, Task};
@@ -82,6 +82,8 @@ fn agent_info(agent: &Agent) -> AgentInfo {
         resources: resources_to_wire(&agent.resources, &Format { refined: true, allocation_role: None }),
         attributes: attributes_to_wire(&agent.attributes),
         id: Some(agent.id.clone()),
+        // Its tasks outlive it.
+        checkpoint: Some(true),
         ..AgentInfo::default()
     }
 }
@@ -90,22 +92,18 @@ fn agent_info(agent: &Agent) -> AgentInfo {
 pub(crate) fn agent(view: &View, shares: &AllShares, agent: &Agent) -> get_agents::Agent {
     let none = Shares::default();
     let own = shares.agents.get(&agent.id).unwrap_or(&none);
-    let capability = |kind: agent_info::capability::Type| agent_info::Capability { r#type: Some(kind.into()) };
     get_agents::Agent {
         agent_info: agent_info(agent),
         active: view.connected_agents.contains(&agent.id) && !agent.deactivated,
         deactivated: Some(agent.deactivated),
-        version: agent.version.clone(),
+        version: api::MESOS_VERSION.to_owned(),
         pid: Some(pid(agent)),
         registered_time: Some(time(agent.registered_at)),
         reregistered_time: agent.reregistered_at.map(time),
         total_resources: in_full(&agent.resources, None),
         allocated_resources: by_role(&own.used),
         offered_resources: by_role(&own.offered),
-        capabilities: vec![
-            capability(agent_info::capability::Type::MultiRole),
-            capability(agent_info::capability::Type::HierarchicalRole),
-        ],
+        capabilities: agent.capabilities.to_wire(),
         resource_providers: Vec::new(),
         drain_info: agent.drain.as_ref().map(|drain| DrainInfo {
             state: if drain.drained { DrainState::Drained } else { DrainState::Draining }.into(),
@@ -123,7 +121,9 @@ pub(crate) fn agent(view: &View, shares: &AllShares, agent: &Agent) -> get_agent
 /// Agents that were registered with the last leader and are not back.
 pub(crate) fn recovered_agents(view: &View) -> impl Iterator<Item = AgentInfo> {
     let agents = view.state.agents.values();
-    agents.filter(|agent| is_registered(agent) && !view.connected_agents.contains(&agent.id)).map(|agent| agent_info(agent))
+    agents
+        .filter(|agent| is_registered(agent) && !view.connected_agents.contains(&agent.id))
+        .map(|agent| agent_info(agent))
 }
 
 /// A framework of GET_FRAMEWORKS, FRAMEWORK_ADDED and FRAMEWORK_UPDATED.
@@ -139,7 +139,7 @@ pub(crate) fn framework(view: &View, shares: &AllShares, framework: &Framework) 
         registered_time: Some(time(framework.registered_at)),
         reregistered_time: Some(time(framework.reregistered_at.unwrap_or(framework.registered_at))),
         unregistered_time: None,
-        offers: own.offers.iter().map(|one| offer(view, framework, one)).collect(),
+        offers: own.offers.iter().map(|one| offer(view, one)).collect(),
         inverse_offers: Vec::new(),
         allocated_resources: by_role(&own.used),
         offered_resources: by_role(&own.offered),
@@ -147,8 +147,19 @@ pub(crate) fn framework(view: &View, shares: &AllShares, framework: &Framework) 
     }
 }
 
-fn offer(view: &View, framework: &Framework, offer: &OutstandingOffer) -> Offer {
-    let refined = framework.info.has(v1::Capability::ReservationRefinement);
+/// The same when it comes, returns or changes. Offers follow that, they are not part of it.
+pub(crate) fn framework_event(view: &View, shares: &AllShares, one: &Framework) -> get_frameworks::Framework {
+    get_frameworks::Framework {
+        unregistered_time: Some(time(0)),
+        offers: Vec::new(),
+        offered_resources: Vec::new(),
+        offer_constraints: one.offer_constraints.as_deref().cloned(),
+        ..framework(view, shares, one)
+    }
+}
+
+/// As the master keeps it: not as its framework would be shown it.
+fn offer(view: &View, offer: &OutstandingOffer) -> Offer {
     let agent = view.state.agents.get(&offer.agent);
     Offer {
         id: offer.id.clone(),
@@ -156,7 +167,10 @@ fn offer(view: &View, framework: &Framework, offer: &OutstandingOffer) -> Offer 
         agent_id: offer.agent.clone(),
         hostname: agent.map(|agent| agent.hostname.clone()).unwrap_or_default(),
         url: agent.map(|agent| Box::new(url(agent))),
-        resources: resources_to_wire(&offer.resources, &Format { refined, allocation_role: Some(offer.role.clone()) }),
+        resources: resources_to_wire(
+            &offer.resources,
+            &Format { refined: true, allocation_role: Some(offer.role.clone()) },
+        ),
         attributes: agent.map(|agent| attributes_to_wire(&agent.attributes)).unwrap_or_default(),
         allocation_info: Some(resource::AllocationInfo { role: Some(offer.role.clone()) }),
         ..Offer::default()

@@ -25,16 +25,14 @@ use tokio_stream::wrappers::ReceiverStream;
 use super::state::{self, Part, Shown};
 use crate::driver::{Handle, Message};
 use crate::http::auth::Approvers;
-use crate::http::router::Api;
-use crate::http::server::Connection;
 use crate::http::overloaded;
 use crate::http::render::document::Document;
 use crate::http::render::json::Place;
+use crate::http::router::Api;
+use crate::http::server::Connection;
 use crate::subscribers::Kill;
 use api::recordio;
 
-/// Mesos's `--max_operator_event_stream_subscribers`; beyond it the oldest is closed.
-const MOST_SUBSCRIBERS: usize = 1000;
 /// How soon a change is told.
 const LOOK: Duration = Duration::from_millis(50);
 const HEARTBEAT: Duration = Duration::from_secs(15);
@@ -44,8 +42,12 @@ const CAPACITY: usize = 4096;
 const CAPACITY_BYTES: usize = 64 << 20;
 
 /// Those who watch.
-#[derive(Debug, Default)]
-pub(crate) struct Watchers(Arc<Mutex<Watched>>);
+#[derive(Debug)]
+pub(crate) struct Watchers {
+    watched: Arc<Mutex<Watched>>,
+    /// Beyond it the oldest is closed.
+    most: usize,
+}
 
 #[derive(Debug, Default)]
 struct Watched {
@@ -68,9 +70,14 @@ struct Watcher {
 }
 
 impl Watchers {
+    /// Nobody, and never more than that (`--max-operator-event-stream-subscribers`).
+    pub(crate) fn at_most(most: usize) -> Self {
+        Self { watched: Arc::default(), most }
+    }
+
     /// How many.
     pub(crate) fn count(&self) -> usize {
-        lock(&self.0).all.len()
+        lock(&self.watched).all.len()
     }
 }
 
@@ -95,8 +102,8 @@ pub(super) async fn subscribe(
     let read = waiting.clone();
     let watcher = Watcher { records, waiting, content_type, approvers, kill: connection.kill, is_new: true };
     let begin = {
-        let mut watched = lock(&watchers.0);
-        if watched.all.len() >= MOST_SUBSCRIBERS {
+        let mut watched = lock(&watchers.watched);
+        if watched.all.len() >= watchers.most {
             let oldest = watched.all.remove(0);
             tracing::info!("too many watch the events; the oldest one's stream is closed");
             oldest.kill.kill();
@@ -106,7 +113,7 @@ pub(super) async fn subscribe(
         !std::mem::replace(&mut watched.looking, true)
     };
     if begin {
-        tokio::spawn(look(api.driver.clone(), watchers.0.clone(), api.leading.clone()));
+        tokio::spawn(look(api.driver.clone(), watchers.watched.clone(), api.leading.clone()));
     }
     let body = ReceiverStream::new(received).map(move |record| {
         read.fetch_sub(record.len(), Ordering::Relaxed);

@@ -183,7 +183,9 @@ pub(super) fn scenarios() -> Vec<Dialogue> {
                 get("GET_WEIGHTS"),
             ],
         ),
-        cluster(
+        // A quota that was set once is listed until it is removed.
+        changing(
+            Reach::Fresh,
             "quota",
             "A quota is kept, seen, and removed.",
             vec![
@@ -196,7 +198,9 @@ pub(super) fn scenarios() -> Vec<Dialogue> {
                 get("GET_QUOTA"),
             ],
         ),
-        cluster(
+        // A quota that was set once is listed until it is removed.
+        changing(
+            Reach::Fresh,
             "quota-force",
             "Forced, a guarantee may be more than the cluster has.",
             vec![
@@ -206,10 +210,13 @@ pub(super) fn scenarios() -> Vec<Dialogue> {
                 quota(none()),
             ],
         ),
-        cluster(
+        // A quota that was set once is listed until it is removed.
+        changing(
+            Reach::Fresh,
             "set-and-remove-quota",
             "The older calls: a guarantee that is also the limit.",
             vec![
+                quota(none()),
                 json!({"type": "SET_QUOTA", "set_quota": {"quota_request": {"role": "operated", "guarantee": [scalar("cpus", 1.0)]}}}),
                 get("GET_QUOTA"),
                 json!({"type": "SET_QUOTA", "set_quota": {"quota_request": {"role": "operated", "guarantee": [scalar("cpus", 2.0)]}}}),

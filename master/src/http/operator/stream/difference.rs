@@ -60,13 +60,13 @@ pub(super) fn between(last: &View, view: &View) -> Vec<Change> {
         let seen_by = || SeenBy::Framework(framework.info.user.clone());
         match last.state.frameworks.get(&framework.id) {
             None => {
-                let framework = messages::framework(view, shares(), framework);
+                let framework = messages::framework_event(view, shares(), framework);
                 let added = Box::new(event::FrameworkAdded { framework });
                 let event = Event { framework_added: Some(added), ..typed(event::Type::FrameworkAdded) };
                 changes.push(Change { event, seen_by: seen_by() });
             }
             Some(known) if has_changed(last, view, known, framework) => {
-                let framework = messages::framework(view, shares(), framework);
+                let framework = messages::framework_event(view, shares(), framework);
                 let updated = Box::new(event::FrameworkUpdated { framework });
                 let event = Event { framework_updated: Some(updated), ..typed(event::Type::FrameworkUpdated) };
                 changes.push(Change { event, seen_by: seen_by() });
@@ -132,10 +132,7 @@ fn added(task: &Arc<Task>, framework: &Framework, changes: &mut Vec<Change>) {
     shown.statuses.clear();
     shown.status_update_state = None;
     shown.status_update_uuid = None;
-    let event = Event {
-        task_added: Some(Box::new(event::TaskAdded { task: shown })),
-        ..typed(event::Type::TaskAdded)
-    };
+    let event = Event { task_added: Some(Box::new(event::TaskAdded { task: shown })), ..typed(event::Type::TaskAdded) };
     changes.push(Change { event, seen_by: of_task(task, &framework.info.user) });
 }
 
@@ -167,13 +164,13 @@ fn removed(last: &View, view: &View, changes: &mut Vec<Change>) {
         view.state.completed_frameworks.iter().map(|one| (&one.id, one)).collect()
     };
     for framework in last.state.frameworks.values().filter(|one| !view.state.frameworks.contains_key(&one.id)) {
-        let now = completed.get(&framework.id).copied().or_else(|| {
-            view.state.completed_frameworks.iter().find(|completed| completed.id == framework.id)
-        });
+        let now = completed
+            .get(&framework.id)
+            .copied()
+            .or_else(|| view.state.completed_frameworks.iter().find(|completed| completed.id == framework.id));
         for task in framework.tasks.values() {
-            let ended = now.and_then(|now| {
-                now.completed_tasks.iter().rev().find(|ended| ended.container == task.container)
-            });
+            let ended =
+                now.and_then(|now| now.completed_tasks.iter().rev().find(|ended| ended.container == task.container));
             if let Some(ended) = ended {
                 updated(Some(task), ended, framework, changes);
             }
