@@ -95,7 +95,8 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
     let tokens: SharedTokens =
         Arc::new(Mutex::new(Tokens::open(data.join("tokens.json")).context("cannot read the table of join tokens")?));
 
-    let revocations = Revocations::open(data.join("revocations.json")).context("cannot read the list of revocations")?;
+    let revocations =
+        Revocations::open(data.join("revocations.json")).context("cannot read the list of revocations")?;
     let revocations = Arc::new(revocations);
 
     let options = raft::Options { snapshot_every: config.snapshot_every, address: config.advertise.clone() };
@@ -170,7 +171,8 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
         ));
     }
     let link_tls = link::tls(&ca, identity()?).context("cannot set up TLS for the link")?;
-    let (join, link) = (JoinService::new(ca.clone(), tokens, revocations.clone()), LinkService::new(handle, 2 * PING_INTERVAL));
+    let (join, link) =
+        (JoinService::new(ca.clone(), tokens, revocations.clone()), LinkService::new(handle, 2 * PING_INTERVAL));
     let link_stopped = stopped.clone();
     serving.spawn(async move {
         if let Err(error) = link::serve(sockets.link, link_tls, join, link, revocations, link_stopped).await {
@@ -407,9 +409,13 @@ fn greet(config: &Config, ready: &Ready) {
     if !enforced.any() {
         eprintln!("  The API is plain HTTP and open to everybody (--insecure-api).");
     } else if config.access.insecure_api {
-        eprintln!("  The API is plain HTTP (--insecure-api): secrets are readable on the network. It asks {enforced:?}");
+        eprintln!(
+            "  The API is plain HTTP (--insecure-api): secrets are readable on the network. It asks {enforced:?}"
+        );
     } else if config.access.tls.is_some() {
-        eprintln!("  The API asks for the credentials in {data}/api-credentials.json; its certificate is the one you gave");
+        eprintln!(
+            "  The API asks for the credentials in {data}/api-credentials.json; its certificate is the one you gave"
+        );
     } else {
         eprintln!("  The API asks for the credentials in {data}/api-credentials.json; its CA is {data}/ca.pem");
     }

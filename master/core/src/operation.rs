@@ -119,7 +119,8 @@ impl ResourceOperation {
             Self::Grow { volume, addition } => {
                 resizable(volume)?;
                 let mut grown = (**volume).clone();
-                if let (ResourceValue::Scalar(size), ResourceValue::Scalar(more)) = (&mut grown.value, &addition.value) {
+                if let (ResourceValue::Scalar(size), ResourceValue::Scalar(more)) = (&mut grown.value, &addition.value)
+                {
                     *size = size.saturating_add(*more);
                 }
                 let mut consumed = one(volume);

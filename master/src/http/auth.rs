@@ -317,7 +317,9 @@ fn unauthorized(realm: Realm, given: Option<&HeaderValue>) -> Response {
     };
     challenge(format!("Basic realm=\"{name}\""));
     // Only who tried one is told of it: old clients read one challenge.
-    if given.is_some_and(|given| given.as_bytes().get(..7).is_some_and(|scheme| scheme.eq_ignore_ascii_case(b"bearer "))) {
+    if given
+        .is_some_and(|given| given.as_bytes().get(..7).is_some_and(|scheme| scheme.eq_ignore_ascii_case(b"bearer ")))
+    {
         challenge(format!("Bearer realm=\"{name}\", error=\"invalid_token\""));
     }
     response

@@ -100,9 +100,8 @@ impl FromRequestParts<Api> for Asked {
 
     async fn from_request_parts(parts: &mut http::request::Parts, api: &Api) -> Result<Self, Self::Rejection> {
         let query = parts.uri.query().unwrap_or_default();
-        let query = Query::parse(query).map_err(|error| {
-            text(StatusCode::BAD_REQUEST, format!("Unable to decode query string: {error}"))
-        })?;
+        let query = Query::parse(query)
+            .map_err(|error| text(StatusCode::BAD_REQUEST, format!("Unable to decode query string: {error}")))?;
         let Extension(approvers) = Extension::<Approvers>::from_request_parts(parts, api)
             .await
             .map_err(|_| text(StatusCode::INTERNAL_SERVER_ERROR, "it is not known who asks"))?;

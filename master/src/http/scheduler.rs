@@ -73,7 +73,10 @@ async fn pipeline(
         }
         return Ok(subscribe(api, connection, call, wanted).await);
     }
-    let answer = api.driver.ask(|reply| Message::Call { stream, principal: principal.0.clone(), call: Box::new(call), reply }).await;
+    let answer = api
+        .driver
+        .ask(|reply| Message::Call { stream, principal: principal.0.clone(), call: Box::new(call), reply })
+        .await;
     Ok(answer.map_or_else(overloaded, plain))
 }
 

@@ -225,7 +225,10 @@ fn malformed_calls_get_mesoss_own_answers() {
     let json = "Content-Type: application/json\r\n";
     let post = |headers: &str, body: &str| master.post("/api/v1/scheduler", headers, body);
     let (status, text) = master.get("/api/v1/scheduler");
-    assert_eq!((status, text.as_str()), (405, "405 Method Not Allowed. Expecting one of { 'POST' }, but received 'GET'."));
+    assert_eq!(
+        (status, text.as_str()),
+        (405, "405 Method Not Allowed. Expecting one of { 'POST' }, but received 'GET'.")
+    );
     assert_eq!(post("", "{}"), (400, "Expecting 'Content-Type' to be present".to_owned()));
     let (status, text) = post("Content-Type: text/plain\r\n", "{}");
     assert_eq!(

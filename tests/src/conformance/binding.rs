@@ -87,7 +87,9 @@ impl Binding {
         let text = replace_all(&libprocess, &text, |_| "slave(${number})".to_owned());
         // An operation's error names the agent's host behind its address.
         match text.rsplit_once(" at slave(${number})@${address} (") {
-            Some((before, host)) if host.ends_with(')') => format!("{before} at slave(${{number}})@${{address}} (${{host}})"),
+            Some((before, host)) if host.ends_with(')') => {
+                format!("{before} at slave(${{number}})@${{address}} (${{host}})")
+            }
             Some(_) | None => text,
         }
     }

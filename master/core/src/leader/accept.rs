@@ -131,13 +131,7 @@ impl Leader {
     }
 
     /// An operation that never was. Without an id nobody waits for an answer, as in Mesos.
-    fn operation_invalid(
-        &self,
-        turn: &mut Turn<'_>,
-        framework: &Framework,
-        id: Option<&OperationId>,
-        why: String,
-    ) {
+    fn operation_invalid(&self, turn: &mut Turn<'_>, framework: &Framework, id: Option<&OperationId>, why: String) {
         tracing::warn!(framework = %framework.id, reason = %why, "dropped an operation");
         if let Some(id) = id {
             let report = OperationReport::new(id.as_str(), OperationState::Error, Some(why));
@@ -239,7 +233,8 @@ fn resource_operation(wire: Operation) -> Result<ResourceOperation, String> {
         resources_from_wire(wire).map_err(|error| format!("Invalid resources: Invalid resources: {error}"))
     };
     let one = |wire: api::v1::Resource, field: &str| {
-        let read = resources_from_wire(&[wire]).map_err(|error| format!("Invalid resource in the '{field}' field: {error}"))?;
+        let read = resources_from_wire(&[wire])
+            .map_err(|error| format!("Invalid resource in the '{field}' field: {error}"))?;
         let first = read.iter().next().cloned().map(Box::new);
         first.ok_or_else(|| format!("Invalid resource in the '{field}' field: it is empty"))
     };

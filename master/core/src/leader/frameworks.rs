@@ -72,7 +72,9 @@ impl Leader {
         let names = roles.iter().map(String::as_str);
         let allowed = self.config.acls.allows_each(info.principal.as_deref(), Action::RegisterFramework, names);
         let id = id.map(FrameworkId::as_str).unwrap_or_default();
-        allowed.err().map(|_| format!("Not authorized to register framework {id} with roles {{ {} }}", roles.join(", ")))
+        allowed
+            .err()
+            .map(|_| format!("Not authorized to register framework {id} with roles {{ {} }}", roles.join(", ")))
     }
 
     /// As Mesos: the HTTP exchange succeeds, and the stream says ERROR and ends.

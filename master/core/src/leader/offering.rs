@@ -8,9 +8,9 @@ use api::v1::scheduler::Event;
 use api::v1::{Address, Capability, Format, Offer, Url, attributes_to_wire, resources_to_wire};
 use api::{AgentId, FrameworkId, OfferId};
 
+use super::telling::unavailability_to_wire;
 use super::{Leader, Turn};
 use crate::allocator::Consider;
-use super::telling::unavailability_to_wire;
 use crate::offers::OutstandingOffer;
 use crate::state::Agent;
 

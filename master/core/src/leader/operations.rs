@@ -221,9 +221,8 @@ impl Leader {
     /// RECONCILE_OPERATIONS without operations: all that are known.
     pub(super) fn reconcile_all_operations(&self, turn: &mut Turn<'_>, framework: &FrameworkId) {
         let mine = turn.state.operations.values().filter(|operation| operation.framework == *framework);
-        let mut reports: Vec<OperationReport> = mine
-            .map(|operation| OperationReport { uuid: None, ..OperationReport::of(operation) })
-            .collect();
+        let mut reports: Vec<OperationReport> =
+            mine.map(|operation| OperationReport { uuid: None, ..OperationReport::of(operation) }).collect();
         let pending = self.converting.values().filter(|converting| converting.framework == *framework);
         let ids = pending.filter_map(|converting| converting.id.as_deref());
         reports.extend(ids.map(|id| OperationReport::new(id, OperationState::Pending, None)));
@@ -245,9 +244,8 @@ impl Leader {
             self.tell_operation(turn, framework, report);
             return;
         }
-        let pending = |converting: &Converting| {
-            converting.framework == *framework && converting.id.as_deref() == Some(id)
-        };
+        let pending =
+            |converting: &Converting| converting.framework == *framework && converting.id.as_deref() == Some(id);
         let (state, message) = if self.converting.values().any(pending) {
             (OperationState::Pending, None)
         } else {

@@ -51,7 +51,9 @@ impl Leader {
                     unreachable_since = Some(since);
                     (framework.lost_or(TaskState::Unreachable), "Reconciliation: Task is unreachable")
                 }
-                Some(Reachability::Removed { .. }) | None => (framework.lost_or(TaskState::Unknown), "Reconciliation: Task is unknown"),
+                Some(Reachability::Removed { .. }) | None => {
+                    (framework.lost_or(TaskState::Unknown), "Reconciliation: Task is unknown")
+                }
             }
         };
         let mut status = TaskStatus::new(task.clone(), state);

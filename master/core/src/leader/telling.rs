@@ -14,7 +14,8 @@ use crate::state::OperationState;
 impl Leader {
     pub(super) fn tell_operation(&self, turn: &mut Turn<'_>, framework: &FrameworkId, report: OperationReport) {
         let Some(known) = turn.state.framework(framework) else { return };
-        let format = Format { refined: known.info.has(Capability::ReservationRefinement), allocation_role: report.role };
+        let format =
+            Format { refined: known.info.has(Capability::ReservationRefinement), allocation_role: report.role };
         let status = OperationStatus {
             operation_id: Some(OperationId(report.id)),
             state: operation_state(report.state).into(),

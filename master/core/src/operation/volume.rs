@@ -2,8 +2,8 @@
 
 use std::fmt::Write;
 
-use api::resources::{Disk, DiskKind};
 use api::Resource;
+use api::resources::{Disk, DiskKind};
 
 /// Is it a persistent volume?
 pub(crate) fn is_persistent(resource: &Resource) -> bool {

@@ -3,8 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
-use api::v1::{Capability, FrameworkInfo, Reason};
 use api::v1::scheduler::OfferConstraints;
+use api::v1::{Capability, FrameworkInfo, Reason};
 use api::{FrameworkId, TaskId, TaskState};
 use serde::{Deserialize, Serialize};
 

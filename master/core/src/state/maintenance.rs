@@ -168,7 +168,8 @@ fn known_machines(machines: &[MachineId]) -> Result<Vec<MachineId>, String> {
     if machines.is_empty() {
         return Err("List of machines is empty".to_owned());
     }
-    let machines: Vec<MachineId> = machines.iter().map(|machine| MachineId::new(&machine.hostname, &machine.ip)).collect();
+    let machines: Vec<MachineId> =
+        machines.iter().map(|machine| MachineId::new(&machine.hostname, &machine.ip)).collect();
     check_machines(&machines, &mut BTreeSet::new())?;
     Ok(machines)
 }

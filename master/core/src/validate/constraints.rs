@@ -19,7 +19,8 @@ pub(crate) fn constraints(
         ));
     }
     let each = wire.role_constraints.iter();
-    let all: Result<_, String> = each.map(|(role, constraints)| Ok((role.clone(), of_role(role, constraints)?))).collect();
+    let all: Result<_, String> =
+        each.map(|(role, constraints)| Ok((role.clone(), of_role(role, constraints)?))).collect();
     all.map_err(|error| format!("Offer constraints are not valid: {error}"))
 }
 

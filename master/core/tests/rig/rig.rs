@@ -47,7 +47,8 @@ impl Default for Rig {
 
 impl Rig {
     pub fn leading(config: Config) -> Self {
-        let mut rig = Self { master: Master::new(config, State::default()), ..Self::follower(State::default(), 1_000_000_000) };
+        let mut rig =
+            Self { master: Master::new(config, State::default()), ..Self::follower(State::default(), 1_000_000_000) };
         rig.input(Input::Leading(true));
         rig
     }
@@ -332,7 +333,10 @@ pub fn describe(event: &Event) -> String {
         }
         event::Type::Failure => format!("FAILURE {}", event.failure.as_ref().unwrap().agent_id.as_ref().unwrap()),
         event::Type::Error => format!("ERROR {}", event.error.as_ref().unwrap().message),
-        other => other.as_str_name().to_owned(),
+        other @ (event::Type::Unknown
+        | event::Type::RescindInverseOffer
+        | event::Type::Message
+        | event::Type::Heartbeat) => other.as_str_name().to_owned(),
     }
 }
 

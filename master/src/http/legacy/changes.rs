@@ -152,8 +152,8 @@ pub(crate) fn read_weights(body: &[u8]) -> Result<OperatorWrite, Invalid> {
 /// The body of POST /quota.
 pub(crate) fn read_set_quota(body: &[u8]) -> Result<OperatorWrite, Invalid> {
     let shown = String::from_utf8_lossy(body);
-    let value = object(body)
-        .map_err(|error| Invalid(format!("Failed to parse set quota request JSON '{shown}': {error}")))?;
+    let value =
+        object(body).map_err(|error| Invalid(format!("Failed to parse set quota request JSON '{shown}': {error}")))?;
     let read = || -> Result<(String, bool, Vec<Guarantee>), String> {
         let mut fields = Fields::of(&value)?;
         let role = fields.string("role")?.unwrap_or_default();
@@ -166,8 +166,8 @@ pub(crate) fn read_set_quota(body: &[u8]) -> Result<OperatorWrite, Invalid> {
         fields.done()?;
         Ok((role, force, guarantees))
     };
-    let (role, force, guarantees) = read()
-        .map_err(|error| Invalid(format!("Failed to validate set quota request JSON '{shown}': {error}")))?;
+    let (role, force, guarantees) =
+        read().map_err(|error| Invalid(format!("Failed to validate set quota request JSON '{shown}': {error}")))?;
     let guarantee = validate_guarantees(&role, guarantees)
         .map_err(|error| Invalid(format!("Failed to validate set quota request: {error}")))?;
     Ok(OperatorWrite::SetQuota { role, guarantee, force })
@@ -435,7 +435,8 @@ pub(crate) fn validate_guarantees(role: &str, guarantees: Vec<Guarantee>) -> Res
         if valid.contains_key(name) {
             return Err(format!("QuotaInfo contains duplicate resource name '{name}'"));
         }
-        let amount = Milli::from_units(value).ok_or_else(|| invalid(name, "Invalid scalar resource: value too large"))?;
+        let amount =
+            Milli::from_units(value).ok_or_else(|| invalid(name, "Invalid scalar resource: value too large"))?;
         valid.insert(name.clone(), amount);
     }
     Ok(valid)

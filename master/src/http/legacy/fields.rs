@@ -67,7 +67,9 @@ impl<'a> Fields<'a> {
             None => Ok(None),
             Some(Value::Number(number)) => Ok(number.as_f64()),
             Some(Value::String(text)) => text.parse().map(Some).map_err(|_| {
-                format!("Failed to parse '{text}' as a JSON number for field '{name}': syntax error at line 1 near: {text}")
+                format!(
+                    "Failed to parse '{text}' as a JSON number for field '{name}': syntax error at line 1 near: {text}"
+                )
             }),
             Some(other) => Err(unexpected(other, name)),
         }
@@ -113,7 +115,9 @@ impl<'a> Fields<'a> {
             None => Ok(None),
             Some(Value::Bool(truth)) => Ok(Some(*truth)),
             Some(Value::String(text)) => text.parse().map(Some).map_err(|_| {
-                format!("Failed to parse '{text}' as a JSON boolean for field '{name}': syntax error at line 1 near: {text}")
+                format!(
+                    "Failed to parse '{text}' as a JSON boolean for field '{name}': syntax error at line 1 near: {text}"
+                )
             }),
             Some(other) => Err(unexpected(other, name)),
         }

@@ -48,7 +48,8 @@ pub(crate) fn known_roles(view: &View) -> BTreeMap<String, Role> {
             roles.entry(role).or_default().frameworks.insert(framework.id.clone());
         }
     }
-    let set = policy::weights_of(view).map(|(role, _)| role).chain(policy::quotas_of(view).map(|quota| quota.role.as_str()));
+    let set =
+        policy::weights_of(view).map(|(role, _)| role).chain(policy::quotas_of(view).map(|quota| quota.role.as_str()));
     for role in set {
         for_each_above(role, |role| _ = entry(&mut roles, role));
     }
@@ -101,7 +102,8 @@ pub(super) fn plan(view: &Arc<View>, approvers: &Approvers) -> Vec<Piece> {
         json.begin();
         json.key("roles").begin_array();
     });
-    let roles: Vec<(String, Role)> = known_roles(view).into_iter().filter(|(name, _)| approvers.can_view_role(name)).collect();
+    let roles: Vec<(String, Role)> =
+        known_roles(view).into_iter().filter(|(name, _)| approvers.can_view_role(name)).collect();
     let (pictured, rights) = (view.clone(), approvers.clone());
     document.list(roles, move |json, (name, role)| {
         let weight = pictured.state.weights.get(&name).copied().unwrap_or(1.0);

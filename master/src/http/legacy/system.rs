@@ -6,9 +6,9 @@ use master_core::acl::Action;
 
 use super::Asked;
 use super::load::Load;
-use crate::http::render::json::Json;
 use crate::http::auth::forbidden;
 use crate::http::metrics::parse_duration;
+use crate::http::render::json::Json;
 use crate::http::text;
 use crate::logging;
 

@@ -6,8 +6,8 @@ use api::v1::maintenance::{ClusterStatus, Schedule, Window, cluster_status};
 use api::v1::master::{Response, response};
 use api::v1::quota::{QuotaConfig, QuotaInfo, QuotaStatus};
 use api::v1::{
-    self, DurationInfo, Flag, MachineId, Metric, OperationStatus, Resource, Role, TimeInfo, Unavailability, Uuid, VersionInfo,
-    WeightInfo, value,
+    self, DurationInfo, Flag, MachineId, Metric, OperationStatus, Resource, Role, TimeInfo, Unavailability, Uuid,
+    VersionInfo, WeightInfo, value,
 };
 use api::{Milli, OperationId};
 use master_core::View;
@@ -86,10 +86,7 @@ pub(super) fn operations(view: &View, approvers: &Approvers) -> Response {
             }
         })
         .collect();
-    Response {
-        get_operations: Some(response::GetOperations { operations }),
-        ..typed(response::Type::GetOperations)
-    }
+    Response { get_operations: Some(response::GetOperations { operations }), ..typed(response::Type::GetOperations) }
 }
 
 const fn state_of(state: OperationState) -> v1::OperationState {

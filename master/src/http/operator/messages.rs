@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use api::v1::master::response::{get_agents, get_executors, get_frameworks};
 use api::v1::{
-    self, Address, AgentInfo, DrainConfig, DrainInfo, DurationInfo, DrainState, Format, MasterInfo, Offer, TimeInfo, Url, agent_info,
-    attributes_to_wire, master_info, resource, resources_to_wire,
+    self, Address, AgentInfo, DrainConfig, DrainInfo, DrainState, DurationInfo, Format, MasterInfo, Offer, TimeInfo,
+    Url, agent_info, attributes_to_wire, master_info, resource, resources_to_wire,
 };
 use api::{AgentId, FrameworkId, Resources};
 use master_core::state::{Agent, CompletedFramework, Framework, Task};
@@ -123,7 +123,9 @@ pub(crate) fn agent(view: &View, shares: &AllShares, agent: &Agent) -> get_agent
 /// Agents that were registered with the last leader and are not back.
 pub(crate) fn recovered_agents(view: &View) -> impl Iterator<Item = AgentInfo> {
     let agents = view.state.agents.values();
-    agents.filter(|agent| is_registered(agent) && !view.connected_agents.contains(&agent.id)).map(|agent| agent_info(agent))
+    agents
+        .filter(|agent| is_registered(agent) && !view.connected_agents.contains(&agent.id))
+        .map(|agent| agent_info(agent))
 }
 
 /// A framework of GET_FRAMEWORKS, FRAMEWORK_ADDED and FRAMEWORK_UPDATED.

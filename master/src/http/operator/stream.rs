@@ -25,11 +25,11 @@ use tokio_stream::wrappers::ReceiverStream;
 use super::state::{self, Part, Shown};
 use crate::driver::{Handle, Message};
 use crate::http::auth::Approvers;
-use crate::http::router::Api;
-use crate::http::server::Connection;
 use crate::http::overloaded;
 use crate::http::render::document::Document;
 use crate::http::render::json::Place;
+use crate::http::router::Api;
+use crate::http::server::Connection;
 use crate::subscribers::Kill;
 use api::recordio;
 

@@ -3,8 +3,8 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
-use api::v1::framework_info::capability::Type as Capability;
 use api::v1::FrameworkInfo;
+use api::v1::framework_info::capability::Type as Capability;
 use api::v1::scheduler::OfferConstraints;
 use api::{AgentId, FrameworkId, TaskState};
 use master_core::state::{CompletedFramework, Framework, Task};
@@ -261,7 +261,10 @@ fn add_tasks(document: &mut Document, framework: &Arc<Framework>, wanted: fn(&Ta
         let (framework, visible, taken) = (framework.clone(), visible.clone(), *count);
         document.add(taken, place, move |json| {
             let tasks = framework.tasks.range(from..).map(|(_, task)| task);
-            tasks.filter(|task| wanted(task) && visible.shows(task)).take(taken).for_each(|task| write_task(json, task));
+            tasks
+                .filter(|task| wanted(task) && visible.shows(task))
+                .take(taken)
+                .for_each(|task| write_task(json, task));
         });
         place = Place::Next;
         *count = 0;

@@ -181,9 +181,6 @@ mod tests {
         );
         json.end_array();
         let text = String::from_utf8(json.into_bytes()).unwrap();
-        assert_eq!(
-            text,
-            r#"[{"state":"TASK_RUNNING","timestamp":2.0},{"state":"TASK_FINISHED","timestamp":3.0}]"#
-        );
+        assert_eq!(text, r#"[{"state":"TASK_RUNNING","timestamp":2.0},{"state":"TASK_FINISHED","timestamp":3.0}]"#);
     }
 }

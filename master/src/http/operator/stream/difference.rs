@@ -132,10 +132,7 @@ fn added(task: &Arc<Task>, framework: &Framework, changes: &mut Vec<Change>) {
     shown.statuses.clear();
     shown.status_update_state = None;
     shown.status_update_uuid = None;
-    let event = Event {
-        task_added: Some(Box::new(event::TaskAdded { task: shown })),
-        ..typed(event::Type::TaskAdded)
-    };
+    let event = Event { task_added: Some(Box::new(event::TaskAdded { task: shown })), ..typed(event::Type::TaskAdded) };
     changes.push(Change { event, seen_by: of_task(task, &framework.info.user) });
 }
 
@@ -167,13 +164,13 @@ fn removed(last: &View, view: &View, changes: &mut Vec<Change>) {
         view.state.completed_frameworks.iter().map(|one| (&one.id, one)).collect()
     };
     for framework in last.state.frameworks.values().filter(|one| !view.state.frameworks.contains_key(&one.id)) {
-        let now = completed.get(&framework.id).copied().or_else(|| {
-            view.state.completed_frameworks.iter().find(|completed| completed.id == framework.id)
-        });
+        let now = completed
+            .get(&framework.id)
+            .copied()
+            .or_else(|| view.state.completed_frameworks.iter().find(|completed| completed.id == framework.id));
         for task in framework.tasks.values() {
-            let ended = now.and_then(|now| {
-                now.completed_tasks.iter().rev().find(|ended| ended.container == task.container)
-            });
+            let ended =
+                now.and_then(|now| now.completed_tasks.iter().rev().find(|ended| ended.container == task.container));
             if let Some(ended) = ended {
                 updated(Some(task), ended, framework, changes);
             }
