@@ -9,6 +9,15 @@ use crate::command::Command;
 use crate::io::{AgentMessage, Output, Registration, SessionId, ToAgent};
 use crate::state::{Agent, Task};
 
+/// May an agent that is sent away come again?
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum Comeback {
+    /// At once.
+    Welcome,
+    /// Never under the same id.
+    Barred,
+}
+
 impl Leader {
     pub(super) fn agent_registers(&mut self, turn: &mut Turn<'_>, session: SessionId, registration: Box<Registration>) {
         let node = &registration.node;
@@ -230,7 +239,7 @@ impl Leader {
         (agent, node): (&AgentId, &NodeName),
         shutdown: &[FrameworkId],
         why: &str,
-        retry: bool,
+        comeback: Comeback,
     ) {
         tracing::warn!(%agent, %node, reason = %why, "refused an agent");
         if let Some((_, waiting)) = self.admitting.get_mut(node) {
@@ -239,7 +248,7 @@ impl Leader {
                 self.admitting.remove(node);
             }
         }
-        self.dismiss_session(turn, agent, shutdown, why, retry);
+        self.dismiss_session(turn, agent, shutdown, why, comeback);
     }
 
     pub(super) fn agent_disconnected(&mut self, turn: &mut Turn<'_>, id: SessionId) {

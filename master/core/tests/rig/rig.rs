@@ -334,7 +334,10 @@ pub fn describe(event: &Event) -> String {
         }
         event::Type::Failure => format!("FAILURE {}", event.failure.as_ref().unwrap().agent_id.as_ref().unwrap()),
         event::Type::Error => format!("ERROR {}", event.error.as_ref().unwrap().message),
-        other => other.as_str_name().to_owned(),
+        other @ (event::Type::Unknown
+        | event::Type::RescindInverseOffer
+        | event::Type::Message
+        | event::Type::Heartbeat) => other.as_str_name().to_owned(),
     }
 }
 
