@@ -111,6 +111,10 @@ async fn answer(api: &Api, reads: &Reads, watchers: &Watchers, call: Call, asked
         | call::Type::GetQuota => small(api, kind, asked).await,
         call::Type::GetFlags if !asked.approvers.can_view_flags() => forbidden(),
         call::Type::GetFlags => small(api, kind, asked).await,
+        // Stricter than Mesos, which forgets this way to them.
+        call::Type::GetMetrics if !asked.approvers.allows(Action::GetEndpoint, Some("/metrics/snapshot")) => {
+            forbidden()
+        }
         call::Type::GetMetrics => match metrics::all(api, reads, watchers).await {
             Ok(all) => encoded(asked, &answers::metrics(all)),
             Err(response) => response,
@@ -140,8 +144,8 @@ async fn small(api: &Api, kind: call::Type, asked: &Asked) -> Response {
         call::Type::GetRoles => |view, _, approvers| answers::roles(view, approvers),
         call::Type::GetWeights => |view, _, approvers| answers::weights(view, approvers),
         call::Type::GetMaster => |view, api, _| answers::master(view, &api.facts),
-        call::Type::GetMaintenanceStatus => |view, _, _| answers::maintenance_status(view),
-        call::Type::GetMaintenanceSchedule => |view, _, _| answers::maintenance_schedule(view),
+        call::Type::GetMaintenanceStatus => |view, _, approvers| answers::maintenance_status(view, approvers),
+        call::Type::GetMaintenanceSchedule => |view, _, approvers| answers::maintenance_schedule(view, approvers),
         call::Type::GetQuota => |view, _, approvers| answers::quota(view, approvers),
         _ => |_, _, _| answers::health(),
     };

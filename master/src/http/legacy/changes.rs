@@ -91,13 +91,24 @@ pub(crate) fn is_allowed(approvers: &Approvers, write: &OperatorWrite) -> bool {
             let all = |resources: &Resources, action: Action| {
                 resources.iter().all(|resource| allows(action, Some(resource.role())))
             };
+            // Whose reservations and volumes they are decides who may undo them; what is nobody's is anybody's.
+            let unreserves = |resources: &Resources| {
+                let reservations = resources.iter().filter_map(|resource| resource.reservations.last());
+                let mut dynamic = reservations.filter(|reservation| reservation.dynamic);
+                dynamic.all(|one| allows(Action::UnreserveResources, one.principal.as_deref()))
+            };
+            let destroys = |volumes: &Resources| {
+                let disks = volumes.iter().filter_map(|volume| volume.disk.as_ref()?.persistence.as_ref());
+                let mut creators = disks.map(|persistence| persistence.principal.as_deref());
+                creators.all(|creator| allows(Action::DestroyVolume, creator))
+            };
             match operation {
                 ResourceOperation::Reserve { source, resources } => {
-                    all(resources, Action::ReserveResources) && all(source, Action::UnreserveResources)
+                    all(resources, Action::ReserveResources) && unreserves(source)
                 }
-                ResourceOperation::Unreserve { resources } => all(resources, Action::UnreserveResources),
+                ResourceOperation::Unreserve { resources } => unreserves(resources),
                 ResourceOperation::Create { volumes } => all(volumes, Action::CreateVolume),
-                ResourceOperation::Destroy { volumes } => all(volumes, Action::DestroyVolume),
+                ResourceOperation::Destroy { volumes } => destroys(volumes),
                 ResourceOperation::Grow { volume, .. } | ResourceOperation::Shrink { volume, .. } => {
                     allows(Action::ResizeVolume, Some(volume.role()))
                 }
@@ -122,10 +133,13 @@ fn allows_machines<'a>(
     action: Action,
     machines: impl IntoIterator<Item = &'a MachineId>,
 ) -> bool {
-    machines.into_iter().all(|machine| {
-        let name = if machine.hostname.is_empty() { &machine.ip } else { &machine.hostname };
-        approvers.allows(action, Some(name))
-    })
+    machines.into_iter().all(|machine| allows_machine(approvers, action, machine))
+}
+
+/// Machines go by their host names in the lists, or by their addresses if they have none.
+pub(crate) fn allows_machine(approvers: &Approvers, action: Action, machine: &MachineId) -> bool {
+    let name = if machine.hostname.is_empty() { &machine.ip } else { &machine.hostname };
+    approvers.allows(action, Some(name))
 }
 
 /// The body of PUT /weights.

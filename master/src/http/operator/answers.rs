@@ -16,7 +16,7 @@ use master_core::state::OperationState;
 
 use super::{messages, typed};
 use crate::http::auth::Approvers;
-use crate::http::legacy::maintenance::draining;
+use crate::http::legacy::maintenance::{down_machines, draining, windows as planned};
 use crate::http::legacy::quantities::Quantities;
 use crate::http::legacy::roles::known_roles;
 use crate::http::router::Facts;
@@ -162,11 +162,12 @@ fn machine(machine: &Machine) -> MachineId {
 }
 
 /// GET_MAINTENANCE_STATUS.
-pub(super) fn maintenance_status(view: &View) -> Response {
-    let draining_machines = draining(view)
+pub(super) fn maintenance_status(view: &View, approvers: &Approvers) -> Response {
+    let draining_machines = draining(view, approvers)
+        .into_iter()
         .map(|draining| cluster_status::DrainingMachine { id: machine(draining), statuses: Vec::new() })
         .collect();
-    let down_machines = view.state.maintenance.down.iter().map(machine).collect();
+    let down_machines = down_machines(view, approvers).into_iter().map(machine).collect();
     let status = ClusterStatus { draining_machines, down_machines };
     Response {
         get_maintenance_status: Some(response::GetMaintenanceStatus { status }),
@@ -175,8 +176,8 @@ pub(super) fn maintenance_status(view: &View) -> Response {
 }
 
 /// GET_MAINTENANCE_SCHEDULE.
-pub(super) fn maintenance_schedule(view: &View) -> Response {
-    let windows = view.state.maintenance.windows.iter().map(|window| Window {
+pub(super) fn maintenance_schedule(view: &View, approvers: &Approvers) -> Response {
+    let windows = planned(view, approvers).into_iter().map(|window| Window {
         machine_ids: window.machines.iter().map(machine).collect(),
         unavailability: Unavailability {
             start: TimeInfo { nanoseconds: window.unavailability.start },

@@ -12,6 +12,7 @@ use api::{AgentId, FrameworkId, Resources};
 use master_core::state::{Agent, CompletedFramework, Framework, Task};
 use master_core::{OutstandingOffer, View};
 
+use crate::http::auth::Approvers;
 use crate::http::render::agent::{AGENT_PORT, is_registered, pid};
 use crate::http::router::Facts;
 
@@ -88,11 +89,11 @@ fn agent_info(agent: &Agent) -> AgentInfo {
     }
 }
 
-/// An agent of GET_AGENTS and AGENT_ADDED.
-pub(crate) fn agent(view: &View, shares: &AllShares, agent: &Agent) -> get_agents::Agent {
+/// An agent of GET_AGENTS and AGENT_ADDED, as far as its roles may be seen.
+pub(crate) fn agent(view: &View, shares: &AllShares, agent: &Agent, approvers: &Approvers) -> get_agents::Agent {
     let none = Shares::default();
     let own = shares.agents.get(&agent.id).unwrap_or(&none);
-    get_agents::Agent {
+    let mut shown = get_agents::Agent {
         agent_info: agent_info(agent),
         active: view.connected_agents.contains(&agent.id) && !agent.deactivated,
         deactivated: Some(agent.deactivated),
@@ -115,15 +116,43 @@ pub(crate) fn agent(view: &View, shares: &AllShares, agent: &Agent) -> get_agent
             },
         }),
         estimated_drain_start_time: agent.drain.as_ref().map(|drain| time(drain.since)),
+    };
+    hide_roles(&mut shown, approvers);
+    shown
+}
+
+/// Leaves out what is reserved for or allocated to roles that may not be seen.
+pub(crate) fn hide_roles(agent: &mut get_agents::Agent, approvers: &Approvers) {
+    if approvers.sees_all() {
+        return;
+    }
+    let lists = [
+        &mut agent.agent_info.resources,
+        &mut agent.total_resources,
+        &mut agent.allocated_resources,
+        &mut agent.offered_resources,
+    ];
+    for resources in lists {
+        resources.retain(|resource| shows(resource, approvers));
     }
 }
 
+fn shows(resource: &v1::Resource, approvers: &Approvers) -> bool {
+    let reserved = resource.reservations.last().and_then(|reservation| reservation.role.as_deref());
+    let reserved = reserved.or(resource.role.as_deref()).filter(|role| *role != "*");
+    let allocated = resource.allocation_info.as_ref().and_then(|info| info.role.as_deref());
+    reserved.into_iter().chain(allocated).all(|role| approvers.can_view_role(role))
+}
+
 /// Agents that were registered with the last leader and are not back.
-pub(crate) fn recovered_agents(view: &View) -> impl Iterator<Item = AgentInfo> {
+pub(crate) fn recovered_agents(view: &View, approvers: &Approvers) -> impl Iterator<Item = AgentInfo> {
     let agents = view.state.agents.values();
-    agents
-        .filter(|agent| is_registered(agent) && !view.connected_agents.contains(&agent.id))
-        .map(|agent| agent_info(agent))
+    let away = agents.filter(|agent| is_registered(agent) && !view.connected_agents.contains(&agent.id));
+    away.map(|agent| {
+        let mut info = agent_info(agent);
+        info.resources.retain(|resource| shows(resource, approvers));
+        info
+    })
 }
 
 /// A framework of GET_FRAMEWORKS, FRAMEWORK_ADDED and FRAMEWORK_UPDATED.

@@ -235,9 +235,10 @@ pub(crate) struct Visible {
 }
 
 impl Visible {
-    /// May this one be seen?
+    /// May this one be seen? Not unless its framework may.
     pub(crate) fn shows(&self, task: &Task) -> bool {
-        self.approvers.sees_all() || self.approvers.can_view_task(own_user(task), &self.user)
+        self.approvers.sees_all()
+            || self.approvers.can_view_framework(&self.user) && self.approvers.can_view_task(own_user(task), &self.user)
     }
 }
 
