@@ -232,6 +232,13 @@ fn tokens_for_programs_are_issued_used_and_revoked() {
     assert_eq!(get(&master, &good, "/state").0, 200);
     let log = std::fs::read_to_string(dir.path().join("log-1")).unwrap();
     assert!(log.contains("too many wrong credentials") && !log.contains("guess") && !log.contains(&token));
+
+    // What was issued and what was revoked is so after a restart.
+    let kept = succeeds(&["api-token", "create", "--data", data, "--principal", "ci"]);
+    master.kill_9();
+    let master = Master::start(dir.path(), &[ASKING, &files].concat(), 2);
+    assert_eq!(get(&master, &format!("Authorization: Bearer {kept}\r\n"), "/state").0, 200);
+    assert_eq!(get(&master, &bearer, "/state").0, 401);
 }
 
 #[test]

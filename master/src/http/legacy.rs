@@ -3,7 +3,7 @@
 //! Each is a file; here is what they share. Reads are answered whatever the method is, as Mesos does.
 
 mod cluster;
-mod fields;
+pub(super) mod fields;
 mod frameworks;
 pub(super) mod load;
 pub(super) mod maintenance;

@@ -21,6 +21,7 @@ use master_core::io::operator::OperatorWrite;
 
 use super::auth::{Approvers, forbidden};
 use super::legacy::changes::{Invalid, is_allowed};
+use super::legacy::fields::not_a_call;
 use super::legacy::{body_of, only_leader};
 use super::metrics;
 use super::render::answer::{Wish, method_not_allowed};
@@ -73,7 +74,7 @@ async fn read_call(headers: &HeaderMap, request: Request) -> Result<(Call, Conte
     let bad = |reason: String| text(StatusCode::BAD_REQUEST, reason);
     let kind = content_type(headers)?;
     let body = body_of(request).await?;
-    let call: Call = kind.decode(&body).map_err(|error| bad(error.to_string()))?;
+    let call: Call = kind.decode(&body).map_err(|error| bad(not_a_call(&body, &error)))?;
     if call.r#type.is_none() {
         return Err(bad("Failed to validate master::Call: Expecting 'type' to be present".to_owned()));
     }

@@ -6,7 +6,7 @@ use std::fmt;
 use serde_json::Value;
 
 /// More than these of one dialogue only repeat the first.
-const MOST: usize = 40;
+const MOST: usize = 500;
 
 /// One place where two answers differ.
 #[derive(Clone, Debug, Eq, PartialEq)]

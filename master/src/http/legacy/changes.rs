@@ -1,13 +1,14 @@
 //! What operators change through the v0 endpoints: bodies to [`OperatorWrite`]s, with Mesos's order of checks
 //! and its texts, and then to the driver.
 
+mod allowed;
+
 use std::collections::BTreeMap;
 
 use api::{AgentId, FrameworkId, Milli, Resources};
 use axum::extract::{Request, State};
 use axum::response::Response;
 use hyper::{Method, StatusCode};
-use master_core::acl::Action;
 use master_core::io::operator::{MachineId, OperatorWrite, Unavailability, Window};
 use master_core::operation::ResourceOperation;
 use serde_json::Value;
@@ -16,11 +17,13 @@ use super::fields::{Fields, parse};
 use super::query::Query;
 use super::{Asked, body_of, only_leader};
 use crate::driver::Message;
-use crate::http::auth::{Approvers, forbidden};
+use crate::http::auth::forbidden;
 use crate::http::operator::may_tear_down;
 use crate::http::router::Api;
 use crate::http::scheduler::plain;
 use crate::http::{overloaded, text};
+
+pub(crate) use allowed::{allows_machine, is_allowed};
 
 /// What can be done to resources.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -72,74 +75,6 @@ pub(crate) async fn perform(api: &Api, asked: &Asked, write: Result<OperatorWrit
         (Ok(answer), _) => plain(answer),
         (Err(error), _) => overloaded(error),
     }
-}
-
-/// May they do it?
-pub(crate) fn is_allowed(approvers: &Approvers, write: &OperatorWrite) -> bool {
-    let allows = |action, object: Option<&str>| approvers.allows(action, object);
-    match write {
-        OperatorWrite::UpdateWeights(weights) => {
-            weights.iter().all(|(role, _)| allows(Action::UpdateWeight, Some(role)))
-        }
-        OperatorWrite::UpdateQuota { configs, .. } => {
-            configs.iter().all(|config| allows(Action::UpdateQuota, Some(&config.role)))
-        }
-        OperatorWrite::SetQuota { role, .. } | OperatorWrite::RemoveQuota { role } => {
-            allows(Action::UpdateQuota, Some(role))
-        }
-        OperatorWrite::Apply { operation, .. } => {
-            let all = |resources: &Resources, action: Action| {
-                resources.iter().all(|resource| allows(action, Some(resource.role())))
-            };
-            // Whose reservations and volumes they are decides who may undo them; what is nobody's is anybody's.
-            let unreserves = |resources: &Resources| {
-                let reservations = resources.iter().filter_map(|resource| resource.reservations.last());
-                let mut dynamic = reservations.filter(|reservation| reservation.dynamic);
-                dynamic.all(|one| allows(Action::UnreserveResources, one.principal.as_deref()))
-            };
-            let destroys = |volumes: &Resources| {
-                let disks = volumes.iter().filter_map(|volume| volume.disk.as_ref()?.persistence.as_ref());
-                let mut creators = disks.map(|persistence| persistence.principal.as_deref());
-                creators.all(|creator| allows(Action::DestroyVolume, creator))
-            };
-            match operation {
-                ResourceOperation::Reserve { source, resources } => {
-                    all(resources, Action::ReserveResources) && unreserves(source)
-                }
-                ResourceOperation::Unreserve { resources } => unreserves(resources),
-                ResourceOperation::Create { volumes } => all(volumes, Action::CreateVolume),
-                ResourceOperation::Destroy { volumes } => destroys(volumes),
-                ResourceOperation::Grow { volume, .. } | ResourceOperation::Shrink { volume, .. } => {
-                    allows(Action::ResizeVolume, Some(volume.role()))
-                }
-            }
-        }
-        OperatorWrite::UpdateMaintenanceSchedule(windows) => {
-            allows_machines(approvers, Action::UpdateMaintenanceSchedule, windows.iter().flat_map(|one| &one.machines))
-        }
-        OperatorWrite::StartMaintenance(machines) => allows_machines(approvers, Action::StartMaintenance, machines),
-        OperatorWrite::StopMaintenance(machines) => allows_machines(approvers, Action::StopMaintenance, machines),
-        OperatorWrite::DrainAgent { .. } => allows(Action::DrainAgent, None),
-        OperatorWrite::DeactivateAgent(_) => allows(Action::DeactivateAgent, None),
-        OperatorWrite::ReactivateAgent(_) => allows(Action::ReactivateAgent, None),
-        OperatorWrite::MarkAgentGone(_) => allows(Action::MarkAgentGone, None),
-        // Judged by the framework's principal, which the caller looked up.
-        OperatorWrite::Teardown(_) => true,
-    }
-}
-
-fn allows_machines<'a>(
-    approvers: &Approvers,
-    action: Action,
-    machines: impl IntoIterator<Item = &'a MachineId>,
-) -> bool {
-    machines.into_iter().all(|machine| allows_machine(approvers, action, machine))
-}
-
-/// Machines go by their host names in the lists, or by their addresses if they have none.
-pub(crate) fn allows_machine(approvers: &Approvers, action: Action, machine: &MachineId) -> bool {
-    let name = if machine.hostname.is_empty() { &machine.ip } else { &machine.hostname };
-    approvers.allows(action, Some(name))
 }
 
 /// The body of PUT /weights.

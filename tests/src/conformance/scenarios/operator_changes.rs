@@ -48,7 +48,6 @@ pub(super) fn scenarios() -> Vec<Dialogue> {
             }
         })
     };
-    let cluster = |name: &str, shows: &str, calls: Vec<Value>| changing(Reach::Cluster, name, shows, calls);
     let get = |kind: &str| json!({"type": kind});
     let none = || json!([{"role": "operated"}]);
     vec![
