@@ -9,6 +9,7 @@ mod content_type;
 mod conversion;
 mod framework;
 mod json;
+mod packed;
 mod required;
 
 mod redacted;
@@ -30,6 +31,7 @@ pub use generated::google::protobuf;
 pub use generated::mesos::v1::*;
 pub use json::JsonError;
 pub(crate) use json::Named;
+pub use packed::Packed;
 pub use task_status::{Reason, Source};
 
 #[cfg(test)]

@@ -127,7 +127,7 @@ pub fn node_of<T>(request: &Request<T>) -> Result<NodeName, Status> {
         return Err(Status::unauthenticated("a certificate of this cluster is required: join first"));
     };
     match ca::subject(&certificates[0]) {
-        Some((Role::Node, name)) => Ok(NodeName(name)),
+        Some((Role::Node, name)) => Ok(NodeName::from(name)),
         Some((role, name)) => {
             Err(Status::permission_denied(format!("the certificate of '{name}' is not a node's but a {role:?}'s")))
         }
@@ -333,27 +333,27 @@ impl Session {
     fn word(&self, message: ToAgent, master: &MasterId) -> FromMaster {
         match message {
             ToAgent::Registered { agent } => FromMaster::Registered(link::Registered {
-                agent_id: agent.0,
-                master_id: master.0.clone(),
+                agent_id: agent.into(),
+                master_id: master.to_string(),
                 ping_timeout_ms: u64::try_from(self.ping_timeout.as_millis()).unwrap_or(u64::MAX),
             }),
             ToAgent::Refused { reason, retry } => FromMaster::Refused(link::Refused { reason, retry }),
             ToAgent::RunTask { framework, container, task, framework_info } => FromMaster::RunTask(link::RunTask {
-                framework_id: framework.0,
-                container_id: container.0,
+                framework_id: framework.into(),
+                container_id: container.into(),
                 task: Some(*task),
                 framework_info: Some(framework_info.as_ref().clone()),
             }),
             ToAgent::KillTask { framework, task, grace_ms } => {
-                FromMaster::KillTask(link::KillTask { framework_id: framework.0, task_id: task.0, grace_ms })
+                FromMaster::KillTask(link::KillTask { framework_id: framework.into(), task_id: task.into(), grace_ms })
             }
             ToAgent::Acknowledge { framework, task, uuid } => FromMaster::Acknowledge(link::Acknowledge {
-                framework_id: framework.0,
-                task_id: task.0,
+                framework_id: framework.into(),
+                task_id: task.into(),
                 uuid: uuid.to_vec(),
             }),
             ToAgent::ShutdownFramework { framework } => {
-                FromMaster::ShutdownFramework(link::ShutdownFramework { framework_id: framework.0 })
+                FromMaster::ShutdownFramework(link::ShutdownFramework { framework_id: framework.into() })
             }
             ToAgent::Ping { nonce } => FromMaster::Ping(link::Ping { nonce }),
         }

@@ -20,7 +20,6 @@ use serde::Deserialize;
 use tokio::sync::mpsc;
 
 use super::auth::{Approvers, forbidden};
-use super::render::task::own_user;
 use super::router::Api;
 use super::{overloaded, text};
 use crate::agents::{CHUNKS_CAPACITY, Chunk, Read, SessionCommand, SessionHandle, next_read};
@@ -52,7 +51,7 @@ pub(super) async fn task_file(
     Path((framework, task, path)): Path<(String, String, String)>,
     Query(range): Query<Range>,
 ) -> Response {
-    let (framework, task) = (FrameworkId(framework), TaskId(task));
+    let (framework, task) = (FrameworkId::from(framework), TaskId::from(task));
     let view = match api.driver.ask(Message::View).await {
         Ok(view) => view,
         Err(error) => return overloaded(error),
@@ -63,7 +62,7 @@ pub(super) async fn task_file(
     if !approvers.can_access_sandbox(owner.own_user.as_deref(), &owner.framework_user) {
         return forbidden();
     }
-    let source = SandboxFile { framework_id: framework.0, task_id: task.0, path };
+    let source = SandboxFile { framework_id: framework.into(), task_id: task.into(), path };
     read(&api, AgentName::Id(agent), Source::Sandbox(source), &range, "application/octet-stream").await
 }
 
@@ -109,9 +108,9 @@ fn run_of(view: &View, framework: &FrameworkId, task: &TaskId) -> Option<(AgentI
         Some(known) => (&known.info, &known.completed_tasks),
         None => removed().map(|completed| (&completed.info, &completed.completed_tasks))?,
     };
-    let running = state.task(framework, task);
+    let running = state.framework(framework).and_then(|framework| framework.tasks.get(task));
     let run = running.or_else(|| ended.iter().rev().find(|ended| ended.id() == task))?;
-    let owner = Owner { own_user: own_user(run).map(str::to_owned), framework_user: info.user.clone() };
+    let owner = Owner { own_user: run.own_user.as_deref().map(str::to_owned), framework_user: info.user.clone() };
     Some((run.agent.clone(), owner))
 }
 

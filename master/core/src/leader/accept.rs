@@ -171,7 +171,7 @@ impl Leader {
             | Type::DestroyDisk => {
                 let id = operation.id.clone();
                 let applied = resource_operation(operation)
-                    .and_then(|ours| self.convert(turn, accepting, id.clone().map(|id| id.0), ours));
+                    .and_then(|ours| self.convert(turn, accepting, id.as_ref().map(ToString::to_string), ours));
                 if let Err(why) = applied {
                     self.operation_invalid(turn, framework, id.as_ref(), why);
                 }
@@ -217,7 +217,7 @@ impl Leader {
             framework: framework.id.clone(),
             agent: offer.agent.clone(),
             role: offer.role.clone(),
-            container: ContainerId(self.random.uuid()),
+            container: ContainerId::from(self.random.uuid()),
             info: task,
             resources,
             at: turn.now.unix_ms,

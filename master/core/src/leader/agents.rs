@@ -55,7 +55,7 @@ impl Leader {
         if let Some((agent, _)) = self.admitting.get(node) {
             return agent.clone();
         }
-        let agent = AgentId(format!("{}-S{}", self.prefix(turn.state), self.next_agent));
+        let agent = AgentId::from(format!("{}-S{}", self.prefix(turn.state), self.next_agent));
         self.next_agent += 1;
         self.admitting.insert(node.clone(), (agent.clone(), 0));
         agent
@@ -148,7 +148,7 @@ impl Leader {
             ToAgent::RunTask {
                 framework: task.framework.clone(),
                 container: task.container.clone(),
-                task: Box::new((*task.info).clone()),
+                task: Box::new(task.info.get()),
                 framework_info: framework.info.clone(),
             },
         );

@@ -78,7 +78,7 @@ impl Leader {
             Type::AcknowledgeOperationStatus => {
                 let acknowledge = *call.acknowledge_operation_status.unwrap_or_default();
                 if let Ok(uuid) = <[u8; 16]>::try_from(acknowledge.uuid) {
-                    let operation = acknowledge.operation_id.0;
+                    let operation = acknowledge.operation_id.to_string();
                     turn.propose(Command::AcknowledgeOperation { framework: id, operation, uuid });
                 }
             }

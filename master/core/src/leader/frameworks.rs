@@ -47,7 +47,7 @@ impl Leader {
             return;
         }
         let framework = given.unwrap_or_else(|| {
-            let id = FrameworkId(format!("{}-{:04}", self.prefix(turn.state), self.next_framework));
+            let id = FrameworkId::from(format!("{}-{:04}", self.prefix(turn.state), self.next_framework));
             self.next_framework += 1;
             id
         });
@@ -128,7 +128,7 @@ impl Leader {
         let port = u32::from(config.port);
         let capability = |kind: master_info::capability::Type| master_info::Capability { r#type: Some(kind.into()) };
         MasterInfo {
-            id: self.prefix(turn.state).0.clone(),
+            id: self.prefix(turn.state).to_string(),
             ip,
             port,
             pid: Some(format!("master@{}:{}", config.ip, config.port)),

@@ -20,7 +20,7 @@ impl Leader {
         turn.counters.allocation_runs += 1;
         let mut events: BTreeMap<FrameworkId, Vec<Offer>> = BTreeMap::new();
         for allocation in self.allocator.run(turn.now.monotonic) {
-            let id = OfferId(format!("{}-O{}", self.prefix(turn.state), self.next_offer));
+            let id = OfferId::from(format!("{}-O{}", self.prefix(turn.state), self.next_offer));
             self.next_offer += 1;
             let offer = OutstandingOffer {
                 id,

@@ -69,13 +69,14 @@ impl Leader {
 
 /// What the framework was told last, told again.
 fn latest(turn: &Turn<'_>, framework: &Framework, task: &Task) -> TaskStatus {
-    let told = task.last_status().map_or(TaskState::Staging, TaskStatus::state);
+    let last = task.last_status();
+    let told = last.as_ref().map_or(TaskState::Staging, TaskStatus::state);
     let state = if told == TaskState::Unreachable { framework.lost_or(told) } else { told };
     let message = "Reconciliation: Latest task state";
     let mut status = task.master_status(state, Reason::Reconciliation, message, turn.now.unix_ms);
-    if let Some(last) = task.last_status() {
-        status.check_status.clone_from(&last.check_status);
-        status.unreachable_time.clone_from(&last.unreachable_time);
+    if let Some(last) = last {
+        status.check_status = last.check_status;
+        status.unreachable_time = last.unreachable_time;
     }
     status
 }

@@ -17,7 +17,7 @@ impl Leader {
         let format =
             Format { refined: known.info.has(Capability::ReservationRefinement), allocation_role: report.role };
         let status = OperationStatus {
-            operation_id: Some(OperationId(report.id)),
+            operation_id: Some(OperationId::from(report.id)),
             state: operation_state(report.state).into(),
             message: report.message,
             converted_resources: resources_to_wire(&report.converted, &format),

@@ -362,7 +362,7 @@ mod tests {
 
     #[test]
     fn frameworks_reserve_for_the_offers_role_and_in_their_own_name() {
-        let (id, roles) = (FrameworkId("f".to_owned()), ["a".to_owned()]);
+        let (id, roles) = (FrameworkId::from("f".to_owned()), ["a".to_owned()]);
         let by =
             Requester::Framework { id: &id, principal: Some("p"), roles: &roles, allocated_to: "a", shares: false };
         let total = Resources::new();

@@ -188,6 +188,7 @@ impl State {
         let mut agents = BTreeSet::new();
         for (task_id, mut task) in std::mem::take(&mut framework.tasks) {
             let task = Arc::make_mut(&mut task);
+            self.placement.remove(task);
             agents.insert(task.agent.clone());
             if task.holds_resources() {
                 events.push(task.freed());

@@ -177,13 +177,13 @@ fn read_operation(kind: OperationKind, body: &[u8]) -> Result<OperatorWrite, Inv
         OperationKind::Create => ResourceOperation::Create { volumes: resources },
         OperationKind::Destroy => ResourceOperation::Destroy { volumes: resources },
     };
-    Ok(OperatorWrite::Apply { agent: AgentId(agent.to_owned()), operation, principal: None })
+    Ok(OperatorWrite::Apply { agent: AgentId::from(agent.to_owned()), operation, principal: None })
 }
 
 /// The form of POST /teardown.
 fn read_teardown(body: &[u8]) -> Result<OperatorWrite, Invalid> {
     let form = form(body)?;
-    Ok(OperatorWrite::Teardown(FrameworkId(form_field(&form, "frameworkId")?.to_owned())))
+    Ok(OperatorWrite::Teardown(FrameworkId::from(form_field(&form, "frameworkId")?.to_owned())))
 }
 
 pub(super) async fn reserve(State(api): State<Api>, asked: Asked, request: Request) -> Response {

@@ -66,7 +66,7 @@ fn plan(view: &View, page: &Page, approvers: &Approvers) -> Vec<Piece> {
 
 /// By the first status; a task that has none is newer than all that do.
 fn compare(a: &Task, b: &Task) -> Ordering {
-    let since = |task: &Task| task.statuses.first().and_then(|status| status.timestamp).unwrap_or(f64::INFINITY);
+    let since = |task: &Task| task.statuses.first().and_then(|status| status.get().timestamp).unwrap_or(f64::INFINITY);
     since(a).total_cmp(&since(b)).then(a.launched_at.cmp(&b.launched_at)).then_with(|| a.id().cmp(b.id()))
 }
 

@@ -66,7 +66,7 @@ pub(super) fn operations(view: &View, approvers: &Approvers) -> Response {
     let operations = known
         .map(|operation| {
             let status = OperationStatus {
-                operation_id: Some(OperationId(operation.id.clone())),
+                operation_id: Some(OperationId::from(operation.id.clone())),
                 state: state_of(operation.state).into(),
                 uuid: Some(Uuid { value: operation.status_uuid.to_vec() }),
                 agent_id: Some(operation.agent.clone()),
@@ -77,7 +77,7 @@ pub(super) fn operations(view: &View, approvers: &Approvers) -> Response {
                 agent_id: Some(operation.agent.clone()),
                 info: v1::offer::Operation {
                     r#type: v1::offer::operation::Type::from_str_name(operation.operation.name()).map(Into::into),
-                    id: Some(OperationId(operation.id.clone())),
+                    id: Some(OperationId::from(operation.id.clone())),
                     ..v1::offer::Operation::default()
                 },
                 latest_status: status.clone(),

@@ -233,35 +233,36 @@ pub(crate) fn completed_framework(framework: &CompletedFramework) -> get_framewo
 
 /// A task of GET_TASKS and TASK_ADDED.
 pub(crate) fn task(task: &Task) -> v1::Task {
-    let info = &task.info;
-    let last = task.last_status();
+    let info = task.info.get();
+    let statuses: Vec<v1::TaskStatus> = task.statuses.iter().map(v1::Packed::get).collect();
+    let last = statuses.last();
     v1::Task {
-        name: info.name.clone(),
-        task_id: info.task_id.clone(),
+        name: info.name,
+        task_id: info.task_id,
         framework_id: task.framework.clone(),
-        executor_id: info.executor.as_ref().map(|executor| executor.executor_id.clone()),
+        executor_id: task.executor.clone(),
         agent_id: task.agent.clone(),
         state: task.state.into(),
         resources: resources_to_wire(
             &task.resources,
             &Format { refined: true, allocation_role: Some(task.role.clone()) },
         ),
-        statuses: task.statuses.clone(),
         status_update_state: last.map(|status| status.state),
         status_update_uuid: last.and_then(|status| status.uuid.clone()),
-        labels: info.labels.clone(),
-        discovery: info.discovery.clone(),
-        container: info.container.clone(),
-        health_check: info.health_check.clone(),
+        statuses,
+        labels: info.labels,
+        discovery: info.discovery,
+        container: info.container,
+        health_check: info.health_check,
         kill_policy: info.kill_policy,
-        user: crate::http::render::task::own_user(task).map(str::to_owned),
-        limits: info.limits.clone(),
+        user: task.own_user.as_deref().map(str::to_owned),
+        limits: info.limits,
     }
 }
 
 /// The executor of a task that brought one.
 pub(crate) fn executor(task: &Task) -> Option<get_executors::Executor> {
-    let mut executor_info = task.info.executor.as_deref()?.clone();
+    let mut executor_info = *task.info.get().executor?;
     executor_info.framework_id = Some(task.framework.clone());
     Some(get_executors::Executor { executor_info, agent_id: task.agent.clone() })
 }
@@ -271,7 +272,7 @@ pub(crate) fn master(view: &View, facts: &Facts) -> MasterInfo {
     let capability = |kind: master_info::capability::Type| master_info::Capability { r#type: Some(kind.into()) };
     let ip = facts.ip.parse::<std::net::Ipv4Addr>().map_or(0, |ip| u32::from_le_bytes(ip.octets()));
     MasterInfo {
-        id: view.master_id.0.clone(),
+        id: view.master_id.to_string(),
         ip,
         port: u32::from(facts.port),
         pid: Some(facts.pid()),

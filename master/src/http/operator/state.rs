@@ -17,7 +17,6 @@ use crate::http::render::document::Document;
 use crate::http::render::framework::{Visible, is_reachable, is_unreachable};
 use crate::http::render::json::{Json, Place};
 use crate::http::render::pool::Piece;
-use crate::http::render::task::own_user;
 
 /// Which call.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -143,10 +142,10 @@ impl Shown {
         let shown = |one: &&Arc<Framework>| self.approvers.can_view_framework(&one.info.user);
         for framework in self.view.state.frameworks.values().filter(shown) {
             for task in framework.tasks.values().filter(|task| task.holds_resources()) {
-                if let Some(executor) = &task.info.executor
-                    && self.approvers.can_view_executor(own_user(task), &framework.info.user)
+                if let Some(executor) = &task.executor
+                    && self.approvers.can_view_executor(task.own_user.as_deref(), &framework.info.user)
                 {
-                    executors.entry((&task.framework, &task.agent, &executor.executor_id)).or_insert(task);
+                    executors.entry((&task.framework, &task.agent, executor)).or_insert(task);
                 }
             }
         }

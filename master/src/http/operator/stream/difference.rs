@@ -5,15 +5,14 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use api::FrameworkId;
-use api::v1::TaskStatus;
 use api::v1::master::{Event, event};
+use api::v1::{Packed, TaskStatus};
 use master_core::View;
 use master_core::state::{Agent, CompletedFramework, Framework, Task};
 
 use crate::http::auth::Approvers;
 use crate::http::operator::messages::{self, AllShares};
 use crate::http::render::agent::is_registered;
-use crate::http::render::task::own_user;
 
 /// An event, and who may see it.
 #[derive(Debug)]
@@ -154,23 +153,24 @@ fn added(task: &Arc<Task>, user: &str, changes: &mut Vec<Change>) {
 
 /// Every status that was not there before.
 fn updated(before: Option<&Task>, task: &Task, id: &FrameworkId, user: &str, changes: &mut Vec<Change>) {
-    let newest = before.and_then(Task::last_status);
-    let is_known = |status: &&TaskStatus| newest.is_some_and(|newest| newest == *status);
-    let mut fresh: Vec<&TaskStatus> = task.statuses.iter().rev().take_while(|status| !is_known(status)).collect();
+    let newest = before.and_then(|before| before.statuses.last());
+    let is_known = |status: &&Packed<TaskStatus>| newest.is_some_and(|newest| newest == *status);
+    let mut fresh: Vec<&Packed<TaskStatus>> =
+        task.statuses.iter().rev().take_while(|status| !is_known(status)).collect();
     fresh.reverse();
     for status in fresh {
-        push_update(task, status, id, user, changes);
+        push_update(task, status.get(), id, user, changes);
     }
 }
 
-fn push_update(task: &Task, status: &TaskStatus, id: &FrameworkId, user: &str, changes: &mut Vec<Change>) {
-    let updated = event::TaskUpdated { framework_id: id.clone(), status: status.clone(), state: status.state };
+fn push_update(task: &Task, status: TaskStatus, id: &FrameworkId, user: &str, changes: &mut Vec<Change>) {
+    let updated = event::TaskUpdated { framework_id: id.clone(), state: status.state, status };
     let event = Event { task_updated: Some(Box::new(updated)), ..typed(event::Type::TaskUpdated) };
     changes.push(Change { event, seen_by: of_task(task, user) });
 }
 
 fn of_task(task: &Task, user: &str) -> SeenBy {
-    SeenBy::Task { own_user: own_user(task).map(str::to_owned), framework_user: user.to_owned() }
+    SeenBy::Task { own_user: task.own_user.as_deref().map(str::to_owned), framework_user: user.to_owned() }
 }
 
 /// Frameworks that came and went between the two pictures. Of more than the state remembers nothing is told.
