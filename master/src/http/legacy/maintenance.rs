@@ -1,10 +1,14 @@
 //! `/maintenance/*` and `/machine/*`: what is planned, and what is down.
 
+use api::AgentId;
+use api::v1::TimeInfo;
+use api::v1::allocator::{InverseOfferStatus, inverse_offer_status};
 use axum::extract::{Request, State};
 use axum::response::Response;
 use hyper::Method;
 use master_core::View;
 use master_core::acl::Action;
+use master_core::allocator::InverseAnswer;
 use master_core::io::operator::{MachineId, OperatorWrite, Window};
 
 use super::changes::{self, Invalid, read_machines_down, read_machines_up, read_schedule};
@@ -30,6 +34,33 @@ pub(crate) fn draining<'a>(view: &'a View, approvers: &Approvers) -> Vec<&'a Mac
     let plan = &view.state.maintenance;
     let machines = plan.windows.iter().flat_map(|window| &window.machines);
     machines.filter(|machine| !plan.down.contains(machine) && shows(approvers, machine)).collect()
+}
+
+/// What frameworks with something on a machine said of leaving it, agent by agent.
+pub(crate) fn said_of(view: &View, machine: &MachineId, approvers: &Approvers) -> Vec<InverseOfferStatus> {
+    let on_it = |id: &AgentId| {
+        let agent = view.state.agents.get(id);
+        agent.is_some_and(|agent| machine.is(&agent.hostname, &agent.address))
+    };
+    let said = view.inverse_statuses.iter().filter(|(agent, _)| on_it(agent)).flat_map(|(_, said)| said);
+    let visible = said.filter(|(framework, _)| {
+        let user = view.state.framework(framework).map(|framework| framework.info.user.as_str());
+        user.is_some_and(|user| approvers.can_view_framework(user))
+    });
+    let statuses = visible.map(|(framework, status)| {
+        let ago = view.at.monotonic.saturating_sub(status.at);
+        let ago = u64::try_from(ago.as_millis()).unwrap_or(u64::MAX);
+        let answer = match status.answer {
+            InverseAnswer::Accept => inverse_offer_status::Status::Accept,
+            InverseAnswer::Decline => inverse_offer_status::Status::Decline,
+        };
+        InverseOfferStatus {
+            status: answer.into(),
+            framework_id: framework.clone(),
+            timestamp: TimeInfo::from_unix_ms(view.at.unix_ms.saturating_sub(ago)),
+        }
+    });
+    statuses.collect()
 }
 
 /// Machines that are down, as far as they may be seen.
@@ -96,6 +127,10 @@ pub(super) async fn status(State(api): State<Api>, asked: Asked) -> Response {
                     json.object(|json| {
                         json.key("id");
                         write_machine(json, machine);
+                        let said = said_of(view, machine, &asked.approvers);
+                        if !said.is_empty() {
+                            json.key("statuses").array(&said, |json, status| json.serialize(status));
+                        }
                     });
                 });
             }

@@ -116,6 +116,7 @@ pub(super) fn facts() -> Arc<Facts> {
         cluster: None,
         started_ms: 1,
         flags: [("port".to_owned(), "5050".to_owned())].into(),
+        event_streams: 10,
         ca_sha256: String::new(),
     })
 }

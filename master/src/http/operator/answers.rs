@@ -16,7 +16,7 @@ use master_core::state::OperationState;
 
 use super::{messages, typed};
 use crate::http::auth::Approvers;
-use crate::http::legacy::maintenance::{down_machines, draining, windows as planned};
+use crate::http::legacy::maintenance::{down_machines, draining, said_of, windows as planned};
 use crate::http::legacy::quantities::Quantities;
 use crate::http::legacy::roles::known_roles;
 use crate::http::router::Facts;
@@ -165,7 +165,10 @@ fn machine(machine: &Machine) -> MachineId {
 pub(super) fn maintenance_status(view: &View, approvers: &Approvers) -> Response {
     let draining_machines = draining(view, approvers)
         .into_iter()
-        .map(|draining| cluster_status::DrainingMachine { id: machine(draining), statuses: Vec::new() })
+        .map(|draining| cluster_status::DrainingMachine {
+            id: machine(draining),
+            statuses: said_of(view, draining, approvers),
+        })
         .collect();
     let down_machines = down_machines(view, approvers).into_iter().map(machine).collect();
     let status = ClusterStatus { draining_machines, down_machines };

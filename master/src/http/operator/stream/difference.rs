@@ -262,4 +262,17 @@ mod tests {
         assert_eq!(names(&between(&none, &all)), expected);
         assert_eq!(names(&between(&all, &none)), ["FRAMEWORK_REMOVED", "AGENT_REMOVED"]);
     }
+
+    #[test]
+    fn who_came_and_went_between_two_pictures_is_told_of() {
+        let (before, after) = (cluster(1, 0, 0, 0), cluster(1, 1, 1, 0));
+        let mut gone = (*after).clone();
+        let state = Arc::make_mut(&mut gone.state);
+        let id = state.frameworks.keys().next().unwrap().clone();
+        state.apply(master_core::Command::RemoveFramework { framework: id, at: 2000 });
+        let told = names(&between(&before, &gone));
+        let statuses = vec!["TASK_UPDATED"; told.len() - 3];
+        assert_eq!(told, [&["FRAMEWORK_ADDED", "TASK_ADDED"][..], &statuses, &["FRAMEWORK_REMOVED"]].concat());
+        assert!(between(&gone, &gone).is_empty());
+    }
 }
