@@ -89,8 +89,6 @@ impl Task {
         status.timestamp = Some(seconds(at));
         if let Some(last) = self.last_status() {
             status.executor_id = last.executor_id;
-            status.container_status = last.container_status;
-            status.healthy = last.healthy;
         }
         status
     }
