@@ -68,12 +68,7 @@ impl Join for JoinService {
 
 // tonic's own type; it is built once per refused machine.
 #[allow(clippy::result_large_err)]
-fn join(
-    ca: &Ca,
-    tokens: &SharedTokens,
-    revocations: &Revocations,
-    words: &JoinRequest,
-) -> Result<JoinReply, Status> {
+fn join(ca: &Ca, tokens: &SharedTokens, revocations: &Revocations, words: &JoinRequest) -> Result<JoinReply, Status> {
     let now_ms = unix_ms();
     let request = read_request(words, now_ms)?;
     let machine = words.machine.clone().unwrap_or_default();
@@ -83,9 +78,8 @@ fn join(
     let mut tokens = tokens.lock().unwrap_or_else(PoisonError::into_inner);
     let grant =
         tokens.check(&words.token, &claim, now_ms).map_err(|refusal| Status::permission_denied(refusal.to_string()))?;
-    let admitted = |node: &str| {
-        revocations.check_node(node).map_err(|revoked| Status::permission_denied(revoked.to_string()))
-    };
+    let admitted =
+        |node: &str| revocations.check_node(node).map_err(|revoked| Status::permission_denied(revoked.to_string()));
     let (node, certificate) = match grant {
         Grant::Again { node, certificate } => {
             admitted(&node)?;

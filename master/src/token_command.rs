@@ -24,7 +24,9 @@ use tokio::net::TcpStream;
 
 use crate::ca::Ca;
 use crate::clock::unix_ms;
-use crate::config::{ApiTokenCommand, ClientCertificateArgs, NodeArgs, RevokeCertificateArgs, RevokeNodeArgs, TokenArgs};
+use crate::config::{
+    ApiTokenCommand, ClientCertificateArgs, NodeArgs, RevokeCertificateArgs, RevokeNodeArgs, TokenArgs,
+};
 use crate::http::auth::Credentials;
 use crate::ready::Ready;
 use crate::{API_CERTIFICATE, atomic_file};

@@ -61,6 +61,7 @@ const WORDS: usize = 16;
 #[derive(Clone, Debug)]
 pub struct Spec {
     name: String,
+    hostname: String,
     resources: Vec<v1::Resource>,
     attributes: Vec<v1::Attribute>,
     statuses: Told,
@@ -74,7 +75,13 @@ impl Spec {
     #[must_use]
     pub fn new(name: &str, resources: &str) -> Self {
         let resources = words::resources(resources).expect("a test gives resources in the grammar");
-        Self { name: name.to_owned(), resources, attributes: Vec::new(), statuses: Told::default() }
+        Self {
+            name: name.to_owned(),
+            hostname: name.to_owned(),
+            resources,
+            attributes: Vec::new(),
+            statuses: Told::default(),
+        }
     }
 
     /// As [`new`](Self::new), with resources as a JSON array of Mesos's `Resource`.
@@ -94,6 +101,13 @@ impl Spec {
     #[must_use]
     pub fn attributes(mut self, attributes: &str) -> Self {
         self.attributes = words::attributes(attributes).expect("a test gives attributes in the grammar");
+        self
+    }
+
+    /// With a host name that is not the node's.
+    #[must_use]
+    pub fn hostname(mut self, hostname: &str) -> Self {
+        hostname.clone_into(&mut self.hostname);
         self
     }
 

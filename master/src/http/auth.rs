@@ -289,6 +289,9 @@ pub async fn require(State(guard): State<Arc<Guard>>, mut request: Request, next
     next.run(request).await
 }
 
+/// What `get_endpoints` calls the list of nodes.
+const NODES: &str = "/mesolith/v1/nodes";
+
 /// Paths that Mesos's lists speak of as such.
 fn refused_endpoint(approvers: &Approvers, path: &str) -> Option<Response> {
     let path = realm::unprefixed(path);
@@ -296,6 +299,8 @@ fn refused_endpoint(approvers: &Approvers, path: &str) -> Option<Response> {
         "/flags" => approvers.can_view_flags(),
         "/metrics" | "/metrics/snapshot" => approvers.allows(Action::GetEndpoint, Some("/metrics/snapshot")),
         "/files/debug" | "/logging/toggle" => approvers.allows(Action::GetEndpoint, Some(path)),
+        // Not Mesos's: the nodes and their hardware, under one name. Their logs have a list of their own.
+        _ if path.starts_with(NODES) && !path.ends_with("/log") => approvers.allows(Action::GetEndpoint, Some(NODES)),
         _ => true,
     };
     (!allowed).then(forbidden)
@@ -317,7 +322,9 @@ fn unauthorized(realm: Realm, given: Option<&HeaderValue>) -> Response {
     };
     challenge(format!("Basic realm=\"{name}\""));
     // Only who tried one is told of it: old clients read one challenge.
-    if given.is_some_and(|given| given.as_bytes().get(..7).is_some_and(|scheme| scheme.eq_ignore_ascii_case(b"bearer "))) {
+    if given
+        .is_some_and(|given| given.as_bytes().get(..7).is_some_and(|scheme| scheme.eq_ignore_ascii_case(b"bearer ")))
+    {
         challenge(format!("Bearer realm=\"{name}\", error=\"invalid_token\""));
     }
     response

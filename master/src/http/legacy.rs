@@ -3,7 +3,7 @@
 //! Each is a file; here is what they share. Reads are answered whatever the method is, as Mesos does.
 
 mod cluster;
-mod fields;
+pub(super) mod fields;
 mod frameworks;
 pub(super) mod load;
 pub(super) mod maintenance;
@@ -77,7 +77,7 @@ pub(super) fn siblings() -> Router<Api> {
         .route("/files/debug", any(system::files_debug))
         .route("/files/browse", any(system::files_missing))
         .route("/files/read", any(system::files_missing))
-        .route("/files/download", any(system::files_missing))
+        .route("/files/download", any(system::download_missing))
 }
 
 /// What a handler needs to know of a request; refused with 400 when the query is none.
@@ -100,9 +100,8 @@ impl FromRequestParts<Api> for Asked {
 
     async fn from_request_parts(parts: &mut http::request::Parts, api: &Api) -> Result<Self, Self::Rejection> {
         let query = parts.uri.query().unwrap_or_default();
-        let query = Query::parse(query).map_err(|error| {
-            text(StatusCode::BAD_REQUEST, format!("Unable to decode query string: {error}"))
-        })?;
+        let query = Query::parse(query)
+            .map_err(|error| text(StatusCode::BAD_REQUEST, format!("Unable to decode query string: {error}")))?;
         let Extension(approvers) = Extension::<Approvers>::from_request_parts(parts, api)
             .await
             .map_err(|_| text(StatusCode::INTERNAL_SERVER_ERROR, "it is not known who asks"))?;

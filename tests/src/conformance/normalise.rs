@@ -194,12 +194,16 @@ fn sort_before(items: &mut [Value], binding: &Binding) {
     }
 }
 
-/// Resources, roles and weights are sets: sorted by their text after ids are named.
+/// Resources, roles, weights and a framework's offers are sets: sorted by their text after ids are named.
 fn sort_after(items: &mut [Value]) {
     let is_set = |item: &Value| {
         let has = |key: &str| item.get(key).is_some();
         has("name") && (has("scalar") || has("ranges") || has("set") || has("weight"))
             || has("role") && (has("weight") || has("limits") || has("guarantees") || has("limit"))
+            || has("id")
+                && has("framework_id")
+                && has("resources")
+                && (has("slave_id") || has("agent_id") && has("url"))
     };
     if items.iter().all(is_set) {
         items.sort_by_key(Value::to_string);

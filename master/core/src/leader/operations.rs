@@ -50,13 +50,11 @@ pub(super) struct OperationReport {
     pub(super) agent: Option<AgentId>,
     /// With one it is to be acknowledged.
     pub(super) uuid: Option<[u8; 16]>,
-    pub(super) converted: Resources,
-    pub(super) role: Option<String>,
 }
 
 impl OperationReport {
     pub(super) fn new(id: &str, state: OperationState, message: Option<String>) -> Self {
-        Self { id: id.to_owned(), state, message, agent: None, uuid: None, converted: Resources::new(), role: None }
+        Self { id: id.to_owned(), state, message, agent: None, uuid: None }
     }
 
     fn of(operation: &Operation) -> Self {
@@ -66,8 +64,6 @@ impl OperationReport {
             message: None,
             agent: Some(operation.agent.clone()),
             uuid: Some(operation.status_uuid),
-            converted: operation.converted.clone(),
-            role: Some(operation.role.clone()),
         }
     }
 }
@@ -96,6 +92,7 @@ impl Leader {
         let place = crate::operation::Where { total: &agent.resources, used: &used };
         crate::operation::validate(&operation, &by, place)
             .map_err(|error| format!("{error}; on agent {}", agent.described()))?;
+        self.authorized(framework, &operation, &offer.role)?;
         if let ResourceOperation::Destroy { volumes } = &operation {
             self.rescind_holding(turn, &offer.agent, volumes);
         }
@@ -221,9 +218,8 @@ impl Leader {
     /// RECONCILE_OPERATIONS without operations: all that are known.
     pub(super) fn reconcile_all_operations(&self, turn: &mut Turn<'_>, framework: &FrameworkId) {
         let mine = turn.state.operations.values().filter(|operation| operation.framework == *framework);
-        let mut reports: Vec<OperationReport> = mine
-            .map(|operation| OperationReport { uuid: None, ..OperationReport::of(operation) })
-            .collect();
+        let mut reports: Vec<OperationReport> =
+            mine.map(|operation| OperationReport { uuid: None, ..OperationReport::of(operation) }).collect();
         let pending = self.converting.values().filter(|converting| converting.framework == *framework);
         let ids = pending.filter_map(|converting| converting.id.as_deref());
         reports.extend(ids.map(|id| OperationReport::new(id, OperationState::Pending, None)));
@@ -245,9 +241,8 @@ impl Leader {
             self.tell_operation(turn, framework, report);
             return;
         }
-        let pending = |converting: &Converting| {
-            converting.framework == *framework && converting.id.as_deref() == Some(id)
-        };
+        let pending =
+            |converting: &Converting| converting.framework == *framework && converting.id.as_deref() == Some(id);
         let (state, message) = if self.converting.values().any(pending) {
             (OperationState::Pending, None)
         } else {

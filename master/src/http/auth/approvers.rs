@@ -5,8 +5,7 @@
 //! ```ignore
 //! let frameworks = view.state.frameworks.values().filter(|one| approvers.can_view_framework(&one.info.user));
 //! let tasks = framework.tasks.values().filter(|task| {
-//!     let own = task.info.command.as_ref().and_then(|command| command.user.as_deref());
-//!     approvers.can_view_task(own, &framework.info.user)
+//!     approvers.can_view_task(task.own_user.as_deref(), &framework.info.user)
 //! });
 //! ```
 //!

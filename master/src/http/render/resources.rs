@@ -256,7 +256,8 @@ mod tests {
 
     #[test]
     fn resources_always_show_the_four_scalars_and_ports_as_text() {
-        let resources = Resources::parse("cpus:1.5;ports:[1-2, 5-7];bugs:{a,b};cpus(dev):0.5;ports(dev):[9-9]").unwrap();
+        let resources =
+            Resources::parse("cpus:1.5;ports:[1-2, 5-7];bugs:{a,b};cpus(dev):0.5;ports(dev):[9-9]").unwrap();
         let expected = r#"{"disk":0.0,"mem":0.0,"gpus":0.0,"cpus":2.0,"ports":"[1-2, 5-7, 9-9]","bugs":"{a, b}"}"#;
         assert_eq!(written(|json| write_resources(json, &resources)), expected);
         let mut twice = Amounts::of(resources.iter());
