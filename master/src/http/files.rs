@@ -110,7 +110,7 @@ fn run_of(view: &View, framework: &FrameworkId, task: &TaskId) -> Option<(AgentI
         None => removed().map(|completed| (&completed.info, &completed.completed_tasks))?,
     };
     let running = state.task(framework, task);
-    let run = running.or_else(|| ended.iter().rev().find(|ended| ended.id() == task))?;
+    let run = running.or_else(|| ended.iter().rev().find(|ended| ended.id() == task).map(AsRef::as_ref))?;
     let owner = Owner { own_user: own_user(run).map(str::to_owned), framework_user: info.user.clone() };
     Some((run.agent.clone(), owner))
 }
