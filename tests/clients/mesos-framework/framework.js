@@ -108,6 +108,8 @@ async function run() {
     // Enough of it: what fails from now on stays where it is.
     scheduler.options.restartStates = [];
     scheduler.pendingTasks = scheduler.pendingTasks.filter((task) => !task.name.startsWith("failing"));
+    await until("the end of the failing tasks", () => scheduler.launchedTasks
+        .every((task) => !task.name.startsWith("failing") || tasks("failing", ENDS).has(task.taskId)));
     await until("the long tasks in TASK_RUNNING", () => tasks("long", ["TASK_RUNNING"]).size === 2);
 
     const long = [...tasks("long", ["TASK_RUNNING"])];
