@@ -56,8 +56,8 @@ impl PythonPackages {
         for file in requirements {
             command.arg("-r").arg(file);
         }
-        // See sitecustomize.py there.
-        command.env("PYTHONPATH", programs().join("build"));
+        // See sitecustomize.py there, beside which no byte code shall lie afterwards.
+        command.env("PYTHONPATH", programs().join("build")).env("PYTHONDONTWRITEBYTECODE", "1");
         run_to_end(&mut command, log, INSTALL).map(drop)
     }
 
