@@ -226,8 +226,7 @@ impl State {
         // An end is told by the agent's own update, which it repeats until acknowledged.
         let shown = if state.is_terminal() { TaskState::Running } else { state };
         let mut status = task.master_status(shown, Reason::AgentReregistered, "Agent reregistered", at);
-        let last = task.statuses.iter().rev().find(|last| last.container_status.is_some());
-        status.container_status = last.and_then(|last| last.container_status.clone());
+        status.container_status = task.statuses.iter().rev().find_map(|last| last.get().container_status);
         if let Some(task) = self.task_mut(&task.framework, task.id()) {
             task.state = shown;
             task.record(status.clone());
