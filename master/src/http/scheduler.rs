@@ -183,23 +183,24 @@ pub(super) fn accepted(headers: &HeaderMap) -> Option<ContentType> {
     [ContentType::Json, ContentType::Protobuf].into_iter().find(|one| accepts(headers, *one))
 }
 
-/// Absent means everything; otherwise one of the ranges must cover it and not be weighted 0.
+/// Absent means everything; otherwise the range that is nearest must not be weighted 0.
 fn accepts(headers: &HeaderMap, content_type: ContentType) -> bool {
     let mut values = headers.get_all(ACCEPT).iter().filter_map(|value| value.to_str().ok()).peekable();
     if values.peek().is_none() {
         return true;
     }
-    values.flat_map(|value| value.split(',')).any(|range| {
+    let nearest = values.flat_map(|value| value.split(',')).filter_map(|range| {
         let mut parts = range.split(';').map(|part| part.trim().to_ascii_lowercase());
-        let kind = parts.next().unwrap_or_default();
-        let refused = parts.any(|parameter| {
-            parameter
-                .strip_prefix("q=")
-                .and_then(|weight| weight.parse::<f64>().ok())
-                .is_some_and(|weight| weight <= 0.0)
-        });
-        !refused && (kind == content_type.header() || matches!(kind.as_str(), "application/*" | "*/*"))
-    })
+        let nearness = match parts.next().unwrap_or_default().as_str() {
+            kind if kind == content_type.header() => 2,
+            "application/*" => 1,
+            "*/*" => 0,
+            _ => return None,
+        };
+        let weight = parts.find_map(|parameter| parameter.strip_prefix("q=").map(str::parse::<f64>));
+        Some((nearness, !matches!(weight, Some(Ok(weight)) if weight <= 0.0)))
+    });
+    nearest.max_by_key(|(nearness, _)| *nearness).is_some_and(|(_, allowed)| allowed)
 }
 
 #[cfg(test)]

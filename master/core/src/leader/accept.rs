@@ -190,7 +190,8 @@ impl Leader {
                 let place =
                     || turn.state.agents.get(&offer.agent).map(|agent| format!("; on agent {}", agent.described()));
                 let ours = resource_operation(operation).map_err(|why| format!("{why}{}", place().unwrap_or_default()));
-                let applied = ours.and_then(|ours| self.convert(turn, accepting, id.as_ref().map(ToString::to_string), ours));
+                let applied =
+                    ours.and_then(|ours| self.convert(turn, accepting, id.as_ref().map(ToString::to_string), ours));
                 if let Err(why) = applied {
                     self.operation_invalid(turn, framework, id.as_ref(), why);
                 }
