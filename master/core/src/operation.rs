@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 
 pub(crate) use rules::{Requester, Where, unique_ids, validate, well_formed};
 pub use text::spell;
+pub(crate) use volume::spell_disk;
 
 /// What a framework or an operator wants done to an agent's resources.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

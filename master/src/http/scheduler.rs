@@ -62,11 +62,13 @@ async fn pipeline(
     check_principal(&call, principal)?;
     name_principal(&mut call, principal);
     let stream = header(&head.headers, STREAM_ID).map(|id| StreamId(id.to_owned()));
+    let wanted = accepted(&head.headers);
+    if wanted.is_none() && matches!(call.r#type(), call::Type::Subscribe | call::Type::ReconcileOperations) {
+        let body = "Expecting 'Accept' to allow 'application/x-protobuf' or 'application/json'";
+        return Err(text(StatusCode::NOT_ACCEPTABLE, body));
+    }
     if call.r#type() == call::Type::Subscribe {
-        let Some(wanted) = accepted(&head.headers) else {
-            let body = "Expecting 'Accept' to allow 'application/x-protobuf' or 'application/json'";
-            return Err(text(StatusCode::NOT_ACCEPTABLE, body));
-        };
+        let wanted = wanted.unwrap_or_default();
         if stream.is_some() {
             let body = "Subscribe calls should not include the 'Mesos-Stream-Id' header";
             return Err(text(StatusCode::BAD_REQUEST, body));
@@ -126,9 +128,7 @@ pub(super) fn content_type(headers: &HeaderMap) -> Result<ContentType, HttpRespo
     let Some(kind) = header(headers, CONTENT_TYPE.as_str()) else {
         return Err(text(StatusCode::BAD_REQUEST, "Expecting 'Content-Type' to be present"));
     };
-    // More lenient than Mesos, which compares the whole: a charset does no harm.
-    let kind = kind.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
-    ContentType::from_header(&kind).ok_or_else(|| {
+    ContentType::from_header(kind).ok_or_else(|| {
         text(
             StatusCode::UNSUPPORTED_MEDIA_TYPE,
             "Expecting 'Content-Type' of application/json or application/x-protobuf",

@@ -157,7 +157,7 @@ impl Leader {
         let Acknowledge { agent_id: agent, task_id: task, uuid } = acknowledge;
         let Ok(uuid) = <[u8; 16]>::try_from(uuid) else { return };
         let known = turn.state.task(framework, &task);
-        if known.is_some_and(|known| known.state.is_terminal()) {
+        if known.is_some_and(|known| known.state.is_terminal() && known.agent == agent) {
             // May end the task: decided in the log. The agent is told when it is committed.
             turn.propose(Command::AcknowledgeTask { framework: framework.clone(), task, uuid });
         } else if let Some(session) = self.session_of(&agent) {

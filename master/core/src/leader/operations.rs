@@ -50,13 +50,11 @@ pub(super) struct OperationReport {
     pub(super) agent: Option<AgentId>,
     /// With one it is to be acknowledged.
     pub(super) uuid: Option<[u8; 16]>,
-    pub(super) converted: Resources,
-    pub(super) role: Option<String>,
 }
 
 impl OperationReport {
     pub(super) fn new(id: &str, state: OperationState, message: Option<String>) -> Self {
-        Self { id: id.to_owned(), state, message, agent: None, uuid: None, converted: Resources::new(), role: None }
+        Self { id: id.to_owned(), state, message, agent: None, uuid: None }
     }
 
     fn of(operation: &Operation) -> Self {
@@ -66,8 +64,6 @@ impl OperationReport {
             message: None,
             agent: Some(operation.agent.clone()),
             uuid: Some(operation.status_uuid),
-            converted: operation.converted.clone(),
-            role: Some(operation.role.clone()),
         }
     }
 }
@@ -96,6 +92,7 @@ impl Leader {
         let place = crate::operation::Where { total: &agent.resources, used: &used };
         crate::operation::validate(&operation, &by, place)
             .map_err(|error| format!("{error}; on agent {}", agent.described()))?;
+        self.authorized(framework, &operation, &offer.role)?;
         if let ResourceOperation::Destroy { volumes } = &operation {
             self.rescind_holding(turn, &offer.agent, volumes);
         }

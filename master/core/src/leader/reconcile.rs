@@ -10,7 +10,8 @@ use crate::state::{Framework, Reachability, Task, seconds};
 impl Leader {
     pub(super) fn reconcile(&self, turn: &mut Turn<'_>, framework: &Framework, reconcile: Reconcile) {
         if reconcile.tasks.is_empty() {
-            for task in framework.tasks.values() {
+            // Those that cannot be reached are told only when asked for, as by Mesos.
+            for task in framework.tasks.values().filter(|task| task.state != TaskState::Unreachable) {
                 let status = latest(turn, framework, task);
                 self.tell_status(turn, &framework.id, status);
             }
@@ -71,10 +72,13 @@ impl Leader {
 fn latest(turn: &Turn<'_>, framework: &Framework, task: &Task) -> TaskStatus {
     let told = task.last_status().map_or(TaskState::Staging, TaskStatus::state);
     let state = if told == TaskState::Unreachable { framework.lost_or(told) } else { told };
-    let message = "Reconciliation: Latest task state";
+    let what = if told == TaskState::Unreachable { "Task is unreachable" } else { "Latest task state" };
+    let message = format!("Reconciliation: {what}");
     let mut status = task.master_status(state, Reason::Reconciliation, message, turn.now.unix_ms);
     if let Some(last) = task.last_status() {
         status.check_status.clone_from(&last.check_status);
+        status.container_status.clone_from(&last.container_status);
+        status.healthy = last.healthy;
         status.unreachable_time.clone_from(&last.unreachable_time);
     }
     status

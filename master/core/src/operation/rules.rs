@@ -75,9 +75,6 @@ fn reserve(source: &Resources, resources: &Resources, by: &Requester<'_>) -> Res
     well_formed(resources, by).map_err(|error| format!("Invalid resources: {error}"))?;
     well_formed(source, by).map_err(|error| format!("Invalid source: {error}"))?;
     if !source.is_empty() {
-        if matches!(by, Requester::Framework { .. }) {
-            return Err("Reservation updates are not yet implemented for the scheduler API.".to_owned());
-        }
         same_reservations(source).map_err(|error| format!("Invalid source: {error}"))?;
         same_reservations(resources).map_err(|error| format!("Invalid resources: {error}"))?;
         let (from, to) = (unreserved(source), unreserved(resources));

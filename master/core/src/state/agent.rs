@@ -225,7 +225,9 @@ impl State {
     fn task_is_back(&mut self, task: &Task, state: TaskState, at: u64, events: &mut Vec<Event>) {
         // An end is told by the agent's own update, which it repeats until acknowledged.
         let shown = if state.is_terminal() { TaskState::Running } else { state };
-        let status = task.master_status(shown, Reason::AgentReregistered, "Agent reregistered", at);
+        let mut status = task.master_status(shown, Reason::AgentReregistered, "Agent reregistered", at);
+        let last = task.statuses.iter().rev().find(|last| last.container_status.is_some());
+        status.container_status = last.and_then(|last| last.container_status.clone());
         if let Some(task) = self.task_mut(&task.framework, task.id()) {
             task.state = shown;
             task.record(status.clone());

@@ -83,8 +83,6 @@ impl Task {
         status.timestamp = Some(seconds(at));
         if let Some(last) = self.last_status() {
             status.executor_id.clone_from(&last.executor_id);
-            status.container_status.clone_from(&last.container_status);
-            status.healthy = last.healthy;
         }
         status
     }

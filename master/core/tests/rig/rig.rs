@@ -230,7 +230,7 @@ impl Rig {
 
     pub fn update(&mut self, session: u64, framework: &str, task: &str, state: TaskState, uuid: u8) {
         let mut status = TaskStatus::new(task.into(), state);
-        status.uuid = Some(vec![uuid; 16]);
+        status.uuid = Some(uuid_bytes(uuid));
         let message = AgentMessage::Update { framework: framework.into(), status: Box::new(status), latest: state };
         self.input(Input::FromAgent { session: SessionId(session), message });
     }
@@ -298,8 +298,15 @@ pub fn task_info(id: &str, agent: &str, cpus: f64, mem: f64) -> serde_json::Valu
 }
 
 /// Base64 of 16 times the byte.
+/// A version 4 UUID of one byte, wherever the version leaves room for it.
+pub fn uuid_bytes(byte: u8) -> Vec<u8> {
+    let mut bytes = vec![byte; 16];
+    bytes[6] = 0x40;
+    bytes
+}
+
 pub fn uuid_text(byte: u8) -> String {
-    let status = TaskStatus { uuid: Some(vec![byte; 16]), ..TaskStatus::default() };
+    let status = TaskStatus { uuid: Some(uuid_bytes(byte)), ..TaskStatus::default() };
     serde_json::to_value(status).unwrap()["uuid"].as_str().unwrap().to_owned()
 }
 

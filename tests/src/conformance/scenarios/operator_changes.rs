@@ -106,8 +106,8 @@ pub(super) fn scenarios() -> Vec<Dialogue> {
             "quota-duplicate-role",
             "A role is named once.",
             vec![quota(
-                json!([{"role": "operated", "limits": {"cpus": {"value": 1.0}}}, {"role": "operated", "limits": {"cpus": {"value": 2.0}}}])],
-        ),
+                json!([{"role": "operated", "limits": {"cpus": {"value": 1.0}}}, {"role": "operated", "limits": {"cpus": {"value": 2.0}}}]),
+            )],
         ),
         wrong(
             "set-quota-invalid",
