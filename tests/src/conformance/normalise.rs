@@ -39,20 +39,27 @@ pub fn normalise(value: &Value, binding: &mut Binding) -> Value {
 pub fn without_strangers(value: &Value, binding: &Binding) -> Value {
     // Messages spell no empty list; the documents before v1 spell all.
     let is_message = value.get("type").is_some_and(Value::is_string);
-    ours(value, is_message, binding)
+    ours(value, if is_message { Emptied::LeftOut } else { Emptied::Kept }, binding)
 }
 
-fn ours(value: &Value, is_message: bool, binding: &Binding) -> Value {
+/// What becomes of a list with nothing left in it.
+#[derive(Clone, Copy, Eq, PartialEq)]
+enum Emptied {
+    LeftOut,
+    Kept,
+}
+
+fn ours(value: &Value, emptied: Emptied, binding: &Binding) -> Value {
     match value {
         Value::Array(items) => {
             let kept = items.iter().filter(|item| !is_strange(item, binding));
-            Value::Array(kept.map(|item| ours(item, is_message, binding)).collect())
+            Value::Array(kept.map(|item| ours(item, emptied, binding)).collect())
         }
         Value::Object(fields) => {
             let kept = fields.iter().filter(|(key, _)| !is_strange(&Value::String((*key).clone()), binding));
-            let kept = kept.map(|(key, item)| (key.clone(), item, ours(item, is_message, binding)));
+            let kept = kept.map(|(key, item)| (key.clone(), item, ours(item, emptied, binding)));
             let was_emptied = |before: &Value, after: &Value| before != after && *after == Value::Array(Vec::new());
-            let kept = kept.filter(|(_, before, after)| !(is_message && was_emptied(before, after)));
+            let kept = kept.filter(|(_, before, after)| emptied == Emptied::Kept || !was_emptied(before, after));
             Value::Object(kept.map(|(key, _, after)| (key, after)).collect())
         }
         Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => value.clone(),

@@ -100,12 +100,14 @@ pub(super) fn scenarios() -> Vec<Dialogue> {
                 json!([{"role": "operated", "guarantees": {"cpus": {"value": 1000.0}}, "limits": {"cpus": {"value": 1000.0}}}]),
             ),
         ),
-        wrong(
+        // The later one is kept.
+        changing(
+            Reach::Fresh,
             "quota-duplicate-role",
             "A role is named once.",
-            quota(
+            vec![quota(
                 json!([{"role": "operated", "limits": {"cpus": {"value": 1.0}}}, {"role": "operated", "limits": {"cpus": {"value": 2.0}}}]),
-            ),
+            )],
         ),
         wrong(
             "set-quota-invalid",
