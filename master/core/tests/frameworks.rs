@@ -177,8 +177,7 @@ fn who_loses_leadership_lets_everybody_go() {
 
 #[test]
 fn a_scheduler_that_hangs_up_before_its_subscription_commits_is_away() {
-    let mut rig = Rig::default();
-    rig.hold = true;
+    let mut rig = Rig { hold: true, ..Rig::default() };
     rig.subscribe("f");
     hang_up(&mut rig, "f");
     rig.commit();
