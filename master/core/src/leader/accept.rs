@@ -51,6 +51,7 @@ impl Leader {
             shared: offered.filter(|resource| resource.shared),
             remaining: offered.clone(),
             resized: Resources::new(),
+            agent_total: None,
             last: None,
         };
         // All are looked at before the first is applied.

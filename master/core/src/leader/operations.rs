@@ -37,6 +37,8 @@ pub(super) struct Accepting<'a> {
     pub(super) shared: Resources,
     /// What was resized: not usable before it is committed.
     pub(super) resized: Resources,
+    /// All of the agent's as it will be once what was proposed so far is committed, if anything was.
+    pub(super) agent_total: Option<Resources>,
     /// The last operation proposed.
     pub(super) last: Option<[u8; 16]>,
 }
@@ -89,7 +91,9 @@ impl Leader {
         };
         let mine = turn.state.tasks_on(&offer.agent).filter(|task| task.holds_resources());
         let used: Vec<&Resources> = mine.map(|task| &task.resources).collect();
-        let place = crate::operation::Where { total: &agent.resources, used: &used };
+        // With what this very ACCEPT made: it is not committed yet.
+        let total = accepting.agent_total.clone().unwrap_or_else(|| (*agent.resources).clone());
+        let place = crate::operation::Where { total: &total, used: &used };
         crate::operation::validate(&operation, &by, place)
             .map_err(|error| format!("{error}; on agent {}", agent.described()))?;
         self.authorized(framework, &operation, &offer.role)?;
@@ -101,6 +105,7 @@ impl Leader {
             accepting.remaining = apply_operation(&accepting.remaining, &operation, Some(&offer.role))
                 .map_err(|error| error.to_string())?;
             accepting.shared = accepting.remaining.filter(|resource| resource.shared);
+            accepting.agent_total = apply_operation(&total, &operation, None).ok();
         } else {
             let Some(rest) = accepting.remaining.checked_sub(&from) else {
                 let (have, want) = (spell(&accepting.remaining, Some(&offer.role)), spell(&from, Some(&offer.role)));
