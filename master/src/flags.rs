@@ -103,7 +103,7 @@ fn spelled(duration: Duration) -> String {
         ("us", 1_000),
     ];
     let nanos = duration.as_nanos();
-    let unit = UNITS.iter().find(|(_, length)| nanos > 0 && nanos % length == 0);
+    let unit = UNITS.iter().find(|(_, length)| nanos > 0 && nanos.is_multiple_of(*length));
     unit.map_or_else(|| format!("{nanos}ns"), |(name, length)| format!("{}{name}", nanos / length))
 }
 

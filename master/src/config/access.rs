@@ -187,12 +187,12 @@ mod tests {
     #[test]
     fn the_api_is_open_only_to_who_says_insecure() {
         let (access, mistakes) = decided(AccessArgs::default());
-        assert_eq!((access.enforced, access.per_address), (Enforced::all(true), 25));
+        assert_eq!((access.enforced, access.per_address), (Enforced::ALL, 25));
         assert!(mistakes.is_empty());
         let (_, mistakes) = decided(AccessArgs { authenticate_http_readonly: Some(false), ..AccessArgs::default() });
         assert!(mistakes[0].contains("--insecure-api"), "{mistakes:?}");
         let open = AccessArgs { insecure_api: true, ..AccessArgs::default() };
-        assert_eq!(decided(open).0.enforced, Enforced::all(false));
+        assert_eq!(decided(open).0.enforced, Enforced::NONE);
         let some = AccessArgs { insecure_api: true, authenticate_http_frameworks: Some(true), ..AccessArgs::default() };
         let (access, mistakes) = decided(some);
         assert!(access.enforced.frameworks && !access.enforced.readonly && mistakes.is_empty());

@@ -27,7 +27,7 @@ use master_core::acl::{Acls, Action};
 use sha2::{Digest, Sha256};
 
 pub use api_tokens::ApiTokens;
-pub use approvers::Approvers;
+pub use approvers::{Approvers, Rank};
 pub use credentials::Credentials;
 pub use jwt::JwtKey;
 pub use rate_limits::RateLimits;
@@ -65,11 +65,10 @@ pub struct Enforced {
 }
 
 impl Enforced {
-    /// All of them, or none.
-    #[must_use]
-    pub const fn all(enforced: bool) -> Self {
-        Self { readonly: enforced, readwrite: enforced, frameworks: enforced }
-    }
+    /// All of them.
+    pub const ALL: Self = Self { readonly: true, readwrite: true, frameworks: true };
+    /// None of them.
+    pub const NONE: Self = Self { readonly: false, readwrite: false, frameworks: false };
 
     /// Does any?
     #[must_use]
@@ -207,9 +206,16 @@ impl Guard {
         self.failed.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn approvers(&self, principal: Option<&str>, asked: bool) -> Approvers {
-        let administrator = !asked || principal.is_some_and(|principal| self.administrators.contains(principal));
-        Approvers::new(self.acls.clone(), principal, administrator)
+    /// The rights of whoever was asked who they are.
+    fn approvers_of(&self, principal: Option<&str>) -> Approvers {
+        let administrator = principal.is_some_and(|principal| self.administrators.contains(principal));
+        let rank = if administrator { Rank::Administrator } else { Rank::Ordinary };
+        Approvers::new(self.acls.clone(), principal, rank)
+    }
+
+    /// The rights of whoever was not asked.
+    fn approvers_of_anybody(&self) -> Approvers {
+        Approvers::new(self.acls.clone(), None, Rank::Administrator)
     }
 }
 
@@ -246,7 +252,7 @@ pub async fn require(State(guard): State<Arc<Guard>>, mut request: Request, next
     }
     let Some(realm) = Realm::of(&method, &path) else {
         request.extensions_mut().insert(Principal(None));
-        request.extensions_mut().insert(guard.approvers(None, true));
+        request.extensions_mut().insert(guard.approvers_of(None));
         return next.run(request).await;
     };
     let asked = guard.enforced.asks(realm);
@@ -273,7 +279,7 @@ pub async fn require(State(guard): State<Arc<Guard>>, mut request: Request, next
     } else {
         None
     };
-    let approvers = guard.approvers(principal.as_deref(), asked);
+    let approvers = if asked { guard.approvers_of(principal.as_deref()) } else { guard.approvers_of_anybody() };
     if let Some(refused) = refused_endpoint(&approvers, &path) {
         return refused;
     }

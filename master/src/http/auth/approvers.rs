@@ -25,6 +25,15 @@ pub struct Approvers {
     administrator: bool,
 }
 
+/// What Mesos's lists do not speak of.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Rank {
+    /// May admit and revoke nodes, and issue tokens for others.
+    Administrator,
+    /// May not.
+    Ordinary,
+}
+
 impl Default for Approvers {
     fn default() -> Self {
         Self::allow_all()
@@ -40,8 +49,8 @@ impl Approvers {
 
     /// The rights of `principal`.
     #[must_use]
-    pub fn new(acls: Arc<Acls>, principal: Option<&str>, administrator: bool) -> Self {
-        Self { acls, principal: principal.map(Arc::from), administrator }
+    pub fn new(acls: Arc<Acls>, principal: Option<&str>, rank: Rank) -> Self {
+        Self { acls, principal: principal.map(Arc::from), administrator: rank == Rank::Administrator }
     }
 
     /// Who asks; `None` when nobody was asked to say.
@@ -128,7 +137,7 @@ mod tests {
             r#"{"permissive":false,"view_tasks":[{"principals":{"values":["dev"]},"users":{"values":["web"]}}]}"#,
         )
         .unwrap();
-        let dev = Approvers::new(Arc::new(acls), Some("dev"), false);
+        let dev = Approvers::new(Arc::new(acls), Some("dev"), Rank::Ordinary);
         assert!(dev.can_view_task(Some("web"), "root") && dev.can_view_task(None, "web"));
         assert!(!dev.can_view_task(Some("root"), "web") && !dev.can_view_framework("web"));
         assert!(!dev.sees_all() && !dev.is_administrator());

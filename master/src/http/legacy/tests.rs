@@ -193,7 +193,11 @@ fn what_may_not_be_seen_is_left_out() {
     let acls = r#"{"permissive":true,"view_frameworks":[{"principals":{"type":"ANY"},"users":{"type":"NONE"}}],
         "view_roles":[{"principals":{"type":"ANY"},"roles":{"type":"NONE"}}],
         "view_flags":[{"principals":{"type":"ANY"},"flags":{"type":"NONE"}}]}"#;
-    let approvers = Approvers::new(Arc::new(master_core::acl::Acls::parse(acls).unwrap()), Some("dev"), false);
+    let approvers = Approvers::new(
+        Arc::new(master_core::acl::Acls::parse(acls).unwrap()),
+        Some("dev"),
+        crate::http::auth::Rank::Ordinary,
+    );
     let view = cluster(2, 2, 3, 1);
     let state = read(state::plan(&view, &facts(), &approvers));
     assert_eq!((&state["frameworks"], &state["flags"]), (&json!([]), &Value::Null));
