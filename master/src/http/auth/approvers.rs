@@ -2,7 +2,7 @@
 //!
 //! A handler takes `Extension(approvers): Extension<Approvers>` and filters with it:
 //!
-//! ```ignore
+//! ```text
 //! let frameworks = view.state.frameworks.values().filter(|one| approvers.can_view_framework(&one.info.user));
 //! let tasks = framework.tasks.values().filter(|task| {
 //!     approvers.can_view_task(task.own_user.as_deref(), &framework.info.user)
