@@ -214,15 +214,17 @@ impl Json {
     }
 }
 
+/// What was written, for tests.
+#[cfg(test)]
+pub(super) fn written(write: impl FnOnce(&mut Json)) -> String {
+    let mut json = Json::default();
+    write(&mut json);
+    String::from_utf8(json.into_bytes()).expect("what is written is text")
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn written(write: impl FnOnce(&mut Json)) -> String {
-        let mut json = Json::default();
-        write(&mut json);
-        String::from_utf8(json.into_bytes()).unwrap()
-    }
 
     #[test]
     fn commas_stand_between_values_only() {

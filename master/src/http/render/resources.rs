@@ -246,13 +246,8 @@ fn write_reservation_info(json: &mut Json, reservation: &Reservation) {
 
 #[cfg(test)]
 mod tests {
+    use super::super::json::written;
     use super::*;
-
-    fn written(write: impl FnOnce(&mut Json)) -> String {
-        let mut json = Json::default();
-        write(&mut json);
-        String::from_utf8(json.into_bytes()).unwrap()
-    }
 
     #[test]
     fn resources_always_show_the_four_scalars_and_ports_as_text() {

@@ -167,14 +167,14 @@ mod tests {
     #[test]
     fn only_the_last_status_of_a_run_of_equal_states_is_shown() {
         let status = |state, at| TaskStatus { timestamp: Some(at), ..TaskStatus::new("t".into(), state) };
-        let mut json = Json::default();
-        json.begin_array();
-        write_statuses(
-            &mut json,
-            &[status(TaskState::Running, 1.0), status(TaskState::Running, 2.0), status(TaskState::Finished, 3.0)],
-        );
-        json.end_array();
-        let text = String::from_utf8(json.into_bytes()).unwrap();
+        let text = super::super::json::written(|json| {
+            json.begin_array();
+            write_statuses(
+                json,
+                &[status(TaskState::Running, 1.0), status(TaskState::Running, 2.0), status(TaskState::Finished, 3.0)],
+            );
+            json.end_array();
+        });
         assert_eq!(text, r#"[{"state":"TASK_RUNNING","timestamp":2.0},{"state":"TASK_FINISHED","timestamp":3.0}]"#);
     }
 }
