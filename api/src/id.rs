@@ -4,21 +4,36 @@
 //! messages that hold one ([`crate::v1`]) says `{"value": …}`, everything else the bare string.
 
 use std::fmt;
+use std::sync::Arc;
 
+use prost::bytes::{Buf, BufMut};
+use prost::encoding::{self, DecodeContext, WireType};
 use serde::{Deserialize, Serialize};
 
 macro_rules! string_id {
     ($(#[$doc:meta] $name:ident),* $(,)?) => {$(
         #[$doc]
-        #[derive(Clone, Eq, Hash, Ord, PartialEq, PartialOrd, Serialize, Deserialize, prost::Message)]
+        #[derive(Clone, Eq, Hash, Ord, PartialEq, PartialOrd, Serialize, Deserialize)]
         #[serde(transparent)]
-        pub struct $name(#[prost(string, required, tag = "1")] pub String);
+        pub struct $name(Arc<str>); // shared: an id is in many places at once
 
         impl $name {
             /// The id as it is spelled on the wire.
             #[must_use]
             pub fn as_str(&self) -> &str {
                 &self.0
+            }
+        }
+
+        impl Default for $name {
+            fn default() -> Self {
+                Self::from("")
+            }
+        }
+
+        impl fmt::Debug for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.debug_tuple(stringify!($name)).field(&self.as_str()).finish()
             }
         }
 
@@ -36,17 +51,58 @@ macro_rules! string_id {
 
         impl From<&str> for $name {
             fn from(value: &str) -> Self {
-                Self(value.to_owned())
+                Self(value.into())
             }
         }
 
         impl From<String> for $name {
             fn from(value: String) -> Self {
-                Self(value)
+                Self(value.into())
+            }
+        }
+
+        impl From<$name> for String {
+            fn from(id: $name) -> Self {
+                id.as_str().to_owned()
+            }
+        }
+
+        impl prost::Message for $name {
+            fn encode_raw(&self, buf: &mut impl BufMut) {
+                encoding::encode_key(VALUE_TAG, WireType::LengthDelimited, buf);
+                encoding::encode_varint(self.0.len() as u64, buf);
+                buf.put_slice(self.0.as_bytes());
+            }
+
+            fn merge_field(
+                &mut self,
+                tag: u32,
+                wire_type: WireType,
+                buf: &mut impl Buf,
+                context: DecodeContext,
+            ) -> Result<(), prost::DecodeError> {
+                if tag != VALUE_TAG {
+                    return encoding::skip_field(wire_type, tag, buf, context);
+                }
+                let mut value = String::new();
+                encoding::string::merge(wire_type, &mut value, buf, context)?;
+                *self = value.into();
+                Ok(())
+            }
+
+            fn encoded_len(&self) -> usize {
+                encoding::key_len(VALUE_TAG) + encoding::encoded_len_varint(self.0.len() as u64) + self.0.len()
+            }
+
+            fn clear(&mut self) {
+                *self = Self::default();
             }
         }
     )*};
 }
+
+/// Of `value`, the one field of each of Mesos's id messages.
+const VALUE_TAG: u32 = 1;
 
 string_id! {
     /// A cluster's master; the prefix of the ids it hands out.
@@ -109,6 +165,17 @@ pub fn validate(id: &str) -> Result<(), InvalidId> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_id_is_a_message_with_the_one_field_value() {
+        use prost::Message;
+
+        let bytes = TaskId::from("web.1").encode_to_vec();
+        assert_eq!(bytes, b"\x0a\x05web.1");
+        assert_eq!(TaskId::decode(&*bytes).unwrap(), TaskId::from("web.1"));
+        assert_eq!(TaskId::decode(&b"\x10\x07\x0a\x01x"[..]).unwrap().as_str(), "x", "other fields are passed over");
+        assert!(TaskId::decode(&b"\x0a\x05we"[..]).is_err() && TaskId::decode(&b"\x0a\x01\xff"[..]).is_err());
+    }
 
     #[test]
     fn ids_that_would_escape_a_directory_are_refused() {

@@ -21,3 +21,6 @@ pub use milli::Milli;
 pub use ranges::Ranges;
 pub use resources::{Disk, Resource, ResourceValue, Resources};
 pub use task_state::TaskState;
+
+/// The version of Mesos whose APIs these words are. Clients parse it: dotted integers.
+pub const MESOS_VERSION: &str = "1.11.0";

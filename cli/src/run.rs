@@ -295,7 +295,7 @@ fn task_id(name: &str) -> TaskId {
     let safe: String =
         name.chars().take(100).map(|c| if c.is_ascii_alphanumeric() || "-_.".contains(c) { c } else { '-' }).collect();
     let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis());
-    TaskId(format!("{safe}.{now:x}-{:x}", std::process::id()))
+    TaskId::from(format!("{safe}.{now:x}-{:x}", std::process::id()))
 }
 
 fn framework(options: &Run, task: &TaskInfo) -> FrameworkInfo {

@@ -227,7 +227,10 @@ fn run_streams_the_output_and_exits_with_the_tasks_status() {
         let accept = calls.iter().find(|call| call["type"] == "ACCEPT").unwrap();
         let task = &accept["accept"]["operations"][0]["launch"]["task_infos"][0];
         assert_eq!(task["command"]["arguments"], json!(["echo", "hello"]));
-        assert_eq!(task["command"]["environment"]["variables"], json!([{"name": "A", "value": "b=c"}]));
+        assert_eq!(
+            task["command"]["environment"]["variables"],
+            json!([{"name": "A", "type": "VALUE", "value": "b=c"}])
+        );
         assert_eq!(task["resources"][0]["scalar"]["value"], json!(0.5));
         drop(calls);
         let kinds = fake.kinds();

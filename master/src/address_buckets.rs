@@ -63,7 +63,8 @@ impl AddressBuckets {
     }
 
     fn make_room(&mut self, now: Instant) {
-        let (burst, full) = (self.burst, self.buckets.iter().map(|(address, bucket)| (*address, self.refilled(bucket, now))));
+        let (burst, full) =
+            (self.burst, self.buckets.iter().map(|(address, bucket)| (*address, self.refilled(bucket, now))));
         let full: Vec<IpAddr> = full.filter(|(_, left)| *left >= burst).map(|(address, _)| address).collect();
         for address in full {
             self.buckets.remove(&address);

@@ -10,7 +10,7 @@ use api::link::from_agent::Message as FromAgent;
 use api::link::from_master::Message as FromMaster;
 use api::link::link_server::Link;
 use api::link::{self, read_file};
-use api::v1::{attributes_from_wire, resources_from_wire};
+use api::v1::{AgentCapabilities, attributes_from_wire, resources_from_wire};
 use api::{Attribute, MasterId, NodeName, Resources, TaskState};
 use bytes::Bytes;
 use futures_util::Stream;
@@ -26,7 +26,7 @@ use crate::raft::Replica;
 /// master compares what it knows with what the agent does.
 const COMMANDS_CAPACITY: usize = 1024;
 /// From connecting to the registration.
-const REGISTER_DEADLINE: Duration = Duration::from_secs(10);
+pub(crate) const REGISTER_DEADLINE: Duration = Duration::from_secs(10);
 /// Files read from one agent at once. Full: the reader is told to come back.
 const READS_PER_AGENT: usize = 64;
 /// Chunks waiting for one reader. Full: the agent is told to stop, and the reader goes on from there later.
@@ -129,7 +129,7 @@ pub fn node_of<T>(request: &Request<T>) -> Result<NodeName, Status> {
         return Err(Status::unauthenticated("a certificate of this cluster is required: join first"));
     };
     match ca::subject(&certificates[0]) {
-        Some((Role::Node, name)) => Ok(NodeName(name)),
+        Some((Role::Node, name)) => Ok(NodeName::from(name)),
         Some((role, name)) => {
             Err(Status::permission_denied(format!("the certificate of '{name}' is not a node's but a {role:?}'s")))
         }
@@ -338,8 +338,8 @@ impl Session {
     fn word(&self, message: ToAgent, master: &MasterId) -> FromMaster {
         match message {
             ToAgent::Registered { agent } => FromMaster::Registered(link::Registered {
-                agent_id: agent.0,
-                master_id: master.0.clone(),
+                agent_id: agent.into(),
+                master_id: master.to_string(),
                 ping_timeout_ms: u64::try_from(self.ping_timeout.as_millis()).unwrap_or(u64::MAX),
                 masters: self.replica.standing().members.into_iter().map(|seat| seat.member.addr).collect(),
             }),
@@ -350,21 +350,21 @@ impl Session {
                 FromMaster::Refused(link::Refused { reason, retry, leader })
             }
             ToAgent::RunTask { framework, container, task, framework_info } => FromMaster::RunTask(link::RunTask {
-                framework_id: framework.0,
-                container_id: container.0,
+                framework_id: framework.into(),
+                container_id: container.into(),
                 task: Some(*task),
                 framework_info: Some(framework_info.as_ref().clone()),
             }),
             ToAgent::KillTask { framework, task, grace_ms } => {
-                FromMaster::KillTask(link::KillTask { framework_id: framework.0, task_id: task.0, grace_ms })
+                FromMaster::KillTask(link::KillTask { framework_id: framework.into(), task_id: task.into(), grace_ms })
             }
             ToAgent::Acknowledge { framework, task, uuid } => FromMaster::Acknowledge(link::Acknowledge {
-                framework_id: framework.0,
-                task_id: task.0,
+                framework_id: framework.into(),
+                task_id: task.into(),
                 uuid: uuid.to_vec(),
             }),
             ToAgent::ShutdownFramework { framework } => {
-                FromMaster::ShutdownFramework(link::ShutdownFramework { framework_id: framework.0 })
+                FromMaster::ShutdownFramework(link::ShutdownFramework { framework_id: framework.into() })
             }
             ToAgent::Ping { nonce } => FromMaster::Ping(link::Ping { nonce }),
         }
@@ -390,6 +390,7 @@ fn read_registration(node: NodeName, register: link::Register) -> Result<Registr
         hostname: register.hostname,
         address: register.address,
         version: register.version,
+        capabilities: AgentCapabilities::from_wire(&register.capabilities),
         kernel: register.kernel,
         resources,
         attributes,

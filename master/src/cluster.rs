@@ -63,7 +63,9 @@ enum Announced {
     Done,
     /// Ask again soon: it has not caught up yet.
     NotYet(String),
-    Elsewhere { leader: Option<String> },
+    Elsewhere {
+        leader: Option<String>,
+    },
     /// It is no member (any more).
     Removed,
 }
@@ -111,9 +113,9 @@ impl Masters {
                 let used = tokio::task::spawn_blocking(move || {
                     tokens.lock().unwrap_or_else(PoisonError::into_inner).used(&secret, &key, &id.to_string())
                 });
-                used.await.map_err(|error| error.to_string())?.map_err(|error| {
-                    format!("the master cannot write its table of join tokens: {error}")
-                })?;
+                used.await
+                    .map_err(|error| error.to_string())?
+                    .map_err(|error| format!("the master cannot write its table of join tokens: {error}"))?;
                 id
             }
         };
@@ -150,7 +152,9 @@ impl Masters {
         }
         match result {
             Ok(()) => Ok(Announced::Done),
-            Err(error @ (ChangeError::Behind(..) | ChangeError::NotLeading)) => Ok(Announced::NotYet(error.to_string())),
+            Err(error @ (ChangeError::Behind(..) | ChangeError::NotLeading)) => {
+                Ok(Announced::NotYet(error.to_string()))
+            }
             Err(ChangeError::Unknown(_)) => Ok(Announced::Removed),
             Err(error) => Ok(Announced::NotYet(error.to_string())),
         }

@@ -451,7 +451,9 @@ impl Driver {
 
     fn remember_cut_off(&mut self, stream: &StreamId) {
         let mut frameworks = self.master.state().frameworks.values();
-        let Some(id) = frameworks.find(|framework| framework.stream == stream.0).map(|one| one.id.clone()) else { return };
+        let Some(id) = frameworks.find(|framework| framework.stream == stream.0).map(|one| one.id.clone()) else {
+            return;
+        };
         if self.cut_off.len() >= CUT_OFF_CAPACITY {
             self.cut_off.pop_first();
         }

@@ -92,9 +92,8 @@ fn join(
         Refusal::Wrong if !leads => Status::unavailable("this master did not make the token, and does not lead"),
         refusal => Status::permission_denied(refusal.to_string()),
     })?;
-    let admitted = |node: &str| {
-        revocations.check_node(node).map_err(|revoked| Status::permission_denied(revoked.to_string()))
-    };
+    let admitted =
+        |node: &str| revocations.check_node(node).map_err(|revoked| Status::permission_denied(revoked.to_string()));
     let (node, certificate) = match grant {
         Grant::Again { node, certificate } => {
             admitted(&node)?;

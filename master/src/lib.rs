@@ -14,6 +14,7 @@ mod clock;
 pub mod cluster;
 pub mod config;
 pub mod driver;
+mod flags;
 mod hex;
 pub mod http;
 pub mod join;
@@ -65,8 +66,6 @@ use crate::ready::{Ready, connectable};
 use crate::revocations::Revocations;
 use crate::tokens::Tokens;
 
-/// What clients are told Mesos's version is: dotted integers, which some parse.
-const MESOS_VERSION: &str = "1.11.0";
 /// From SIGTERM to the end, for answers that are on their way.
 const DRAIN_DEADLINE: Duration = Duration::from_secs(5);
 /// Until a lone replica leads: its log has to be read and applied.
@@ -113,7 +112,8 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
     let tokens: SharedTokens =
         Arc::new(Mutex::new(Tokens::open(data.join("tokens.json")).context("cannot read the table of join tokens")?));
 
-    let revocations = Revocations::open(data.join("revocations.json")).context("cannot read the list of revocations")?;
+    let revocations =
+        Revocations::open(data.join("revocations.json")).context("cannot read the list of revocations")?;
     let revocations = Arc::new(revocations);
 
     let dialer = Dialer::master(&ca, identity()?).context("cannot set up TLS for the other masters")?;
@@ -126,7 +126,10 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
     };
     let started = raft::start(&data.join("raft"), &options).await?;
     let ip = sockets.public_ip(&config.advertise);
-    let master = master_core::Master::new(core_config(&config, &ip, sockets.http_address.port())?, started.state);
+    let core = core_config(&config, &ip, sockets.http_address.port())?;
+    let times = flags::Times { ping: core.ping_interval, fetch: LEAD_DEADLINE, register: agents::REGISTER_DEADLINE };
+    let flags = flags::flags(&config, &core, times);
+    let master = master_core::Master::new(core, started.state);
     let (handle, inbox) = Handle::channel();
     let (stop, stopped) = watch::channel(false);
     let (lead, leading) = watch::channel(false);
@@ -166,8 +169,14 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
         ca_sha256: ca.fingerprint(),
         pid: std::process::id(),
     };
-    let facts = Arc::new(facts(&config, &ip, sockets.http_address.port(), &ready));
-    let api = Api { driver: handle.clone(), leading: leading.clone(), replica: replica.clone(), tokens: tokens.clone(), facts };
+    let facts = Arc::new(facts(&config, &ip, sockets.http_address.port(), flags, &ready));
+    let api = Api {
+        driver: handle.clone(),
+        leading: leading.clone(),
+        replica: replica.clone(),
+        tokens: tokens.clone(),
+        facts,
+    };
     let guard = Arc::new(guard(&config, revocations.clone())?);
     let tls = if config.access.insecure_api {
         None
@@ -337,7 +346,7 @@ fn core_config(config: &Config, ip: &str, port: u16) -> anyhow::Result<master_co
         hostname: config.advertise.clone(),
         ip: ip.to_owned(),
         port,
-        version: MESOS_VERSION.to_owned(),
+        version: api::MESOS_VERSION.to_owned(),
         seed: u64::from_le_bytes(random::bytes()?),
         ping_interval: PING_INTERVAL.min(config.agent_timeout / 2),
         agent_timeout: config.agent_timeout,
@@ -347,34 +356,29 @@ fn core_config(config: &Config, ip: &str, port: u16) -> anyhow::Result<master_co
     })
 }
 
-fn facts(config: &Config, ip: &str, port: u16, ready: &Ready) -> Facts {
-    let mut flags = BTreeMap::from([
-        ("work_dir".to_owned(), config.data.display().to_string()),
-        ("port".to_owned(), port.to_string()),
-        ("hostname".to_owned(), config.advertise.clone()),
-        ("allocation_interval".to_owned(), format!("{}secs", config.allocation_interval.as_secs_f64())),
-        ("authenticate_http_frameworks".to_owned(), config.access.enforced.frameworks.to_string()),
-        ("authenticate_http_readonly".to_owned(), config.access.enforced.readonly.to_string()),
-        ("authenticate_http_readwrite".to_owned(), config.access.enforced.readwrite.to_string()),
-    ]);
-    if let Some(name) = &config.name {
-        flags.insert("cluster".to_owned(), name.clone());
-    }
+fn facts(config: &Config, ip: &str, port: u16, flags: BTreeMap<String, String>, ready: &Ready) -> Facts {
     Facts {
-        mesos_version: MESOS_VERSION,
+        mesos_version: api::MESOS_VERSION,
         hostname: config.advertise.clone(),
         ip: ip.to_owned(),
         port,
         cluster: config.name.clone(),
         started_ms: unix_ms(),
         flags,
+        event_streams: config.access.event_streams,
         ca_sha256: ready.ca_sha256.clone(),
     }
 }
 
 /// The names and addresses this master may be reached by.
 fn server_identity(ca: &Ca, advertise: &str, now_secs: i64) -> Result<Identity, ca::CaError> {
-    let mut hosts = vec![advertise.to_owned(), peers::SERVER_NAME.to_owned(), "localhost".to_owned(), "127.0.0.1".to_owned(), "::1".to_owned()];
+    let mut hosts = vec![
+        advertise.to_owned(),
+        peers::SERVER_NAME.to_owned(),
+        "localhost".to_owned(),
+        "127.0.0.1".to_owned(),
+        "::1".to_owned(),
+    ];
     if let Some(name) = nix::unistd::gethostname().ok().and_then(|name| name.into_string().ok()) {
         hosts.push(name);
     }
@@ -473,9 +477,13 @@ fn greet(config: &Config, ready: &Ready) {
     if !enforced.any() {
         eprintln!("  The API is plain HTTP and open to everybody (--insecure-api).");
     } else if config.access.insecure_api {
-        eprintln!("  The API is plain HTTP (--insecure-api): secrets are readable on the network. It asks {enforced:?}");
+        eprintln!(
+            "  The API is plain HTTP (--insecure-api): secrets are readable on the network. It asks {enforced:?}"
+        );
     } else if config.access.tls.is_some() {
-        eprintln!("  The API asks for the credentials in {data}/api-credentials.json; its certificate is the one you gave");
+        eprintln!(
+            "  The API asks for the credentials in {data}/api-credentials.json; its certificate is the one you gave"
+        );
     } else {
         eprintln!("  The API asks for the credentials in {data}/api-credentials.json; its CA is {data}/ca.pem");
     }

@@ -137,7 +137,8 @@ async fn accept(
 ) {
     let handshakes = AddressShares::new(HANDSHAKES_PER_ADDRESS);
     let mut number = 0;
-    let strangers = Strangers { room: Arc::new(Semaphore::new(STRANGERS)), shares: AddressShares::new(STRANGERS_PER_ADDRESS) };
+    let strangers =
+        Strangers { room: Arc::new(Semaphore::new(STRANGERS)), shares: AddressShares::new(STRANGERS_PER_ADDRESS) };
     loop {
         // Waiting for room first bounds the handshakes that run at once.
         let Ok(room) = accepted.clone().reserve_owned().await else { return };

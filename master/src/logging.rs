@@ -1,8 +1,8 @@
 //! The log: to standard error, as loud as configured, and louder for a while on request.
 
 use std::io::IsTerminal;
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::OnceLock;
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::time::Duration;
 
 use tracing_subscriber::EnvFilter;

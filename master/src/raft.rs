@@ -23,9 +23,9 @@ use std::sync::Arc;
 use bytes::Bytes;
 use master_core::command::DecodeError;
 use master_core::{Command, State};
+use openraft::SnapshotPolicy;
 use openraft::error::{ClientWriteError, RaftError};
 use openraft::raft::AppendEntriesResponse;
-use openraft::SnapshotPolicy;
 use tokio::sync::{mpsc, oneshot};
 
 pub use members::{ChangeError, Seat, Standing};
@@ -172,7 +172,8 @@ pub async fn start(directory: &Path, options: &Options) -> Result<Started, Start
     };
     let config = Arc::new(config.validate().map_err(|error| consensus(&error))?);
     let (id, peers) = (options.id, Peers::new(options.dialer.clone()));
-    let raft = openraft::Raft::new(id, config, peers.clone(), store, machine).await.map_err(|error| consensus(&error))?;
+    let raft =
+        openraft::Raft::new(id, config, peers.clone(), store, machine).await.map_err(|error| consensus(&error))?;
     if options.founds && !raft.is_initialized().await.map_err(|error| consensus(&error))? {
         let members = BTreeMap::from([(id, options.member.clone())]);
         raft.initialize(members).await.map_err(|error| consensus(&error))?;

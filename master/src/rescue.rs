@@ -68,7 +68,11 @@ async fn save(data: &Path, file: &Path) -> anyhow::Result<()> {
     let digest = Sha256::digest(&bytes);
     bytes.extend_from_slice(&digest);
     atomic_file::write(file, &bytes, 0o600).with_context(|| format!("cannot write {}", file.display()))?;
-    println!("{}: {} bytes. It holds the authority's key: keep it as secret as the data directory.", file.display(), bytes.len());
+    println!(
+        "{}: {} bytes. It holds the authority's key: keep it as secret as the data directory.",
+        file.display(),
+        bytes.len()
+    );
     Ok(())
 }
 
@@ -128,17 +132,29 @@ pub fn recover(args: &RecoverArgs) -> anyhow::Result<()> {
     let _lock = crate::lock(data)?;
     let content = offline::read(&directory)?;
     let id = Place::read(data)?.map_or(FOUNDER, |place| place.id);
-    let others: Vec<String> =
-        content.members.iter().filter(|(other, _)| **other != id).map(|(id, one)| format!("{id} ({})", one.addr)).collect();
-    eprintln!("WARNING: this gives up the other masters: {}.", if others.is_empty() { "none".to_owned() } else { others.join(", ") });
-    eprintln!("  What they had acknowledged and this one has not got is LOST, and what nobody had acknowledged may come true.");
-    eprintln!("  If one of them still runs, or is ever started again, there are TWO clusters that both give orders to the agents.");
+    let others: Vec<String> = content
+        .members
+        .iter()
+        .filter(|(other, _)| **other != id)
+        .map(|(id, one)| format!("{id} ({})", one.addr))
+        .collect();
+    eprintln!(
+        "WARNING: this gives up the other masters: {}.",
+        if others.is_empty() { "none".to_owned() } else { others.join(", ") }
+    );
+    eprintln!(
+        "  What they had acknowledged and this one has not got is LOST, and what nobody had acknowledged may come true."
+    );
+    eprintln!(
+        "  If one of them still runs, or is ever started again, there are TWO clusters that both give orders to the agents."
+    );
     if !args.others_are_gone_for_good {
         bail!("nothing was changed. If the others are gone for good, say so: --others-are-gone-for-good");
     }
     let member = content.members.get(&id).cloned().unwrap_or_default();
     offline::write_alone(&directory, &content, id, member)?;
-    let last = content.last.map_or_else(|| "an empty log".to_owned(), |(index, term)| format!("entry {index} of term {term}"));
+    let last =
+        content.last.map_or_else(|| "an empty log".to_owned(), |(index, term)| format!("entry {index} of term {term}"));
     println!("Master {id} is now a cluster of one, as of {last}.");
     println!("Next: start it, and `mesolith masters add` for new ones. Remove the data directories of the others.");
     Ok(())

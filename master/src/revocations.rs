@@ -83,8 +83,9 @@ impl Revocations {
     /// It cannot be read or understood: nobody who is kept out gets in because a file is damaged.
     pub fn open(path: PathBuf) -> io::Result<Self> {
         let list = match atomic_file::read(&path)? {
-            Some(bytes) => serde_json::from_slice(&bytes)
-                .map_err(|error| io::Error::new(io::ErrorKind::InvalidData, format!("not a list of revocations: {error}")))?,
+            Some(bytes) => serde_json::from_slice(&bytes).map_err(|error| {
+                io::Error::new(io::ErrorKind::InvalidData, format!("not a list of revocations: {error}"))
+            })?,
             None => List::default(),
         };
         Ok(Self { path, list: RwLock::new(Arc::new(list)), writing: Mutex::new(()) })

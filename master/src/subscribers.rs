@@ -1,8 +1,8 @@
 //! One RecordIO stream per framework: bounded, and cut off when its reader is too slow.
 
 use std::pin::Pin;
-use std::sync::{Arc, OnceLock};
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll};
 
 use api::v1::ContentType;
@@ -108,13 +108,8 @@ pub struct EventBody {
 pub fn channel(stream: StreamId, driver: Handle, kill: Kill, content_type: ContentType) -> (EventSink, EventBody) {
     let (sender, frames) = mpsc::channel(CAPACITY_EVENTS);
     let waiting_bytes = Arc::new(AtomicUsize::new(0));
-    let sink = EventSink {
-        frames: sender,
-        waiting_bytes: waiting_bytes.clone(),
-        kill,
-        content_type,
-        news: News::default(),
-    };
+    let sink =
+        EventSink { frames: sender, waiting_bytes: waiting_bytes.clone(), kill, content_type, news: News::default() };
     (sink, EventBody { frames, waiting_bytes, stream, driver })
 }
 

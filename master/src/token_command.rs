@@ -24,7 +24,9 @@ use tokio::net::TcpStream;
 
 use crate::ca::Ca;
 use crate::clock::unix_ms;
-use crate::config::{ApiTokenCommand, ClientCertificateArgs, NodeArgs, RevokeCertificateArgs, RevokeNodeArgs, TokenArgs};
+use crate::config::{
+    ApiTokenCommand, ClientCertificateArgs, NodeArgs, RevokeCertificateArgs, RevokeNodeArgs, TokenArgs,
+};
 use crate::http::auth::Credentials;
 use crate::ready::Ready;
 use crate::{API_CERTIFICATE, atomic_file};
@@ -132,7 +134,12 @@ pub fn client_certificate(args: &ClientCertificateArgs) -> anyhow::Result<()> {
     Ok(())
 }
 
-pub(crate) async fn ask(data: &Path, method: Method, path: &str, body: Option<Value>) -> anyhow::Result<(Ready, Value)> {
+pub(crate) async fn ask(
+    data: &Path,
+    method: Method,
+    path: &str,
+    body: Option<Value>,
+) -> anyhow::Result<(Ready, Value)> {
     let ready = Ready::read(data).with_context(|| format!("cannot read ready.json in {}", data.display()))?;
     let Some(ready) = ready else {
         bail!("no master runs on {}: start it with: mesolith-master --data {}", data.display(), data.display());

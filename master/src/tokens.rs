@@ -91,7 +91,9 @@ impl Token {
 #[derive(Debug, thiserror::Error)]
 pub enum MakeError {
     /// One token a machine: somebody else has it.
-    #[error("a token for this machine was given to {address} and is good for {seconds} s more: if that was not this machine, look who asks for its name")]
+    #[error(
+        "a token for this machine was given to {address} and is good for {seconds} s more: if that was not this machine, look who asks for its name"
+    )]
     LiveElsewhere {
         /// Who has it.
         address: IpAddr,
@@ -189,7 +191,13 @@ impl Tokens {
     /// The table is full or cannot be written.
     pub fn make(&mut self, binding: Binding, node: &str, now_ms: u64) -> Result<String, MakeError> {
         self.make_room(CAPACITY, now_ms)?;
-        self.insert(Token { binding, node: node.to_owned(), expires_ms: now_ms + LIFETIME_MS, used: None, given_to: None })
+        self.insert(Token {
+            binding,
+            node: node.to_owned(),
+            expires_ms: now_ms + LIFETIME_MS,
+            used: None,
+            given_to: None,
+        })
     }
 
     /// Makes a token for a machine that boots. It replaces the one the machine had, unless that was
@@ -213,7 +221,8 @@ impl Tokens {
         }
         self.tokens.retain(|_, token| !(of_machine(token) && token.is_live(now_ms)));
         let live = || self.tokens.values().filter(|token| token.is_live(now_ms) && token.given_to.is_some());
-        if live().count() >= BOOT_CAPACITY || live().filter(|token| token.given_to == Some(address)).count() >= BOOT_SHARE
+        if live().count() >= BOOT_CAPACITY
+            || live().filter(|token| token.given_to == Some(address)).count() >= BOOT_SHARE
         {
             return Err(MakeError::Full);
         }

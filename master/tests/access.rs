@@ -109,7 +109,8 @@ async fn principals_are_asked_for_and_held_to_the_lists() {
     let flags = [ASKING, &["--credentials", credentials.to_str().unwrap(), "--acls", acls]].concat();
     let master = Master::start(dir.path(), &flags, 1);
 
-    for (path, realm) in [("/state", "readonly"), ("/teardown", "readwrite"), ("/master/api/v1/scheduler", "scheduler")] {
+    for (path, realm) in [("/state", "readonly"), ("/teardown", "readwrite"), ("/master/api/v1/scheduler", "scheduler")]
+    {
         let answer = head_of(&master, path);
         assert!(answer.starts_with("HTTP/1.1 401 "), "{answer}");
         assert!(answer.contains(&format!("Basic realm=\"mesos-master-{realm}\"")), "{answer}");
@@ -142,7 +143,8 @@ async fn principals_are_asked_for_and_held_to_the_lists() {
     assert_eq!(status, 400);
     assert_eq!(text, "Authenticated principal 'bob' does not match principal 'alice' set in `FrameworkInfo`");
     let mut taken = json!({"user": "root", "name": "t", "id": {"value": framework}});
-    let body = json!({"type": "SUBSCRIBE", "framework_id": {"value": framework}, "subscribe": {"framework_info": taken}});
+    let body =
+        json!({"type": "SUBSCRIBE", "framework_id": {"value": framework}, "subscribe": {"framework_info": taken}});
     let headers = format!("{}Content-Type: application/json\r\n", operator(&master));
     let (_, text) = master.post("/api/v1/scheduler", &headers, &body.to_string());
     assert!(text.contains("Changing framework's principal is not allowed."), "{text}");
@@ -154,7 +156,8 @@ async fn principals_are_asked_for_and_held_to_the_lists() {
     read_until(&mut stream, &mut seen, "\"OFFERS\"");
     read_until(&mut stream, &mut seen, "\"attributes\"");
     let offers = &seen[seen.find("\"OFFERS\"").unwrap()..];
-    let offer = format!("{framework}-O").split_once('-').map(|_| between(offers, "\"id\":{\"value\":\"", "\"").to_owned());
+    let offer =
+        format!("{framework}-O").split_once('-').map(|_| between(offers, "\"id\":{\"value\":\"", "\"").to_owned());
     let task = |id: &str, user: &str| {
         json!({"name": id, "task_id": {"value": id}, "agent_id": {"value": agent.id},
                "command": {"value": "true", "user": user},
@@ -183,7 +186,8 @@ fn tokens_for_programs_are_issued_used_and_revoked() {
     let files = ["--jwt-secret-key", key.to_str().unwrap(), "--credentials", credentials.to_str().unwrap()];
     let master = Master::start(dir.path(), &[ASKING, &files].concat(), 1);
     let data = master.data.to_str().unwrap();
-    let token = succeeds(&["api-token", "create", "--data", data, "--principal", "ci", "--days", "1", "--note", "build"]);
+    let token =
+        succeeds(&["api-token", "create", "--data", data, "--principal", "ci", "--days", "1", "--note", "build"]);
     let bearer = format!("Authorization: Bearer {token}\r\n");
     assert_eq!(get(&master, &bearer, "/state").0, 200);
     assert_eq!(get(&master, &bearer.replace(&token[20..24], "0000"), "/state").0, 401);
@@ -228,6 +232,13 @@ fn tokens_for_programs_are_issued_used_and_revoked() {
     assert_eq!(get(&master, &good, "/state").0, 200);
     let log = std::fs::read_to_string(dir.path().join("log-1")).unwrap();
     assert!(log.contains("too many wrong credentials") && !log.contains("guess") && !log.contains(&token));
+
+    // What was issued and what was revoked is so after a restart.
+    let kept = succeeds(&["api-token", "create", "--data", data, "--principal", "ci"]);
+    master.kill_9();
+    let master = Master::start(dir.path(), &[ASKING, &files].concat(), 2);
+    assert_eq!(get(&master, &format!("Authorization: Bearer {kept}\r\n"), "/state").0, 200);
+    assert_eq!(get(&master, &bearer, "/state").0, 401);
 }
 
 #[test]
@@ -290,7 +301,8 @@ async fn a_boot_token_is_for_a_listed_machine_that_is_not_up() {
         let address = master.ready.boot.clone().unwrap();
         let (script, fetch) = (script.clone(), fetch.clone());
         move || {
-            let get = |path: &str| request(&address, &format!("GET {path} HTTP/1.1\r\nHost: m\r\nConnection: close\r\n\r\n"));
+            let get =
+                |path: &str| request(&address, &format!("GET {path} HTTP/1.1\r\nHost: m\r\nConnection: close\r\n\r\n"));
             assert_eq!(get(&script).0, 200);
             get(&fetch)
         }

@@ -17,7 +17,7 @@ const READY: Duration = Duration::from_secs(60);
 /// The master is on this host.
 const ANSWER: Duration = Duration::from_secs(10);
 
-/// A running master whose API is plain and open. Dropping it kills it.
+/// A running master. Dropping it kills it.
 pub struct BareMaster {
     process: Child,
     dir: PathBuf,
@@ -28,13 +28,22 @@ pub struct BareMaster {
 }
 
 impl BareMaster {
-    /// Starts one with its data and log in `dir`; `more` is added to its command line.
+    /// Starts one whose API is plain and open, with its data and log in `dir`; `more` is added to its command line.
     pub fn start(dir: &Path, more: &[&str]) -> Result<Self> {
         Self::start_at(dir, "127.0.0.1:0", "127.0.0.1:0", more)
     }
 
     /// The same, with the API and the link at these addresses.
     pub fn start_at(dir: &Path, http: &str, link: &str, more: &[&str]) -> Result<Self> {
+        Self::spawn(dir, &[&["--http", http, "--link", link, "--insecure-api"], more].concat())
+    }
+
+    /// Starts one whose API speaks TLS and asks for credentials, unless `more` says otherwise.
+    pub fn start_guarded(dir: &Path, more: &[&str]) -> Result<Self> {
+        Self::spawn(dir, &[&["--http", "127.0.0.1:0", "--link", "127.0.0.1:0"], more].concat())
+    }
+
+    fn spawn(dir: &Path, arguments: &[&str]) -> Result<Self> {
         let log = File::options().create(true).append(true).open(dir.join("master.log"));
         let log = log.context("cannot write the master's log")?;
         let data = dir.join("master");
@@ -43,8 +52,7 @@ impl BareMaster {
         let process = Command::new(Programs::find()?.master)
             .arg("--data")
             .arg(&data)
-            .args(["--http", http, "--link", link, "--insecure-api"])
-            .args(more)
+            .args(arguments)
             .stdin(Stdio::null())
             .stdout(log.try_clone()?)
             .stderr(log)

@@ -140,7 +140,9 @@ impl Masters {
             if seat.process.is_none() {
                 continue;
             }
-            let Ok(answer) = http::get(&format!("{}/redirect", self.url(*key)), Duration::from_millis(500)) else { continue };
+            let Ok(answer) = http::get(&format!("{}/redirect", self.url(*key)), Duration::from_millis(500)) else {
+                continue;
+            };
             if answer.status == 307 && answer.header("location") == Some(&format!("//{}", seat.http)) {
                 return Ok(*key);
             }

@@ -61,6 +61,7 @@ const WORDS: usize = 16;
 #[derive(Clone, Debug)]
 pub struct Spec {
     name: String,
+    hostname: String,
     resources: Vec<v1::Resource>,
     attributes: Vec<v1::Attribute>,
     statuses: Told,
@@ -74,7 +75,13 @@ impl Spec {
     #[must_use]
     pub fn new(name: &str, resources: &str) -> Self {
         let resources = words::resources(resources).expect("a test gives resources in the grammar");
-        Self { name: name.to_owned(), resources, attributes: Vec::new(), statuses: Told::default() }
+        Self {
+            name: name.to_owned(),
+            hostname: name.to_owned(),
+            resources,
+            attributes: Vec::new(),
+            statuses: Told::default(),
+        }
     }
 
     /// As [`new`](Self::new), with resources as a JSON array of Mesos's `Resource`.
@@ -94,6 +101,13 @@ impl Spec {
     #[must_use]
     pub fn attributes(mut self, attributes: &str) -> Self {
         self.attributes = words::attributes(attributes).expect("a test gives attributes in the grammar");
+        self
+    }
+
+    /// With a host name that is not the node's.
+    #[must_use]
+    pub fn hostname(mut self, hostname: &str) -> Self {
+        hostname.clone_into(&mut self.hostname);
         self
     }
 
@@ -144,12 +158,7 @@ impl Agents {
 
     /// As [`admit`](Self::admit), with agents that also know these masters' links, and go to another one when theirs is
     /// lost.
-    pub fn admit_among(
-        master: &BareMaster,
-        others: &[String],
-        specs: Vec<Spec>,
-        admission: Admission,
-    ) -> Result<Self> {
+    pub fn admit_among(master: &BareMaster, others: &[String], specs: Vec<Spec>, admission: Admission) -> Result<Self> {
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(2)
             .thread_name("agents")

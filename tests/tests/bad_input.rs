@@ -4,14 +4,12 @@
 
 #![allow(clippy::unwrap_used)] // a panic is how a test fails, in its parts too
 
-use std::fs::File;
-use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
+use tests::bare_master::BareMaster;
 use tests::framework::Framework;
 use tests::http;
-use tests::rack::Programs;
 
 const SCHEDULER: &str = "/api/v1/scheduler";
 const ANSWER: Duration = Duration::from_secs(10);
@@ -20,65 +18,34 @@ const JSON: &[(&str, &str)] = &[("Content-Type", "application/json"), ("Accept",
 /// What it is called, headers, body; the status and how the text begins.
 type Malformed<'a> = (&'a str, &'a [(&'a str, &'a str)], String, u16, &'a str);
 
-/// A master without a rack. Ends with the test.
-struct BareMaster {
-    process: Child,
-    url: String,
+/// An open master, and the directory it lives in.
+struct Master {
+    bare: BareMaster,
     _dir: tempfile::TempDir,
 }
 
-impl BareMaster {
-    fn start(more: &[&str]) -> Self {
+impl Master {
+    fn start() -> Self {
         let dir = tempfile::tempdir().unwrap();
-        let log = File::create(dir.path().join("log")).unwrap();
-        let mut process = Command::new(Programs::find().unwrap().master)
-            .args([
-                "--data",
-                dir.path().join("data").to_str().unwrap(),
-                "--http",
-                "127.0.0.1:0",
-                "--link",
-                "127.0.0.1:0",
-            ])
-            .args(["--advertise", "127.0.0.1"])
-            .args(more)
-            .stdin(Stdio::null())
-            .stdout(log.try_clone().unwrap())
-            .stderr(log)
-            .spawn()
-            .expect("mesolith-master has been built beside this test");
-        let deadline = Instant::now() + Duration::from_secs(30);
-        let ready = dir.path().join("data/ready.json");
-        loop {
-            if let Some(ready) = std::fs::read(&ready).ok().and_then(|text| serde_json::from_slice::<Value>(&text).ok())
-            {
-                let url = format!("http://{}", ready["http"].as_str().unwrap());
-                return Self { process, url, _dir: dir };
-            }
-            let ended = process.try_wait().unwrap();
-            let said = || std::fs::read_to_string(dir.path().join("log")).unwrap_or_default();
-            assert!(ended.is_none() && Instant::now() < deadline, "the master does not serve ({ended:?}):\n{}", said());
-            std::thread::sleep(Duration::from_millis(20));
-        }
+        Self { bare: BareMaster::start(dir.path(), &["--advertise", "127.0.0.1"]).unwrap(), _dir: dir }
+    }
+
+    fn url(&self) -> &str {
+        &self.bare.url
     }
 
     /// An answer that has no end (a stream, where an error was due) comes as a response with status 0.
     fn send(&self, method: &str, path: &str, headers: &[(&str, &str)], body: Option<&str>) -> http::Response {
-        http::request(method, &format!("{}{path}", self.url), headers, body.map(str::as_bytes), ANSWER).unwrap_or_else(
-            |error| http::Response { status: 0, headers: Vec::new(), body: format!("{error:#}").into_bytes() },
-        )
+        http::request(method, &format!("{}{path}", self.url()), headers, body.map(str::as_bytes), ANSWER)
+            .unwrap_or_else(|error| http::Response {
+                status: 0,
+                headers: Vec::new(),
+                body: format!("{error:#}").into_bytes(),
+            })
     }
 
     fn call(&self, body: &Value, headers: &[(&str, &str)]) -> http::Response {
         self.send("POST", SCHEDULER, headers, Some(&body.to_string()))
-    }
-}
-
-impl Drop for BareMaster {
-    fn drop(&mut self) {
-        // It may have ended already.
-        let _ = self.process.kill();
-        let _ = self.process.wait();
     }
 }
 
@@ -88,15 +55,15 @@ struct Subscribed {
     stream: String,
 }
 
-fn subscribe(master: &BareMaster, more: &Value) -> Subscribed {
-    let framework = Framework::subscribe(&master.url, "bad input", more).unwrap();
+fn subscribe(master: &Master, more: &Value) -> Subscribed {
+    let framework = Framework::subscribe(master.url(), "bad input", more).unwrap();
     let stream = framework.stream_id().to_owned();
     Subscribed { framework, stream }
 }
 
 #[test]
 fn malformed_requests_get_mesos_own_status_and_words() {
-    let master = BareMaster::start(&["--insecure-api"]);
+    let master = Master::start();
     let Subscribed { framework, stream } = subscribe(&master, &json!({}));
     let ours: &[(&str, &str)] = &[JSON[0], JSON[1], ("Mesos-Stream-Id", &stream)];
     let text: &[(&str, &str)] = &[("Content-Type", "text/plain")];
@@ -268,14 +235,14 @@ fn malformed_requests_get_mesos_own_status_and_words() {
     assert!(wrong_answers.is_empty(), "{} wrong answers:\n{}", wrong_answers.len(), wrong_answers.join("\n"));
     // Nothing of it touched the framework: its stream still takes calls.
     framework.call("REVIVE", &Value::Null).unwrap();
-    assert_eq!(http::get(&format!("{}/health", master.url), ANSWER).unwrap().status, 200);
+    assert_eq!(http::get(&format!("{}/health", master.url()), ANSWER).unwrap().status, 200);
     println!("{} malformed requests answered as Mesos answers them", requests.len() + 4);
 }
 
 #[test]
 fn a_framework_that_cannot_be_is_refused_on_its_stream() {
     let mut wrong_answers = Vec::new();
-    let master = BareMaster::start(&["--insecure-api"]);
+    let master = Master::start();
     for (more, message) in [
         (json!({"roles": ["a"]}), "'FrameworkInfo.roles' must not be set when the framework is not MULTI_ROLE capable"),
         (
@@ -310,7 +277,7 @@ fn a_framework_that_cannot_be_is_refused_on_its_stream() {
 
 #[test]
 fn a_framework_without_its_stream_is_not_subscribed() {
-    let master = BareMaster::start(&["--insecure-api"]);
+    let master = Master::start();
     let Subscribed { framework, stream } = subscribe(&master, &json!({"failover_timeout": 60}));
     let id = framework.id.clone();
     drop(framework);
@@ -329,10 +296,10 @@ fn a_framework_without_its_stream_is_not_subscribed() {
 
 #[test]
 fn the_newest_subscription_supersedes_the_one_before() {
-    let master = BareMaster::start(&["--insecure-api"]);
+    let master = Master::start();
     let Subscribed { framework: first, stream } = subscribe(&master, &json!({"failover_timeout": 60}));
     let id = json!({"value": first.id});
-    let second = Framework::subscribe(&master.url, "bad input", &json!({"failover_timeout": 60, "id": id})).unwrap();
+    let second = Framework::subscribe(master.url(), "bad input", &json!({"failover_timeout": 60, "id": id})).unwrap();
     assert_eq!(second.id, first.id);
     let error = first.wait("ERROR", ANSWER).unwrap();
     assert_eq!(error["error"]["message"], "Framework failed over");
@@ -344,7 +311,7 @@ fn the_newest_subscription_supersedes_the_one_before() {
 
 #[test]
 fn offers_that_never_were_lose_the_tasks_launched_on_them() {
-    let master = BareMaster::start(&["--insecure-api"]);
+    let master = Master::start();
     let Subscribed { framework, .. } = subscribe(&master, &json!({}));
     let task = json!({"name": "t", "task_id": {"value": "t1"}, "agent_id": {"value": "nowhere"}, "command": {"value": "true"},
                       "resources": [{"name": "cpus", "type": "SCALAR", "scalar": {"value": 0.1}}]});
@@ -367,7 +334,8 @@ fn offers_that_never_were_lose_the_tasks_launched_on_them() {
 
 #[test]
 fn the_api_asks_who_you_are_unless_told_not_to() {
-    let master = BareMaster::start(&[]);
+    let dir = tempfile::tempdir().unwrap();
+    let master = BareMaster::start_guarded(dir.path(), &["--advertise", "127.0.0.1"]).unwrap();
     let refused = http::get(&format!("{}/state", master.url), ANSWER);
     // The port speaks TLS: plain HTTP gets no answer at all, or one that is no success.
     assert!(refused.as_ref().map_or(true, |answer| answer.status >= 400), "{refused:?}");

@@ -31,9 +31,11 @@ struct Cluster {
 impl Cluster {
     fn start() -> Result<Self> {
         let dir = tempfile::tempdir()?;
-        let master = BareMaster::start(dir.path(), &[])?;
+        // All on one machine, as those that were recorded.
+        let master = BareMaster::start(dir.path(), &["--advertise", "localhost"])?;
         let spec = |name| {
             Spec::new(name, "cpus:8;mem:8192;disk:10000;ports:[31000-32000]")
+                .hostname("localhost")
                 .attributes("rack:r1;level:10;keys:[1000-1500]")
         };
         let agents = Agents::start(&master, vec![spec("node-1"), spec("node-2")])?;

@@ -136,7 +136,8 @@ impl Books {
 fn agents(masters: &Masters) -> Result<Agents> {
     let leader = masters.wait_leader()?;
     let specs = ["node-1", "node-2"].map(|name| Spec::new(name, "cpus:4;mem:4096;disk:1000"));
-    let agents = Agents::admit_among(masters.process(leader)?, &masters.links_but(leader), specs.to_vec(), Admission::Join)?;
+    let agents =
+        Agents::admit_among(masters.process(leader)?, &masters.links_but(leader), specs.to_vec(), Admission::Join)?;
     agents.wait_registered(Duration::from_secs(60))?;
     Ok(agents)
 }
@@ -181,7 +182,12 @@ fn twenty_leaders_are_killed_and_every_task_is_accounted_for_once() -> Result<()
     let completed = state["frameworks"][0]["completed_tasks"].as_array().context("the framework is known")?.clone();
     let known: BTreeSet<&str> = completed.iter().filter_map(|task| task["id"].as_str()).collect();
     ensure!(known.len() == completed.len(), "a task is listed twice");
-    ensure!(known.len() + books.never_launched.len() == books.ends.len(), "{} of {} known", known.len(), books.ends.len());
+    ensure!(
+        known.len() + books.never_launched.len() == books.ends.len(),
+        "{} of {} known",
+        known.len(),
+        books.ends.len()
+    );
     times.sort();
     let (median, most) = (times[times.len() / 2], times[times.len() - 1]);
     println!(

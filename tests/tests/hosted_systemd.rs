@@ -193,8 +193,9 @@ fn endings_are_mesos_own(tasks: &mut Tasks) {
     println!("a task that eats memory: {}", end["message"]);
 }
 
+/// `stays` is one process: with a shell around it, it were a race whose signal is told.
 fn killing_the_agent_keeps_tasks(guest: &mut DebianGuest, tasks: &mut Tasks, group: &str) {
-    tasks.launch("stays", "sleep 1000", 0.1, 32.0, SOON).unwrap();
+    tasks.launch("stays", "exec sleep 1000", 0.1, 32.0, SOON).unwrap();
     tasks.launch("ends", "sleep 4; exit 6", 0.1, 32.0, SOON).unwrap();
     for id in ["stays", "ends"] {
         tasks.wait_state(id, "TASK_RUNNING", SOON).unwrap();

@@ -7,16 +7,13 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
-use std::io::{BufRead, BufReader, ErrorKind, Write};
-use std::os::fd::AsRawFd;
-use std::os::unix::net::UnixStream;
 use std::process::Stdio;
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 use tests::framework::Framework;
 use tests::http;
-use tests::rack::{Link, Options, Rack};
+use tests::rack::{FaultLine, Link, Options, Rack};
 
 const BOOT: Duration = Duration::from_secs(240);
 const SOON: Duration = Duration::from_secs(60);
@@ -32,17 +29,9 @@ const BEATS: &str = "read pid comm state ppid pgrp session tty tpgid flags minfl
 
 #[test]
 fn a_node_and_its_tasks_survive_their_faults() {
-    let options = Options {
-        nodes: 1,
-        cmdline: "mesolith.insecure_faults".to_owned(),
-        qemu_args: ["-chardev", "socket,id=faults,path=faults.sock,server=on,wait=off", "-serial", "chardev:faults"]
-            .map(str::to_owned)
-            .to_vec(),
-        ..Options::new().unwrap()
-    };
-    let rack = Rack::start(options).unwrap();
+    let rack = Rack::start(FaultLine::with_line(Options::new().unwrap())).unwrap();
     rack.wait_registered(1, BOOT).unwrap();
-    let mut faults = Faults::connect(&rack);
+    let mut faults = FaultLine::connect(&rack).unwrap();
     let mut cluster = Cluster::subscribe(&rack);
     killing_the_agent_loses_nothing(&rack, &mut faults, &mut cluster);
     killing_the_launcher_leaves_tasks_alone(&rack, &mut faults, &mut cluster);
@@ -52,74 +41,6 @@ fn a_node_and_its_tasks_survive_their_faults() {
     a_reboot_ends_every_task_once_and_the_node_is_back(&rack, &mut cluster);
     cluster.framework.call("TEARDOWN", &Value::Null).unwrap();
     rack.end().unwrap();
-}
-
-/// Init's line for faults.
-struct Faults {
-    reader: BufReader<UnixStream>,
-}
-
-impl Faults {
-    fn connect(rack: &Rack) -> Self {
-        // By the directory's descriptor, because a socket's path may have 107 bytes only.
-        let dir = File::open(rack.dir()).unwrap();
-        let stream = UnixStream::connect(format!("/proc/self/fd/{}/faults.sock", dir.as_raw_fd())).unwrap();
-        stream.set_read_timeout(Some(Duration::from_millis(200))).unwrap();
-        Self { reader: BufReader::new(stream) }
-    }
-
-    /// Asks, and takes lines `NAME NUMBER` until there is one called `until`.
-    fn ask(&mut self, request: &str, until: &str) -> BTreeMap<String, u32> {
-        let (mut answers, mut line) = (BTreeMap::new(), String::new());
-        let deadline = Instant::now() + Duration::from_secs(10);
-        let mut ask_at = Instant::now();
-        while !answers.contains_key(until) {
-            assert!(Instant::now() < deadline, "init does not answer `{request}`: {answers:?} {line:?}");
-            if Instant::now() >= ask_at {
-                // A serial line may lose a question: one that does no harm twice is asked again.
-                ask_at = if request == "pids" { Instant::now() + Duration::from_secs(2) } else { deadline };
-                self.reader.get_mut().write_all(format!("{request}\n").as_bytes()).unwrap();
-            }
-            match self.reader.read_line(&mut line) {
-                Ok(0) => panic!("QEMU closed the line for faults"),
-                Ok(_) => {
-                    let words: Vec<&str> = line.split_whitespace().collect();
-                    if let [name, pid] = words[..]
-                        && let Ok(pid) = pid.parse()
-                    {
-                        answers.insert(name.to_owned(), pid);
-                    }
-                    line.clear();
-                }
-                Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) => {}
-                Err(error) => panic!("the line for faults broke: {error}"),
-            }
-        }
-        answers
-    }
-
-    /// The pids of init's services, read in the guest; one that is not running has none or 0.
-    fn pids(&mut self) -> BTreeMap<String, u32> {
-        self.ask("pids", "agent")
-    }
-
-    /// SIGKILL.
-    fn kill(&mut self, service: &str) -> u32 {
-        self.ask(&format!("kill {service}"), service)[service]
-    }
-
-    /// The service's pid once it runs and is another one than `before`.
-    fn wait_other(&mut self, service: &str, before: u32) -> u32 {
-        let deadline = Instant::now() + SOON;
-        loop {
-            let pid = self.pids().get(service).copied().unwrap_or(0);
-            if pid != 0 && pid != before {
-                return pid;
-            }
-            assert!(Instant::now() < deadline, "{service} is not started again: still {pid}");
-            std::thread::sleep(Duration::from_millis(100));
-        }
-    }
 }
 
 /// A framework that acknowledges everything and remembers it.
@@ -317,7 +238,7 @@ fn agent(rack: &Rack) -> Value {
     rack.wait_registered(1, SOON).unwrap().remove(0)
 }
 
-fn killing_the_agent_loses_nothing(rack: &Rack, faults: &mut Faults, cluster: &mut Cluster<'_>) {
+fn killing_the_agent_loses_nothing(rack: &Rack, faults: &mut FaultLine, cluster: &mut Cluster<'_>) {
     let before = agent(rack);
     let mut commands = vec![BEATS.to_owned(); 8];
     // These two end in the middle of the time in which the agent is killed again and again.
@@ -333,13 +254,13 @@ fn killing_the_agent_loses_nothing(rack: &Rack, faults: &mut Faults, cluster: &m
         std::thread::sleep(Duration::from_secs(1));
         beating.iter().map(beats).collect()
     };
-    let first = faults.pids()["agent"];
-    let mut killed = BTreeSet::from([faults.kill("agent")]);
+    let first = faults.pids().unwrap()["agent"];
+    let mut killed = BTreeSet::from([faults.kill("agent").unwrap()]);
     assert!(killed.contains(&first), "init killed {killed:?}, the agent was {first}");
     while running.elapsed() < DOWN {
-        let pid = faults.pids().get("agent").copied().unwrap_or(0);
+        let pid = faults.pids().unwrap().get("agent").copied().unwrap_or(0);
         if pid != 0 && !killed.contains(&pid) {
-            killed.insert(faults.kill("agent"));
+            killed.insert(faults.kill("agent").unwrap());
             // It had ended by itself in between.
             killed.remove(&0);
         }
@@ -354,7 +275,7 @@ fn killing_the_agent_loses_nothing(rack: &Rack, faults: &mut Faults, cluster: &m
         );
     }
     let last = *killed.iter().next_back().unwrap();
-    let now = faults.wait_other("agent", last);
+    let now = faults.wait_other("agent", last, SOON).unwrap();
     assert!(!killed.contains(&now), "the agent has a new pid");
     let back = Instant::now();
     // Re-registered when the master is told of the two ends.
@@ -386,10 +307,10 @@ fn killing_the_agent_loses_nothing(rack: &Rack, faults: &mut Faults, cluster: &m
     cluster.kill(beating);
 }
 
-fn killing_the_launcher_leaves_tasks_alone(rack: &Rack, faults: &mut Faults, cluster: &mut Cluster<'_>) {
+fn killing_the_launcher_leaves_tasks_alone(rack: &Rack, faults: &mut FaultLine, cluster: &mut Cluster<'_>) {
     let task = cluster.launch(&[BEATS.to_owned()]);
-    let before = faults.kill("launcher");
-    let now = faults.wait_other("launcher", before);
+    let before = faults.kill("launcher").unwrap();
+    let now = faults.wait_other("launcher", before, SOON).unwrap();
     let second = cluster.launch(&[BEATS.to_owned()]);
     let (beats, _) = cluster.beats(&task[0]);
     assert!(cluster.ends(&task[0]).is_empty());

@@ -5,17 +5,15 @@
 #![allow(clippy::unwrap_used)] // a panic is how a test fails, in its parts too
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fs::File;
-use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
-use std::time::{Duration, Instant};
+use std::path::Path;
+use std::time::Duration;
 
 use serde_json::Value;
+use tests::clients::{PythonPackages, programs, run_to_end};
 use tests::http;
-use tests::rack::{Options, Rack, repository};
+use tests::rack::{Options, Rack};
 
 const BOOT: Duration = Duration::from_secs(240);
-const INSTALL: Duration = Duration::from_secs(300);
 /// All scenarios, on two emulated servers that share a loaded host's two processors.
 const SCENARIOS: Duration = Duration::from_secs(600);
 
@@ -39,14 +37,13 @@ const NAMES: [&str; 12] = [
 #[test]
 fn pymesos_runs_tasks_on_nodes_that_booted_over_the_network() {
     let dir = tempfile::tempdir().unwrap();
-    let venv = dir.path().join("venv");
     let rack = Rack::start(Options::new().unwrap()).unwrap();
     // The nodes boot meanwhile.
-    install(&venv);
+    let python = PythonPackages::install(&dir.path().join("python"), &["requirements.txt"]).unwrap();
     let agents = rack.wait_registered(2, BOOT).unwrap();
     came_over_the_network(&rack);
 
-    let result = run(&rack, &venv, dir.path());
+    let result = run(&rack, &python, dir.path());
     assert_eq!(result["failures"], serde_json::json!({}), "scenarios that did not go through");
     let report = Report { rack: &rack, result: &result };
     report.hundred(&agents);
@@ -60,71 +57,8 @@ fn pymesos_runs_tasks_on_nodes_that_booted_over_the_network() {
     report.processor_share();
     report.updates_came_once();
 
-    let requirements = clients().join("requirements.txt");
-    let verified = succeed(
-        Command::new(venv.join("bin/python")).arg(clients().join("verify_installed.py")).arg(requirements),
-        dir.path(),
-        Duration::from_secs(60),
-    );
-    println!("after the run:\n{verified}");
+    println!("after the run:\n{}", python.verify().unwrap());
     rack.end().unwrap();
-}
-
-fn clients() -> PathBuf {
-    repository().join("tests/clients")
-}
-
-/// A virtual environment with the clients of requirements.txt, each by its hash.
-fn install(venv: &Path) {
-    let began = Instant::now();
-    let scratch = venv.parent().unwrap();
-    succeed(Command::new("python3").args(["-m", "venv"]).arg(venv), scratch, INSTALL);
-    let pip = |file: &str| {
-        let mut command = Command::new(venv.join("bin/python"));
-        command.args([
-            "-m",
-            "pip",
-            "--disable-pip-version-check",
-            "--no-input",
-            "install",
-            "--require-hashes",
-            "--no-deps",
-        ]);
-        command.args(["--no-cache-dir", "--no-build-isolation", "-r"]).arg(clients().join(file));
-        // See sitecustomize.py there.
-        command.env("PYTHONPATH", clients().join("build"));
-        command
-    };
-    succeed(&mut pip("build-requirements.txt"), scratch, INSTALL);
-    succeed(&mut pip("requirements.txt"), scratch, INSTALL);
-    println!("pymesos installed in {:.1} s", began.elapsed().as_secs_f32());
-}
-
-/// Runs to the end within the deadline and gives what was said; anything else fails the test.
-fn succeed(command: &mut Command, scratch: &Path, deadline: Duration) -> String {
-    let log = scratch.join("command.log");
-    let file = File::create(&log).unwrap();
-    let described = format!("{command:?}");
-    let mut child = command
-        .stdin(Stdio::null())
-        .stdout(file.try_clone().unwrap())
-        .stderr(file)
-        .spawn()
-        .unwrap_or_else(|error| panic!("cannot start {described}: {error}"));
-    let end = Instant::now() + deadline;
-    loop {
-        let said = || std::fs::read_to_string(&log).unwrap_or_default();
-        match child.try_wait().unwrap() {
-            Some(status) if status.success() => return said(),
-            Some(status) => panic!("{described}: {status}\n{}", said()),
-            None if Instant::now() > end => {
-                child.kill().unwrap();
-                child.wait().unwrap();
-                panic!("{described} was not done within {deadline:?}\n{}", said());
-            }
-            None => std::thread::sleep(Duration::from_millis(50)),
-        }
-    }
 }
 
 /// Every step of the network boot is in the logs under each server's MAC, and nobody gave QEMU a kernel.
@@ -142,11 +76,11 @@ fn came_over_the_network(rack: &Rack) {
     }
 }
 
-fn run(rack: &Rack, venv: &Path, scratch: &Path) -> Value {
+fn run(rack: &Rack, python: &PythonPackages, scratch: &Path) -> Value {
     let result = scratch.join("result.json");
-    let mut command = Command::new(venv.join("bin/python"));
-    command.arg(clients().join("pymesos_framework.py")).arg(rack.api_address()).arg(&result).args(NAMES);
-    let said = succeed(&mut command, scratch, SCENARIOS);
+    let mut command = python.python();
+    command.arg(programs().join("pymesos_framework.py")).arg(rack.api_address()).arg(&result).args(NAMES);
+    let said = run_to_end(&mut command, &scratch.join("framework.log"), SCENARIOS).unwrap();
     for line in said.lines().filter(|line| line.contains(" took ")) {
         println!("  {line}");
     }
@@ -214,6 +148,7 @@ impl Report<'_> {
         for scenario in [kill, stubborn] {
             assert_eq!(scenario["end"]["state"], "TASK_KILLED", "{scenario}");
         }
+        assert_eq!(text(&kill["end"]["message"]), "Command terminated with signal Terminated");
         assert_eq!(text(&stubborn["end"]["message"]), "Command terminated with signal Killed");
         let output = self.output("stubborn", "stdout");
         assert!(output.contains("ready"), "{output}");

@@ -30,7 +30,15 @@ fn install(venv: &Path) -> PathBuf {
     let python = venv.join("bin/python");
     for file in ["build-requirements.txt", "requirements.txt"] {
         let mut pip = Command::new(&python);
-        pip.args(["-m", "pip", "--disable-pip-version-check", "--no-input", "install", "--require-hashes", "--no-deps"]);
+        pip.args([
+            "-m",
+            "pip",
+            "--disable-pip-version-check",
+            "--no-input",
+            "install",
+            "--require-hashes",
+            "--no-deps",
+        ]);
         pip.args(["--no-cache-dir", "--no-build-isolation", "-r"]).arg(clients().join(file));
         // See sitecustomize.py there.
         run(pip.env("PYTHONPATH", clients().join("build")));

@@ -55,6 +55,9 @@ pub enum Phase {
     Gone,
 }
 
+const SIGKILL: i32 = 9;
+const SIGTERM: i32 = 15;
+
 /// A kill that has to wait.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, Serialize, Deserialize)]
 pub struct Kill {
@@ -256,7 +259,7 @@ impl Phase {
                 | Input::Tick => (Self::Running, vec![]),
             },
             Self::Killing { cause, force_at_ms, forced } => match input {
-                Input::Exited(exit) => exited(exit, Some(cause)),
+                Input::Exited(exit) => exited(if forced { exit } else { asked_to_end(exit) }, Some(cause)),
                 Input::Tick if !forced && force_at_ms <= now_ms => {
                     (Self::Killing { cause, force_at_ms, forced: true }, vec![Step::KillAll])
                 }
@@ -312,6 +315,15 @@ fn killing(kill: Kill, now_ms: u64) -> (Phase, Vec<Step>) {
     (Phase::Killing { cause, force_at_ms, forced: false }, vec![Step::Killing, Step::Terminate { grace_ms }])
 }
 
+/// The first process of a PID namespace does not get a SIGTERM it has no handler for, so it is sent SIGKILL in its
+/// place; frameworks are told what was meant, which is what they hear where tasks have no namespace of their own.
+fn asked_to_end(exit: Exit) -> Exit {
+    match exit {
+        Exit::Seen(ExitStatus::Signal(SIGKILL)) => Exit::Seen(ExitStatus::Signal(SIGTERM)),
+        Exit::Seen(_) | Exit::Unseen | Exit::Rebooted => exit,
+    }
+}
+
 /// Two kills before the process runs: the first one's cause, the shorter grace.
 fn sooner(old: Option<Kill>, new: Kill) -> Kill {
     old.map_or(new, |old| Kill { cause: old.cause, grace_ms: old.grace_ms.min(new.grace_ms) })
@@ -359,6 +371,16 @@ mod tests {
         let (phase, steps) = run(&script);
         assert_eq!(phase, Phase::Killing { cause: Cause::Asked, force_at_ms: 3100, forced: true });
         assert_eq!(steps[4..], [Step::Killing, Step::Terminate { grace_ms: 3000 }, Step::KillAll]);
+    }
+
+    #[test]
+    fn who_ends_within_the_grace_was_terminated_and_not_killed() {
+        let killed = Exit::Seen(ExitStatus::Signal(SIGKILL));
+        for (name, at_ms, said) in [("asked", 200, Exit::Seen(ExitStatus::Signal(SIGTERM))), ("forced", 3200, killed)] {
+            let mut script = up();
+            script.extend([(100, Input::Kill(ASKED)), (at_ms - 1, Input::Tick), (at_ms, Input::Exited(killed))]);
+            assert_eq!(run(&script).0, Phase::Exited { exit: said, cause: Some(Cause::Asked) }, "{name}");
+        }
     }
 
     #[test]

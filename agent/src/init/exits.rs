@@ -96,9 +96,10 @@ impl Exits {
         self.kept.retain(|_, kept| kept.claimed || now_ms.saturating_sub(kept.exit.uptime_ms) < lifetime_ms);
     }
 
-    /// Whether an exit that somebody has claimed waits to be acknowledged.
+    /// Whether an exit that somebody has claimed is still to come, or waits to be acknowledged. A child that has ended
+    /// and was not reaped has left its cgroup already: that its exit is to come is known only here.
     pub(crate) fn awaits_acknowledgement(&self) -> bool {
-        self.kept.values().any(|kept| kept.claimed)
+        !self.claimed.is_empty() || self.kept.values().any(|kept| kept.claimed)
     }
 
     pub(crate) fn len(&self) -> usize {
@@ -130,6 +131,7 @@ mod tests {
     fn a_claimed_exit_stays_until_it_is_acknowledged() {
         let mut exits = Exits::default();
         assert_eq!(exits.claim(7, Process::Exists), Claim::Noted);
+        assert!(exits.awaits_acknowledgement());
         let exit = exits.record(7, ExitStatus::Signal(9), 1_000);
         exits.expire(u64::MAX);
         assert_eq!(exits.at_or_after(0), Some(exit));

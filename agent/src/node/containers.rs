@@ -191,14 +191,14 @@ impl Worker {
                 Input::Started { container, result }
             }
             Job::Signal { container, signal } => {
-                let request = LauncherRequest::Kill { container: container.0, signal };
+                let request = LauncherRequest::Kill { container: container.into(), signal };
                 if let Err(error) = self.line.done(&request) {
                     tracing::debug!(error = %chain(&error), "a signal was not delivered");
                 }
                 return;
             }
             Job::KillAll(container) => {
-                if let Err(error) = self.line.done(&LauncherRequest::KillAll { container: container.0.clone() }) {
+                if let Err(error) = self.line.done(&LauncherRequest::KillAll { container: container.to_string() }) {
                     tracing::warn!(%container, error = %chain(&error), "a container could not be killed");
                 }
                 return;
@@ -214,7 +214,7 @@ impl Worker {
 
     fn create(&mut self, container: &ContainerId, bundle: String, sandbox: &str) -> Result<Process, LauncherError> {
         let request = LauncherRequest::Create {
-            container: container.0.clone(),
+            container: container.to_string(),
             bundle,
             stdout: format!("{sandbox}/stdout"),
             stderr: format!("{sandbox}/stderr"),
@@ -223,7 +223,7 @@ impl Worker {
             Err(LauncherError::Closed | LauncherError::Call(_)) => {
                 // It died over it. Once more, from a clean state.
                 tracing::warn!(%container, "the launcher ended while it made a container, trying once more");
-                self.line.done(&LauncherRequest::Delete { container: container.0.clone() })?;
+                self.line.done(&LauncherRequest::Delete { container: container.to_string() })?;
                 self.line.ask(&request)?
             }
             reply => reply?,
@@ -236,11 +236,11 @@ impl Worker {
     }
 
     fn start(&mut self, container: &ContainerId) -> Result<(), LauncherError> {
-        let request = LauncherRequest::Start { container: container.0.clone() };
+        let request = LauncherRequest::Start { container: container.to_string() };
         match self.line.done(&request) {
             Err(LauncherError::Closed | LauncherError::Call(_)) => {
                 let list = self.line.list()?;
-                let state = list.iter().find(|state| state.container == container.0);
+                let state = list.iter().find(|state| state.container == container.as_str());
                 match state.map(|state| state.status.as_str()) {
                     Some("created") => self.line.done(&request),
                     Some("running" | "stopped") => Ok(()),
@@ -253,7 +253,7 @@ impl Worker {
 
     fn delete(&mut self, container: &ContainerId) {
         for _ in 0..DELETE_TRIES {
-            match self.line.done(&LauncherRequest::Delete { container: container.0.clone() }) {
+            match self.line.done(&LauncherRequest::Delete { container: container.to_string() }) {
                 Ok(()) => break,
                 Err(error) => tracing::warn!(%container, error = %chain(&error), "a container could not be removed"),
             }

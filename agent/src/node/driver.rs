@@ -324,16 +324,17 @@ impl Driver {
         self.end_session();
         let generation = self.generation;
         let tasks = self.supervision.agent.reports().into_iter().map(|report| TaskReport {
-            framework_id: report.framework.0,
-            task_id: report.task.0,
-            container_id: report.container.0,
+            framework_id: report.framework.into(),
+            task_id: report.task.into(),
+            container_id: report.container.into(),
             state: report.state.name().to_owned(),
         });
         let mut register = Register {
             protocol: api::link::PROTOCOL,
             boot_id: self.settings.boot_id.clone(),
-            agent_id: self.kept.agent.clone().unwrap_or_default().0,
+            agent_id: self.kept.agent.clone().unwrap_or_default().into(),
             version: env!("CARGO_PKG_VERSION").to_owned(),
+            capabilities: api::v1::OUR_AGENTS.to_wire(),
             tasks: tasks.collect(),
             ..Register::default()
         };
@@ -515,7 +516,7 @@ impl Driver {
         }
         let asked = std::time::SystemTime::now();
         let in_use: BTreeSet<String> =
-            self.supervision.agent.reports().into_iter().map(|report| report.container.0).collect();
+            self.supervision.agent.reports().into_iter().map(|report| report.container.into()).collect();
         let work_dir = self.settings.work_dir.clone();
         self.collector = Some(tokio::task::spawn_blocking(move || {
             let removed = garbage::collect(&work_dir, &in_use, asked);

@@ -170,7 +170,7 @@ impl Supervision {
             Effect::Send { framework, status, latest } => {
                 let Some(session) = session else { return };
                 let update = StatusUpdate {
-                    framework_id: framework.0,
+                    framework_id: framework.into(),
                     status: Some(*status),
                     latest_state: latest.name().to_owned(),
                 };

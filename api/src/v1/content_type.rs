@@ -19,6 +19,28 @@ impl<M: prost::Message + std::fmt::Debug + Default + Serialize + DeserializeOwne
 {
 }
 
+/// Where JSON stops being JSON, in the words of Mesos's parser: the rest of that line.
+fn json_error(body: &[u8], error: &serde_json::Error) -> String {
+    let text = error.to_string();
+    let begin = body
+        .split_inclusive(|byte| *byte == b'\n')
+        .take(error.line().saturating_sub(1))
+        .map(<[u8]>::len)
+        .sum::<usize>();
+    let rest = body.get(begin + error.column().saturating_sub(1)..).filter(|_| !error.is_eof()).unwrap_or_default();
+    if text.starts_with("trailing characters") {
+        let trailing = String::from_utf8_lossy(rest.trim_ascii());
+        return format!("Parsed JSON included non-whitespace trailing characters: {trailing}");
+    }
+    // Not one of Mesos's: it has no such bound.
+    if text.starts_with("recursion limit") {
+        return text;
+    }
+    let line = rest.split(|byte| *byte == b'\n').next().unwrap_or_default();
+    let near: String = String::from_utf8_lossy(line).chars().filter(|letter| *letter >= ' ').collect();
+    format!("syntax error at line {} near: {near}", error.line().max(1))
+}
+
 /// How a body or a record is encoded.
 #[derive(Clone, Copy, Debug, Default, Eq, Hash, Ord, PartialEq, PartialOrd)]
 pub enum ContentType {
@@ -84,7 +106,8 @@ impl ContentType {
     pub fn decode<M: ApiMessage>(self, body: &[u8]) -> Result<M, ParseBodyError> {
         match self {
             Self::Json => {
-                let value = serde_json::from_slice(body).map_err(|error| ParseBodyError::Json(error.to_string()))?;
+                let value =
+                    serde_json::from_slice(body).map_err(|error| ParseBodyError::Json(json_error(body, &error)))?;
                 // Looked for first, because reading consumes the value; told last, as Mesos tells it.
                 let missing = required::in_json(&value, M::SHAPE);
                 let convert = |reason| ParseBodyError::Convert { name: M::NAME, reason };

@@ -17,7 +17,7 @@ pub use action::Action;
 pub use entity::Entity;
 pub use read::AclError;
 
-use entity::Request;
+use entity::{Names, Request};
 
 /// All lists.
 #[derive(Clone, Debug, PartialEq)]
@@ -65,10 +65,10 @@ impl Acls {
     pub fn allows(&self, principal: Option<&str>, action: Action, object: Option<&str>) -> bool {
         let Some(rules) = self.rules.get(&action) else { return self.permissive };
         let (subject, object) = (Request::of(principal), Request::of(object));
-        let paths = action.objects_are_roles();
+        let names = if action.objects_are_roles() { Names::Roles } else { Names::Plain };
         for rule in rules {
-            if rule.subjects.speaks_of(subject, false) && rule.objects.speaks_of(object, paths) {
-                return rule.subjects.allows(subject, false) && rule.objects.allows(object, paths);
+            if rule.subjects.speaks_of(subject, Names::Plain) && rule.objects.speaks_of(object, names) {
+                return rule.subjects.allows(subject, Names::Plain) && rule.objects.allows(object, names);
             }
         }
         self.permissive
@@ -159,7 +159,10 @@ mod tests {
         assert!(!may("eng") && !may("engine") && !may("ops/eu") && !may("*"));
         assert_eq!(acls.allows_each(Some("a"), Action::RegisterFramework, ["ops", "eng"]), Err("eng"));
         // For anything but roles `%` is a character like others.
-        let acls = super::Acls::parse(r#"{"permissive":false,"run_tasks":[{"principals":{"type":"ANY"},"users":{"values":["u/%"]}}]}"#).unwrap();
+        let acls = super::Acls::parse(
+            r#"{"permissive":false,"run_tasks":[{"principals":{"type":"ANY"},"users":{"values":["u/%"]}}]}"#,
+        )
+        .unwrap();
         assert!(!acls.allows(Some("a"), Action::RunTask, Some("u/x")));
     }
 

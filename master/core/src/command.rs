@@ -1,9 +1,9 @@
 //! The replicated log's vocabulary. Times are fields, chosen once by the leader, so that applying
 //! the same commands gives the same state everywhere.
 
+use api::v1::scheduler::OfferConstraints;
 use api::v1::{FrameworkInfo, TaskInfo, TaskStatus};
 use api::{AgentId, Attribute, ContainerId, FrameworkId, MasterId, Resources, TaskId, TaskState};
-use api::v1::scheduler::OfferConstraints;
 use serde::{Deserialize, Serialize};
 
 use crate::io::Registration;

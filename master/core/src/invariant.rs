@@ -18,6 +18,7 @@ pub fn check(state: &State) {
         assert_eq!(agent.id, *id);
     }
     assert_eq!(state.nodes.len(), state.agents.len(), "every agent is some node's");
+    assert!(state.placement_is_right(), "every task is listed with its agent");
     check_operators(state);
     assert!(state.completed_frameworks.len() <= MAX_COMPLETED_FRAMEWORKS);
     for completed in &state.completed_frameworks {

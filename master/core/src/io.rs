@@ -6,6 +6,7 @@ pub mod operator;
 use std::sync::Arc;
 use std::time::Duration;
 
+use api::v1::AgentCapabilities;
 use api::v1::scheduler::{Call, Event};
 use api::{AgentId, Attribute, ContainerId, FrameworkId, NodeName, Resources, TaskId, TaskState};
 use serde::{Deserialize, Serialize};
@@ -104,6 +105,9 @@ pub struct Registration {
     pub address: String,
     /// Version of the agent.
     pub version: String,
+    /// What it can do.
+    #[serde(default)]
+    pub capabilities: AgentCapabilities,
     /// Kernel release.
     pub kernel: String,
     /// What it offers.

@@ -3,7 +3,9 @@
 
 mod accept;
 mod agents;
+mod authorization;
 mod calls;
+mod conversion;
 mod frameworks;
 mod maintenance;
 mod offering;

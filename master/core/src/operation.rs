@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 
 pub(crate) use rules::{Requester, Where, unique_ids, validate, well_formed};
 pub use text::spell;
+pub(crate) use volume::spell_disk;
 
 /// What a framework or an operator wants done to an agent's resources.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -119,7 +120,8 @@ impl ResourceOperation {
             Self::Grow { volume, addition } => {
                 resizable(volume)?;
                 let mut grown = (**volume).clone();
-                if let (ResourceValue::Scalar(size), ResourceValue::Scalar(more)) = (&mut grown.value, &addition.value) {
+                if let (ResourceValue::Scalar(size), ResourceValue::Scalar(more)) = (&mut grown.value, &addition.value)
+                {
                     *size = size.saturating_add(*more);
                 }
                 let mut consumed = one(volume);

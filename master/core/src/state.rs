@@ -7,6 +7,7 @@ mod framework;
 mod maintenance;
 mod operations;
 mod operator;
+mod placement;
 mod quotas;
 mod task;
 
@@ -21,6 +22,7 @@ pub use draining::Drain;
 pub use framework::{CompletedFramework, Disconnection, Framework};
 pub use maintenance::Maintenance;
 pub use operations::{MAX_UNACKNOWLEDGED_OPERATIONS, Operation, OperationState};
+use placement::Placement;
 pub(crate) use task::seconds;
 pub use task::{KillRequest, Task};
 
@@ -77,6 +79,9 @@ pub struct State {
     /// Agents that were marked gone, and when (milliseconds since 1970): their ids are refused.
     #[serde(default)]
     pub gone: BTreeMap<AgentId, u64>,
+    /// Made of the tasks.
+    #[serde(skip)]
+    placement: Placement,
 }
 
 impl State {
@@ -146,8 +151,14 @@ impl State {
     }
 
     /// Every such task on one agent.
-    pub fn tasks_on<'a>(&'a self, agent: &'a AgentId) -> impl Iterator<Item = &'a Arc<Task>> {
-        self.tasks().filter(move |task| task.agent == *agent)
+    pub fn tasks_on(&self, agent: &AgentId) -> impl Iterator<Item = &Arc<Task>> {
+        let of = |(framework, task): &(_, _)| self.frameworks.get(framework)?.tasks.get(task);
+        self.placement.on(agent).filter_map(of)
+    }
+
+    /// Does the index say what the tasks say?
+    pub(crate) fn placement_is_right(&self) -> bool {
+        self.placement == Placement::of(self)
     }
 
     /// Was the framework removed?
@@ -167,6 +178,8 @@ impl State {
     /// # Errors
     /// The bytes are not a snapshot this version knows.
     pub fn from_snapshot(bytes: &[u8]) -> Result<Self, DecodeError> {
-        rmp_serde::from_slice(bytes).map_err(|source| DecodeError::new("a snapshot", source))
+        let mut state: Self = rmp_serde::from_slice(bytes).map_err(|source| DecodeError::new("a snapshot", source))?;
+        state.placement = Placement::of(&state);
+        Ok(state)
     }
 }

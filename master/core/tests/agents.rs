@@ -49,6 +49,10 @@ fn an_agent_that_stays_away_is_unreachable_and_may_bring_its_tasks_back() {
         assert_eq!(rig.task("m-0000", "t").unwrap().state, TaskState::Unreachable);
         let ask = json!({"framework_id": {"value": "m-0000"}, "type": "RECONCILE", "reconcile": {"tasks": []}});
         rig.call("f2", ask);
+        assert!(rig.take("f2").is_empty(), "as Mesos: of all it knows, it tells those it counts on");
+        let ask = json!({"framework_id": {"value": "m-0000"}, "type": "RECONCILE",
+            "reconcile": {"tasks": [{"task_id": {"value": "t"}}]}});
+        rig.call("f2", ask);
         assert_eq!(rig.take("f2"), [format!("UPDATE t {told} REASON_RECONCILIATION")]);
         let mut back = registration("node-1", "b1", "cpus:4;mem:1024");
         back.tasks = vec![rig.report("m-0000", "t", TaskState::Running)];

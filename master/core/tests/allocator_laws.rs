@@ -112,7 +112,7 @@ impl History {
     fn play(&mut self, step: Step) {
         match step {
             Step::AddAgent { agent, cpus, more } => {
-                let id = AgentId(format!("s{agent}"));
+                let id = AgentId::from(format!("s{agent}"));
                 let mut total =
                     Resources::parse(&format!("cpus:{cpus};mem:{};ports:[1-9]", u32::from(cpus) * 64)).unwrap();
                 for (bit, text) in [(1, "cpus(a):1;mem(a):64"), (2, "cpus(a/b):2"), (4, "gpus:1")] {
@@ -134,7 +134,7 @@ impl History {
                 }
             }
             Step::RemoveAgent { agent } => {
-                let id = AgentId(format!("s{agent}"));
+                let id = AgentId::from(format!("s{agent}"));
                 self.allocator.remove_agent(&id);
                 self.totals.remove(&id);
                 self.inactive.remove(&id);
@@ -147,19 +147,19 @@ impl History {
                 self.used.retain(|held| !gone(held));
             }
             Step::Deactivate { agent } => {
-                let id = AgentId(format!("s{agent}"));
+                let id = AgentId::from(format!("s{agent}"));
                 self.allocator.deactivate_agent(&id);
                 if self.totals.contains_key(&id) {
                     self.inactive.insert(id);
                 }
             }
             Step::Activate { agent } => {
-                let id = AgentId(format!("s{agent}"));
+                let id = AgentId::from(format!("s{agent}"));
                 self.allocator.activate_agent(&id);
                 self.inactive.remove(&id);
             }
             Step::SetFramework { framework, roles, abilities } => {
-                let id = FrameworkId(format!("f{framework}"));
+                let id = FrameworkId::from(format!("f{framework}"));
                 let chosen = ROLES.iter().enumerate().filter(|(bit, _)| roles >> bit & 1 == 1);
                 let subscription = Subscription {
                     roles: chosen.map(|(_, role)| (*role).to_owned()).collect(),
@@ -178,7 +178,7 @@ impl History {
                 self.frameworks.insert(id, subscription);
             }
             Step::RemoveFramework { framework } => {
-                let id = FrameworkId(format!("f{framework}"));
+                let id = FrameworkId::from(format!("f{framework}"));
                 self.allocator.remove_framework(&id);
                 self.frameworks.remove(&id);
                 self.refusals.retain(|refusal| refusal.framework != id);
@@ -190,14 +190,14 @@ impl History {
                 self.used.retain(|held| !gone(held));
             }
             Step::Suppress { framework } => {
-                let id = FrameworkId(format!("f{framework}"));
+                let id = FrameworkId::from(format!("f{framework}"));
                 if let Some(subscription) = self.frameworks.get_mut(&id) {
                     subscription.suppressed = subscription.roles.clone();
                     self.allocator.suppress(&id, &subscription.roles);
                 }
             }
             Step::Revive { framework } => {
-                let id = FrameworkId(format!("f{framework}"));
+                let id = FrameworkId::from(format!("f{framework}"));
                 if let Some(subscription) = self.frameworks.get_mut(&id) {
                     subscription.suppressed.clear();
                     self.allocator.revive(&id, &subscription.roles);

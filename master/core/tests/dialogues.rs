@@ -24,7 +24,7 @@ fn a_task_is_offered_accepted_run_finished_and_acknowledged() {
     assert_eq!(rig.take("f"), ["UPDATE t TASK_RUNNING uuid"]);
     let status = rig.statuses["f"].last().unwrap().clone();
     assert_eq!(status.agent_id.unwrap().as_str(), "m-S0");
-    assert_eq!(status.uuid, Some(vec![1; 16]));
+    assert_eq!(status.uuid, Some(rig::uuid_bytes(1)));
     rig.update(1, "m-0000", "t", TaskState::Running, 1);
     assert_eq!(rig.take("f"), ["UPDATE t TASK_RUNNING uuid"], "a repeated update is forwarded again");
     assert_eq!(rig.task("m-0000", "t").unwrap().statuses.len(), 1, "but not applied again");
@@ -132,7 +132,7 @@ fn what_is_wrong_with_a_task_is_told() {
         (nothing, "Task uses no resources"),
         (no_command, "Task should have at least one (but not both) of CommandInfo or ExecutorInfo present"),
         (executor, "Custom executors are not supported by this master: give the task a command"),
-        (limited, "Task's mem limit must be a number not less than its request of 1"),
+        (limited, "The memory limit must be greater than or equal to the memory request"),
         (
             task_info("t", "m-S0", 5.0, 1.0),
             "Total resources cpus(allocated: *):5; mem(allocated: *):1 required by task and its executor is more than \

@@ -97,7 +97,7 @@ fn impossible_frameworks_get_an_error_event() {
             json!({"role": "a//b"}),
             "'FrameworkInfo.role' is not a valid role: Role 'a//b' cannot contain two adjacent slashes",
         ),
-        (json!({"failover_timeout": -1.0}), "The framework failover_timeout (-1) is invalid"),
+        (json!({"failover_timeout": -1e10}), "The framework failover_timeout (-1e+10) is invalid"),
     ] {
         let mut rig = Rig::default();
         let mut full = json!({"user": "u", "name": "n"});
@@ -177,8 +177,7 @@ fn who_loses_leadership_lets_everybody_go() {
 
 #[test]
 fn a_scheduler_that_hangs_up_before_its_subscription_commits_is_away() {
-    let mut rig = Rig::default();
-    rig.hold = true;
+    let mut rig = Rig { hold: true, ..Rig::default() };
     rig.subscribe("f");
     hang_up(&mut rig, "f");
     rig.commit();
@@ -200,7 +199,9 @@ fn update_framework_changes_roles_and_nothing_immutable() {
         json!({"framework_id": {"value": "m-0000"}, "type": "UPDATE_FRAMEWORK", "update_framework": {"framework_info": {
             "user": user, "name": "f", "id": {"value": "m-0000"}, "roles": ["b"], "capabilities": [{"type": "MULTI_ROLE"}]}}})
     };
-    assert_eq!(rig.call("f", update("other")), rig::refused(400, "Updating 'FrameworkInfo.user' is unsupported"));
+    let text = "FrameworkInfo update is not valid: Updating 'FrameworkInfo.user' is unsupported; attempted to update from \
+                'root' to 'other'";
+    assert_eq!(rig.call("f", update("other")), rig::refused(400, text));
     assert_eq!(rig.call("f", update("root")), Some(Response::Ok));
     rig.decline("f", "m-0000", "m-O0", 0.0);
     rig.wait(1000);

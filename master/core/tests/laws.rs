@@ -174,7 +174,7 @@ impl History {
             Step::Acknowledge { pick } => {
                 let tasks: Vec<_> = self.rig.master.state().tasks().cloned().collect();
                 let Some(task) = tasks.get(usize::from(pick) % tasks.len().max(1)) else { return };
-                let Some(uuid) = task.last_status().and_then(api::v1::TaskStatus::uuid_bytes) else { return };
+                let Some(uuid) = task.last_status().and_then(|last| last.uuid_bytes()) else { return };
                 let found = self.frameworks.values().find(|(id, _)| *id == task.framework.as_str()).cloned();
                 let Some((id, stream)) = found else { return };
                 let call = serde_json::json!({"framework_id": {"value": id}, "type": "ACKNOWLEDGE", "acknowledge": {

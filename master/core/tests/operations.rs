@@ -30,7 +30,8 @@ fn reserved(name: &str, amount: f64) -> Value {
 
 fn volume(amount: f64, id: &str) -> Value {
     let mut volume = reserved("disk", amount);
-    volume["disk"] = json!({"persistence": {"id": id, "principal": "p"}, "volume": {"mode": "RW", "container_path": "data"}});
+    volume["disk"] =
+        json!({"persistence": {"id": id, "principal": "p"}, "volume": {"mode": "RW", "container_path": "data"}});
     volume
 }
 
@@ -78,7 +79,10 @@ fn a_task_uses_the_volume_its_own_accept_made() {
     assert_eq!(total(&rig), "cpus:3; mem:1024; disk:500; cpus(a):1; disk(a):500");
     assert_eq!(rig.sent(1), ["registered m-S0", "run m-0000 t"]);
     rig.wait(2000);
-    assert_eq!(rig.take("f"), ["UPDATE_OPERATION_STATUS r OPERATION_FINISHED m-S0 uuid", "OFFERS m-O1 m-S0 cpus:3; mem:924; disk:500"]);
+    assert_eq!(
+        rig.take("f"),
+        ["UPDATE_OPERATION_STATUS r OPERATION_FINISHED m-S0 uuid", "OFFERS m-O1 m-S0 cpus:3; mem:924; disk:500"]
+    );
     let destroy = json!([{"type": "DESTROY", "id": {"value": "d"}, "destroy": {"volumes": [volume(500.0, "v")]}}]);
     accept(&mut rig, "f", &["m-O1".to_owned()], destroy);
     let told = rig.take("f");
@@ -103,13 +107,19 @@ fn outcomes_are_told_until_they_are_acknowledged() {
     let mut rig = rig.failover();
     subscribe(&mut rig, "f", Some("m-0000"));
     assert_eq!(told(&mut rig, 15_000), 1, "a new leader goes on");
-    let reconcile = |operations: Value| {
-        json!({"framework_id": {"value": "m-0000"}, "type": "RECONCILE_OPERATIONS", "reconcile_operations": {"operations": operations}})
-    };
+    let reconcile = |operations: Value| json!({"framework_id": {"value": "m-0000"}, "type": "RECONCILE_OPERATIONS", "reconcile_operations": {"operations": operations}});
     rig.call("f", reconcile(json!([])));
     assert_eq!(rig.take("f"), ["UPDATE_OPERATION_STATUS r OPERATION_FINISHED m-S0"]);
-    rig.call("f", reconcile(json!([{"operation_id": {"value": "x"}, "agent_id": {"value": "m-S0"}}, {"operation_id": {"value": "y"}}])));
-    assert_eq!(rig.take("f"), ["UPDATE_OPERATION_STATUS x OPERATION_RECOVERING m-S0", "UPDATE_OPERATION_STATUS y OPERATION_UNKNOWN"]);
+    rig.call(
+        "f",
+        reconcile(
+            json!([{"operation_id": {"value": "x"}, "agent_id": {"value": "m-S0"}}, {"operation_id": {"value": "y"}}]),
+        ),
+    );
+    assert_eq!(
+        rig.take("f"),
+        ["UPDATE_OPERATION_STATUS x OPERATION_RECOVERING m-S0", "UPDATE_OPERATION_STATUS y OPERATION_UNKNOWN"]
+    );
     let uuid = rig.master.state().operations.values().next().unwrap().status_uuid;
     let acknowledge = AcknowledgeOperationStatus {
         agent_id: Some("m-S0".into()),
@@ -161,9 +171,19 @@ fn what_is_wrong_with_an_operation_is_told_in_mesos_words() {
     let mut rig = started();
     let mut other = reserved("cpus", 1.0);
     other["reservations"][0]["role"] = json!("b");
-    accept(&mut rig, "f", &["m-O0".to_owned()], json!([{"type": "RESERVE", "id": {"value": "r"}, "reserve": {"resources": [other]}}]));
+    accept(
+        &mut rig,
+        "f",
+        &["m-O0".to_owned()],
+        json!([{"type": "RESERVE", "id": {"value": "r"}, "reserve": {"resources": [other]}}]),
+    );
     assert_eq!(rig.take("f")[0], "UPDATE_OPERATION_STATUS r OPERATION_ERROR");
-    accept(&mut rig, "f", &["m-O0".to_owned()], json!([{"type": "UNRESERVE", "id": {"value": "u"}, "unreserve": {"resources": [reserved("cpus", 1.0)]}}]));
+    accept(
+        &mut rig,
+        "f",
+        &["m-O0".to_owned()],
+        json!([{"type": "UNRESERVE", "id": {"value": "u"}, "unreserve": {"resources": [reserved("cpus", 1.0)]}}]),
+    );
     assert_eq!(rig.take("f"), ["UPDATE_OPERATION_STATUS u OPERATION_ERROR"], "the offer is no longer valid");
 }
 
@@ -177,7 +197,14 @@ fn frameworks_are_asked_to_leave_agents_in_maintenance() {
     rig.input(Input::Operator { request: RequestId(rig.next_request), write });
     let told = rig.take("f");
     assert!(told.iter().any(|event| event.starts_with("INVERSE_OFFERS") && event.ends_with("m-S0")), "{told:?}");
-    let id = told.iter().find_map(|event| event.strip_prefix("INVERSE_OFFERS ")).unwrap().split(' ').next().unwrap().to_owned();
+    let id = told
+        .iter()
+        .find_map(|event| event.strip_prefix("INVERSE_OFFERS "))
+        .unwrap()
+        .split(' ')
+        .next()
+        .unwrap()
+        .to_owned();
     let call = json!({"framework_id": {"value": "m-0000"}, "type": "DECLINE_INVERSE_OFFERS", "decline_inverse_offers":
         {"inverse_offer_ids": [{"value": id}], "filters": {"refuse_seconds": 20.0}}});
     assert_eq!(rig.call("f", call), Some(Response::Accepted));
@@ -256,7 +283,9 @@ impl History {
         match step {
             Step::Reserve(n) => {
                 let resources = json!([reserved("cpus", f64::from(n)), reserved("disk", f64::from(n) * 10.0)]);
-                self.accept(json!([{"type": "RESERVE", "id": {"value": format!("o{n}")}, "reserve": {"resources": resources}}]));
+                self.accept(
+                    json!([{"type": "RESERVE", "id": {"value": format!("o{n}")}, "reserve": {"resources": resources}}]),
+                );
             }
             Step::Create(n) => {
                 let volumes = json!([volume(f64::from(n) * 10.0, &format!("v{n}"))]);
@@ -287,7 +316,9 @@ impl History {
                 }
             }
             Step::Operator(n) => {
-                let resources = api::v1::resources_from_wire(&[serde_json::from_value(reserved("cpus", f64::from(n))).unwrap()]).unwrap();
+                let resources =
+                    api::v1::resources_from_wire(&[serde_json::from_value(reserved("cpus", f64::from(n))).unwrap()])
+                        .unwrap();
                 let operation = if n % 2 == 0 {
                     master_core::operation::ResourceOperation::Reserve { source: api::Resources::new(), resources }
                 } else {

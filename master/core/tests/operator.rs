@@ -94,7 +94,8 @@ fn weights_are_checked_and_offer_everything_anew() {
     rig.subscribe("f");
     rig.take("f");
     let answer = write(&mut rig, OperatorWrite::UpdateWeights(vec![("a".to_owned(), 0.0)]));
-    let text = "Failed to validate update weights request JSON for role 'a': Invalid weight '0': Weights must be positive";
+    let text =
+        "Failed to validate update weights request JSON for role 'a': Invalid weight '0': Weights must be positive";
     assert_eq!(answer, refused(400, text));
     assert_eq!(write(&mut rig, OperatorWrite::UpdateWeights(vec![("a".to_owned(), 2.5)])), Some(Response::Ok));
     assert_eq!(rig.take("f"), Vec::<String>::new(), "nobody is in the role");
@@ -116,7 +117,11 @@ fn a_quota_below_what_is_used_needs_force() {
                 'cpus:0.5' (use 'force' flag to bypass this check)";
     assert_eq!(write(&mut rig, update(false)), refused(400, text));
     assert_eq!(write(&mut rig, update(true)), Some(Response::Ok));
-    let set = OperatorWrite::SetQuota { force: false, role: "b".to_owned(), guarantee: BTreeMap::from([("cpus".to_owned(), Milli(9000))]) };
+    let set = OperatorWrite::SetQuota {
+        force: false,
+        role: "b".to_owned(),
+        guarantee: BTreeMap::from([("cpus".to_owned(), Milli(9000))]),
+    };
     assert_eq!(write(&mut rig, set).map(|answer| matches!(answer, Response::Refused { status: 409, .. })), Some(true));
     assert_eq!(write(&mut rig, OperatorWrite::RemoveQuota { role: "a".to_owned() }), Some(Response::Ok));
     assert_eq!(
@@ -212,10 +217,7 @@ fn a_gone_agents_tasks_are_lost_for_good() {
 
 #[test]
 fn offers_time_out() {
-    let config = master_core::Config {
-        offer_timeout: Some(std::time::Duration::from_secs(30)),
-        ..rig::config()
-    };
+    let config = master_core::Config { offer_timeout: Some(std::time::Duration::from_secs(30)), ..rig::config() };
     let mut rig = Rig::leading(config);
     rig.agent(1, "node-1", "cpus:4;mem:1024");
     rig.subscribe("f");

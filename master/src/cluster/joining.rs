@@ -101,13 +101,7 @@ async fn ask<A: DeserializeOwned>(
 ///
 /// # Errors
 /// See [`JoinError`].
-pub async fn join(
-    data: &Path,
-    address: &str,
-    token: &str,
-    member: Member,
-    learner: bool,
-) -> Result<Joined, JoinError> {
+pub async fn join(data: &Path, address: &str, token: &str, member: Member, learner: bool) -> Result<Joined, JoinError> {
     let path = |name: &str| data.join(name);
     let known = Place::read(data).map_err(|source| JoinError::Write { path: path("replica.json"), source })?;
     if let Some(place) = known {
@@ -159,7 +153,8 @@ pub async fn announce(replica: &Replica, dialer: &Dialer, member: &Member, place
     let mut hint = None;
     loop {
         let standing = replica.standing();
-        let settled = standing.seat(place.id).is_some_and(|seat| seat.member == *member && (seat.voter || place.learner));
+        let settled =
+            standing.seat(place.id).is_some_and(|seat| seat.member == *member && (seat.voter || place.learner));
         if settled && standing.leader.is_some() {
             return Ok(());
         }

@@ -57,6 +57,9 @@ pub struct AccessArgs {
     /// Connections to the API port from one address [default: a quarter of all]
     #[arg(long, value_name = "N")]
     pub http_connections_per_address: Option<usize>,
+    /// Event streams of the operator API at once; the oldest is closed for one more
+    #[arg(long, alias = "max_operator_event_stream_subscribers", value_name = "N", default_value_t = 1000)]
+    pub max_operator_event_stream_subscribers: usize,
 }
 
 /// Decided.
@@ -82,6 +85,8 @@ pub struct Access {
     pub connections: usize,
     /// Of one address.
     pub per_address: usize,
+    /// Event streams of the operator API at once.
+    pub event_streams: usize,
 }
 
 // Secrets are in it.
@@ -139,6 +144,9 @@ pub(super) fn read(args: AccessArgs, mistakes: &mut Vec<String>) -> Access {
     if args.http_connections == 0 || args.http_connections_per_address == Some(0) {
         mistakes.push("--http-connections and --http-connections-per-address: at least 1".to_owned());
     }
+    if args.max_operator_event_stream_subscribers == 0 {
+        mistakes.push("--max-operator-event-stream-subscribers: at least 1".to_owned());
+    }
     Access {
         insecure_api: args.insecure_api,
         enforced,
@@ -150,6 +158,7 @@ pub(super) fn read(args: AccessArgs, mistakes: &mut Vec<String>) -> Access {
         tls: args.tls_cert.zip(args.tls_key),
         connections: args.http_connections,
         per_address: args.http_connections_per_address.unwrap_or(args.http_connections.div_ceil(4)),
+        event_streams: args.max_operator_event_stream_subscribers,
     }
 }
 
@@ -168,19 +177,22 @@ mod tests {
 
     fn decided(args: AccessArgs) -> (Access, Vec<String>) {
         let mut mistakes = Vec::new();
-        let access = read(AccessArgs { http_connections: 100, ..args }, &mut mistakes);
+        let access = read(
+            AccessArgs { http_connections: 100, max_operator_event_stream_subscribers: 10, ..args },
+            &mut mistakes,
+        );
         (access, mistakes)
     }
 
     #[test]
     fn the_api_is_open_only_to_who_says_insecure() {
         let (access, mistakes) = decided(AccessArgs::default());
-        assert_eq!((access.enforced, access.per_address), (Enforced::all(true), 25));
+        assert_eq!((access.enforced, access.per_address), (Enforced::ALL, 25));
         assert!(mistakes.is_empty());
         let (_, mistakes) = decided(AccessArgs { authenticate_http_readonly: Some(false), ..AccessArgs::default() });
         assert!(mistakes[0].contains("--insecure-api"), "{mistakes:?}");
         let open = AccessArgs { insecure_api: true, ..AccessArgs::default() };
-        assert_eq!(decided(open).0.enforced, Enforced::all(false));
+        assert_eq!(decided(open).0.enforced, Enforced::NONE);
         let some = AccessArgs { insecure_api: true, authenticate_http_frameworks: Some(true), ..AccessArgs::default() };
         let (access, mistakes) = decided(some);
         assert!(access.enforced.frameworks && !access.enforced.readonly && mistakes.is_empty());

@@ -27,7 +27,7 @@ use master_core::acl::{Acls, Action};
 use sha2::{Digest, Sha256};
 
 pub use api_tokens::ApiTokens;
-pub use approvers::Approvers;
+pub use approvers::{Approvers, Rank};
 pub use credentials::Credentials;
 pub use jwt::JwtKey;
 pub use rate_limits::RateLimits;
@@ -65,11 +65,10 @@ pub struct Enforced {
 }
 
 impl Enforced {
-    /// All of them, or none.
-    #[must_use]
-    pub const fn all(enforced: bool) -> Self {
-        Self { readonly: enforced, readwrite: enforced, frameworks: enforced }
-    }
+    /// None of them.
+    pub const NONE: Self = Self { readonly: false, readwrite: false, frameworks: false };
+    /// All of them.
+    pub const ALL: Self = Self { readonly: true, readwrite: true, frameworks: true };
 
     /// Does any?
     #[must_use]
@@ -207,9 +206,14 @@ impl Guard {
         self.failed.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn approvers(&self, principal: Option<&str>, asked: bool) -> Approvers {
-        let administrator = !asked || principal.is_some_and(|principal| self.administrators.contains(principal));
-        Approvers::new(self.acls.clone(), principal, administrator)
+    fn approvers(&self, principal: Option<&str>) -> Approvers {
+        let administers = principal.is_some_and(|principal| self.administrators.contains(principal));
+        Approvers::new(self.acls.clone(), principal, if administers { Rank::Administrator } else { Rank::Ordinary })
+    }
+
+    /// Of a realm that asks nobody who he is.
+    fn nobody_asked(&self) -> Approvers {
+        Approvers::new(self.acls.clone(), None, Rank::Administrator)
     }
 }
 
@@ -246,7 +250,7 @@ pub async fn require(State(guard): State<Arc<Guard>>, mut request: Request, next
     }
     let Some(realm) = Realm::of(&method, &path) else {
         request.extensions_mut().insert(Principal(None));
-        request.extensions_mut().insert(guard.approvers(None, true));
+        request.extensions_mut().insert(guard.approvers(None));
         return next.run(request).await;
     };
     let asked = guard.enforced.asks(realm);
@@ -273,7 +277,7 @@ pub async fn require(State(guard): State<Arc<Guard>>, mut request: Request, next
     } else {
         None
     };
-    let approvers = guard.approvers(principal.as_deref(), asked);
+    let approvers = if asked { guard.approvers(principal.as_deref()) } else { guard.nobody_asked() };
     if let Some(refused) = refused_endpoint(&approvers, &path) {
         return refused;
     }
@@ -289,6 +293,9 @@ pub async fn require(State(guard): State<Arc<Guard>>, mut request: Request, next
     next.run(request).await
 }
 
+/// What `get_endpoints` calls the list of nodes.
+const NODES: &str = "/mesolith/v1/nodes";
+
 /// Paths that Mesos's lists speak of as such.
 fn refused_endpoint(approvers: &Approvers, path: &str) -> Option<Response> {
     let path = realm::unprefixed(path);
@@ -296,6 +303,8 @@ fn refused_endpoint(approvers: &Approvers, path: &str) -> Option<Response> {
         "/flags" => approvers.can_view_flags(),
         "/metrics" | "/metrics/snapshot" => approvers.allows(Action::GetEndpoint, Some("/metrics/snapshot")),
         "/files/debug" | "/logging/toggle" => approvers.allows(Action::GetEndpoint, Some(path)),
+        // Not Mesos's: the nodes and their hardware, under one name. Their logs have a list of their own.
+        _ if path.starts_with(NODES) && !path.ends_with("/log") => approvers.allows(Action::GetEndpoint, Some(NODES)),
         _ => true,
     };
     (!allowed).then(forbidden)
@@ -317,7 +326,9 @@ fn unauthorized(realm: Realm, given: Option<&HeaderValue>) -> Response {
     };
     challenge(format!("Basic realm=\"{name}\""));
     // Only who tried one is told of it: old clients read one challenge.
-    if given.is_some_and(|given| given.as_bytes().get(..7).is_some_and(|scheme| scheme.eq_ignore_ascii_case(b"bearer "))) {
+    if given
+        .is_some_and(|given| given.as_bytes().get(..7).is_some_and(|scheme| scheme.eq_ignore_ascii_case(b"bearer ")))
+    {
         challenge(format!("Bearer realm=\"{name}\", error=\"invalid_token\""));
     }
     response

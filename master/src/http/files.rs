@@ -10,7 +10,7 @@ use api::link::SandboxFile;
 use api::link::read_file::Source;
 use api::{AgentId, FrameworkId, NodeName, TaskId};
 use axum::body::{Body, Bytes};
-use axum::extract::{Path, Query, State};
+use axum::extract::{Extension, Path, Query, State};
 use axum::response::Response;
 use futures_util::stream;
 use hyper::StatusCode;
@@ -19,6 +19,7 @@ use master_core::View;
 use serde::Deserialize;
 use tokio::sync::mpsc;
 
+use super::auth::{Approvers, forbidden};
 use super::router::Api;
 use super::{overloaded, text};
 use crate::agents::{CHUNKS_CAPACITY, Chunk, Read, SessionCommand, SessionHandle, next_read};
@@ -46,22 +47,34 @@ impl Range {
 
 pub(super) async fn task_file(
     State(api): State<Api>,
+    Extension(approvers): Extension<Approvers>,
     Path((framework, task, path)): Path<(String, String, String)>,
     Query(range): Query<Range>,
 ) -> Response {
-    let (framework, task) = (FrameworkId(framework), TaskId(task));
+    let (framework, task) = (FrameworkId::from(framework), TaskId::from(task));
     let view = match api.driver.ask(Message::View).await {
         Ok(view) => view,
         Err(error) => return overloaded(error),
     };
-    let Some(agent) = agent_of(&view, &framework, &task) else {
+    let Some((agent, owner)) = run_of(&view, &framework, &task) else {
         return text(StatusCode::NOT_FOUND, format!("No task '{task}' of framework {framework} is known\n"));
     };
-    let source = SandboxFile { framework_id: framework.0, task_id: task.0, path };
+    if !approvers.can_access_sandbox(owner.own_user.as_deref(), &owner.framework_user) {
+        return forbidden();
+    }
+    let source = SandboxFile { framework_id: framework.into(), task_id: task.into(), path };
     read(&api, AgentName::Id(agent), Source::Sandbox(source), &range, "application/octet-stream").await
 }
 
-pub(super) async fn node_log(State(api): State<Api>, Path(node): Path<String>, Query(range): Query<Range>) -> Response {
+pub(super) async fn node_log(
+    State(api): State<Api>,
+    Extension(approvers): Extension<Approvers>,
+    Path(node): Path<String>,
+    Query(range): Query<Range>,
+) -> Response {
+    if !approvers.can_access_logs() {
+        return forbidden();
+    }
     let view = match api.driver.ask(Message::View).await {
         Ok(view) => view,
         Err(error) => return overloaded(error),
@@ -81,16 +94,24 @@ pub(super) fn find_agent(view: &View, name: &str) -> Option<AgentId> {
     view.state.nodes.get(&NodeName::from(name)).cloned()
 }
 
-fn agent_of(view: &View, framework: &FrameworkId, task: &TaskId) -> Option<AgentId> {
+/// The users a sandbox is of.
+struct Owner {
+    own_user: Option<String>,
+    framework_user: String,
+}
+
+/// Where the newest run of that name is or was, and whose.
+fn run_of(view: &View, framework: &FrameworkId, task: &TaskId) -> Option<(AgentId, Owner)> {
     let state = &view.state;
-    if let Some(known) = state.task(framework, task) {
-        return Some(known.agent.clone());
-    }
-    // The newest run of that name.
-    let ended = state.framework(framework).map(|framework| &framework.completed_tasks);
-    let removed = state.completed_frameworks.iter().rev().find(|completed| completed.id == *framework);
-    let ended = ended.or(removed.map(|completed| &completed.completed_tasks))?;
-    ended.iter().rev().find(|ended| ended.id() == task).map(|task| task.agent.clone())
+    let removed = || state.completed_frameworks.iter().rev().find(|completed| completed.id == *framework);
+    let (info, ended) = match state.framework(framework) {
+        Some(known) => (&known.info, &known.completed_tasks),
+        None => removed().map(|completed| (&completed.info, &completed.completed_tasks))?,
+    };
+    let running = state.framework(framework).and_then(|framework| framework.tasks.get(task));
+    let run = running.or_else(|| ended.iter().rev().find(|ended| ended.id() == task))?;
+    let owner = Owner { own_user: run.own_user.as_deref().map(str::to_owned), framework_user: info.user.clone() };
+    Some((run.agent.clone(), owner))
 }
 
 async fn read(api: &Api, agent: AgentName, source: Source, range: &Range, kind: &'static str) -> Response {

@@ -3,7 +3,7 @@
 //! Each is a file; here is what they share. Reads are answered whatever the method is, as Mesos does.
 
 mod cluster;
-mod fields;
+pub(super) mod fields;
 mod frameworks;
 pub(super) mod load;
 pub(super) mod maintenance;
@@ -78,7 +78,7 @@ pub(super) fn siblings() -> Router<Api> {
         .route("/files/debug", any(system::files_debug))
         .route("/files/browse", any(system::files_missing))
         .route("/files/read", any(system::files_missing))
-        .route("/files/download", any(system::files_missing))
+        .route("/files/download", any(system::download_missing))
 }
 
 /// What a handler needs to know of a request; refused with 400 when the query is none.
@@ -101,9 +101,8 @@ impl FromRequestParts<Api> for Asked {
 
     async fn from_request_parts(parts: &mut http::request::Parts, api: &Api) -> Result<Self, Self::Rejection> {
         let query = parts.uri.query().unwrap_or_default();
-        let query = Query::parse(query).map_err(|error| {
-            text(StatusCode::BAD_REQUEST, format!("Unable to decode query string: {error}"))
-        })?;
+        let query = Query::parse(query)
+            .map_err(|error| text(StatusCode::BAD_REQUEST, format!("Unable to decode query string: {error}")))?;
         let Extension(approvers) = Extension::<Approvers>::from_request_parts(parts, api)
             .await
             .map_err(|_| text(StatusCode::INTERNAL_SERVER_ERROR, "it is not known who asks"))?;
@@ -131,7 +130,11 @@ impl Asked {
 // The error is the answer itself.
 #[allow(clippy::result_large_err)]
 pub(super) fn only_leader(api: &Api, uri: &Uri) -> Result<(), Response> {
-    if *api.leading.borrow() { Ok(()) } else { Err(elsewhere(api, uri.path_and_query().map_or("/", |path| path.as_str()))) }
+    if *api.leading.borrow() {
+        Ok(())
+    } else {
+        Err(elsewhere(api, uri.path_and_query().map_or("/", |path| path.as_str())))
+    }
 }
 
 /// 307 to the same path of the leader, with the scheme that was used; 503 while there is none, or we are about to be it.

@@ -70,11 +70,8 @@ pub(super) async fn prometheus(
 /// Everything that is measured, now.
 pub(super) async fn all(api: &Api, reads: &Reads, watchers: &Watchers) -> Result<BTreeMap<String, f64>, Response> {
     let view = api.driver.ask(Message::View).await.map_err(overloaded)?;
-    let measured = Measured {
-        started_ms: api.facts.started_ms,
-        shared_reads: reads.shared(),
-        watchers: watchers.count() as u64,
-    };
+    let measured =
+        Measured { started_ms: api.facts.started_ms, shared_reads: reads.shared(), watchers: watchers.count() as u64 };
     // All tasks are counted: not on a thread that others wait for.
     let counting = tokio::task::spawn_blocking(move || measure(&view, &measured));
     counting.await.map_err(|_| text(StatusCode::INTERNAL_SERVER_ERROR, "measuring failed"))
@@ -93,10 +90,13 @@ pub(crate) fn parse_duration(text: &str) -> Result<Duration, String> {
         ("weeks", 604_800.0),
     ];
     let digits = text.find(|c: char| !c.is_ascii_digit() && c != '.');
-    let Some((number, unit)) = digits.map(|at| text.split_at(at)) else { return Err(format!("Invalid duration '{text}'")) };
+    let Some((number, unit)) = digits.map(|at| text.split_at(at)) else {
+        return Err(format!("Invalid duration '{text}'"));
+    };
     let Ok(number) = number.parse::<f64>() else { return Err(format!("Failed to convert '{number}' to number")) };
     let known = UNITS.iter().find(|(name, _)| *name == unit);
-    let seconds = known.map(|(_, seconds)| number * seconds).ok_or_else(|| format!("Unknown duration unit '{unit}'"))?;
+    let seconds =
+        known.map(|(_, seconds)| number * seconds).ok_or_else(|| format!("Unknown duration unit '{unit}'"))?;
     Duration::try_from_secs_f64(seconds).map_err(|_| format!("Invalid duration '{text}'"))
 }
 

@@ -21,6 +21,7 @@ use master_core::io::operator::OperatorWrite;
 
 use super::auth::{Approvers, forbidden};
 use super::legacy::changes::{Invalid, is_allowed};
+use super::legacy::fields::not_a_call;
 use super::legacy::{body_of, only_leader};
 use super::metrics;
 use super::render::answer::{Wish, method_not_allowed};
@@ -73,7 +74,7 @@ async fn read_call(headers: &HeaderMap, request: Request) -> Result<(Call, Conte
     let bad = |reason: String| text(StatusCode::BAD_REQUEST, reason);
     let kind = content_type(headers)?;
     let body = body_of(request).await?;
-    let call: Call = kind.decode(&body).map_err(|error| bad(error.to_string()))?;
+    let call: Call = kind.decode(&body).map_err(|error| bad(not_a_call(&body, &error)))?;
     if call.r#type.is_none() {
         return Err(bad("Failed to validate master::Call: Expecting 'type' to be present".to_owned()));
     }
@@ -111,16 +112,16 @@ async fn answer(api: &Api, reads: &Reads, watchers: &Watchers, call: Call, asked
         | call::Type::GetQuota => small(api, kind, asked).await,
         call::Type::GetFlags if !asked.approvers.can_view_flags() => forbidden(),
         call::Type::GetFlags => small(api, kind, asked).await,
+        // Stricter than Mesos, which forgets this way to them.
+        call::Type::GetMetrics if !asked.approvers.allows(Action::GetEndpoint, Some("/metrics/snapshot")) => {
+            forbidden()
+        }
         call::Type::GetMetrics => match metrics::all(api, reads, watchers).await {
             Ok(all) => encoded(asked, &answers::metrics(all)),
             Err(response) => response,
         },
         // There is no file that a path of Mesos's names: the log is the service manager's.
-        call::Type::ListFiles | call::Type::ReadFile => {
-            let mut response = Response::default();
-            *response.status_mut() = StatusCode::NOT_FOUND;
-            response
-        }
+        call::Type::ListFiles | call::Type::ReadFile => text(StatusCode::NOT_FOUND, ""),
         call::Type::GetLoggingLevel => encoded(asked, &answers::logging_level(logging::level())),
         call::Type::SetLoggingLevel if !asked.approvers.allows(Action::SetLogLevel, None) => forbidden(),
         call::Type::SetLoggingLevel => {
@@ -144,8 +145,8 @@ async fn small(api: &Api, kind: call::Type, asked: &Asked) -> Response {
         call::Type::GetRoles => |view, _, approvers| answers::roles(view, approvers),
         call::Type::GetWeights => |view, _, approvers| answers::weights(view, approvers),
         call::Type::GetMaster => |view, api, _| answers::master(view, &api.facts),
-        call::Type::GetMaintenanceStatus => |view, _, _| answers::maintenance_status(view),
-        call::Type::GetMaintenanceSchedule => |view, _, _| answers::maintenance_schedule(view),
+        call::Type::GetMaintenanceStatus => |view, _, approvers| answers::maintenance_status(view, approvers),
+        call::Type::GetMaintenanceSchedule => |view, _, approvers| answers::maintenance_schedule(view, approvers),
         call::Type::GetQuota => |view, _, approvers| answers::quota(view, approvers),
         _ => |_, _, _| answers::health(),
     };

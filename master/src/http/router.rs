@@ -2,9 +2,9 @@
 
 use std::sync::Arc;
 
-use axum::{Extension, Router};
 use axum::middleware::from_fn_with_state;
 use axum::routing::{any, delete, get, post};
+use axum::{Extension, Router};
 use tokio::sync::watch;
 
 use super::auth::{self, Guard, require};
@@ -47,6 +47,8 @@ pub struct Facts {
     pub started_ms: u64,
     /// The flags as given, by name.
     pub flags: std::collections::BTreeMap<String, String>,
+    /// How many may watch the operator API's events at once.
+    pub event_streams: usize,
     /// The certificate authority's.
     pub ca_sha256: String,
 }
@@ -85,10 +87,9 @@ pub fn router(api: Api, guard: Arc<Guard>) -> Router {
         .route("/health", any(legacy::health))
         .route("/master/health", any(legacy::health))
         .route("/version", any(legacy::version))
-        .route("/master/version", any(legacy::version))
         .fallback(|| async { not_found() })
         .layer(Extension(Arc::new(Reads::start())))
-        .layer(Extension(Arc::new(operator::stream::Watchers::default())))
+        .layer(Extension(Arc::new(operator::stream::Watchers::at_most(api.facts.event_streams))))
         .layer(from_fn_with_state(guard, require));
     guarded.with_state(api)
 }

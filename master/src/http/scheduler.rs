@@ -61,18 +61,23 @@ async fn pipeline(
     check_principal(&call, principal)?;
     name_principal(&mut call, principal);
     let stream = header(&head.headers, STREAM_ID).map(|id| StreamId(id.to_owned()));
+    let wanted = accepted(&head.headers);
+    if wanted.is_none() && matches!(call.r#type(), call::Type::Subscribe | call::Type::ReconcileOperations) {
+        let body = "Expecting 'Accept' to allow 'application/x-protobuf' or 'application/json'";
+        return Err(text(StatusCode::NOT_ACCEPTABLE, body));
+    }
     if call.r#type() == call::Type::Subscribe {
-        let Some(wanted) = accepted(&head.headers) else {
-            let body = "Expecting 'Accept' to allow 'application/x-protobuf' or 'application/json'";
-            return Err(text(StatusCode::NOT_ACCEPTABLE, body));
-        };
+        let wanted = wanted.unwrap_or_default();
         if stream.is_some() {
             let body = "Subscribe calls should not include the 'Mesos-Stream-Id' header";
             return Err(text(StatusCode::BAD_REQUEST, body));
         }
         return Ok(subscribe(api, connection, call, wanted).await);
     }
-    let answer = api.driver.ask(|reply| Message::Call { stream, principal: principal.0.clone(), call: Box::new(call), reply }).await;
+    let answer = api
+        .driver
+        .ask(|reply| Message::Call { stream, principal: principal.0.clone(), call: Box::new(call), reply })
+        .await;
     Ok(answer.map_or_else(overloaded, plain))
 }
 
@@ -122,9 +127,7 @@ pub(super) fn content_type(headers: &HeaderMap) -> Result<ContentType, HttpRespo
     let Some(kind) = header(headers, CONTENT_TYPE.as_str()) else {
         return Err(text(StatusCode::BAD_REQUEST, "Expecting 'Content-Type' to be present"));
     };
-    // More lenient than Mesos, which compares the whole: a charset does no harm.
-    let kind = kind.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
-    ContentType::from_header(&kind).ok_or_else(|| {
+    ContentType::from_header(kind).ok_or_else(|| {
         text(
             StatusCode::UNSUPPORTED_MEDIA_TYPE,
             "Expecting 'Content-Type' of application/json or application/x-protobuf",
@@ -179,23 +182,24 @@ pub(super) fn accepted(headers: &HeaderMap) -> Option<ContentType> {
     [ContentType::Json, ContentType::Protobuf].into_iter().find(|one| accepts(headers, *one))
 }
 
-/// Absent means everything; otherwise one of the ranges must cover it and not be weighted 0.
+/// Absent means everything; otherwise the range that is nearest must not be weighted 0.
 fn accepts(headers: &HeaderMap, content_type: ContentType) -> bool {
     let mut values = headers.get_all(ACCEPT).iter().filter_map(|value| value.to_str().ok()).peekable();
     if values.peek().is_none() {
         return true;
     }
-    values.flat_map(|value| value.split(',')).any(|range| {
+    let nearest = values.flat_map(|value| value.split(',')).filter_map(|range| {
         let mut parts = range.split(';').map(|part| part.trim().to_ascii_lowercase());
-        let kind = parts.next().unwrap_or_default();
-        let refused = parts.any(|parameter| {
-            parameter
-                .strip_prefix("q=")
-                .and_then(|weight| weight.parse::<f64>().ok())
-                .is_some_and(|weight| weight <= 0.0)
-        });
-        !refused && (kind == content_type.header() || matches!(kind.as_str(), "application/*" | "*/*"))
-    })
+        let nearness = match parts.next().unwrap_or_default().as_str() {
+            kind if kind == content_type.header() => 2,
+            "application/*" => 1,
+            "*/*" => 0,
+            _ => return None,
+        };
+        let weight = parts.find_map(|parameter| parameter.strip_prefix("q=").map(str::parse::<f64>));
+        Some((nearness, !matches!(weight, Some(Ok(weight)) if weight <= 0.0)))
+    });
+    nearest.max_by_key(|(nearness, _)| *nearness).is_some_and(|(_, allowed)| allowed)
 }
 
 #[cfg(test)]

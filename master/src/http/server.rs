@@ -107,7 +107,8 @@ pub async fn serve(
             }
             continue;
         };
-        let (app, acceptor, stop) = (Shared { app: app.clone(), budget: budget.clone() }, acceptor.clone(), stop.clone());
+        let (app, acceptor, stop) =
+            (Shared { app: app.clone(), budget: budget.clone() }, acceptor.clone(), stop.clone());
         tasks.spawn(async move {
             let _permit = permit;
             match acceptor {

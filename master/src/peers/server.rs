@@ -28,7 +28,8 @@ pub struct Caller {
 /// Answers questions.
 pub trait Service: Clone + Send + Sync + 'static {
     /// The answer, or why there is none, for a person.
-    fn answer(&self, caller: &Caller, kind: u8, content: Bytes) -> impl Future<Output = Result<Vec<u8>, String>> + Send;
+    fn answer(&self, caller: &Caller, kind: u8, content: Bytes)
+    -> impl Future<Output = Result<Vec<u8>, String>> + Send;
 
     /// A connection has ended.
     fn ended(&self, caller: &Caller);

@@ -104,7 +104,9 @@ impl Election {
             return;
         }
         let decided = metrics.wait_for(|now| {
-            now.running_state.is_err() || now.state == ServerState::Leader || now.current_leader.is_some_and(|leader| leader != self.id)
+            now.running_state.is_err()
+                || now.state == ServerState::Leader
+                || now.current_leader.is_some_and(|leader| leader != self.id)
         });
         // Undecided: the next round decides.
         let _in_time = tokio::time::timeout(ELECTION, decided).await.is_ok();
@@ -128,7 +130,9 @@ impl Election {
             let Ok(Some(answer)) = tokio::time::timeout_at(deadline, asked.join_next()).await else { return false };
             match answer {
                 Ok(Ok(opinion)) if opinion.yes => yes += 1,
-                Ok(Ok(opinion)) => tracing::debug!(reason = opinion.reason, "another master would not vote for this one"),
+                Ok(Ok(opinion)) => {
+                    tracing::debug!(reason = opinion.reason, "another master would not vote for this one")
+                }
                 Ok(Err(error)) => tracing::debug!(%error, "another master was not reached"),
                 Err(_) => {}
             }

@@ -48,7 +48,8 @@ pub(super) async fn watch(replica: Replica, member: Member, driver: mpsc::Sender
         }
         let seat = membership.membership().get_node(&replica.id);
         if seat.is_none() && was_member {
-            let reason = "this master was removed from the cluster: to return it joins anew, with another data directory";
+            let reason =
+                "this master was removed from the cluster: to return it joins anew, with another data directory";
             drop(driver.send(FromLog::Failed(reason.to_owned())).await);
             return;
         }

@@ -6,8 +6,8 @@ use std::time::Duration;
 use openraft::{ChangeMembers, ServerState};
 use serde::{Deserialize, Serialize};
 
-use super::types::Member;
 use super::Replica;
+use super::types::Member;
 
 /// A learner that is so many entries behind, or fewer, may vote.
 const CAUGHT_UP: u64 = 64;

@@ -4,9 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::{Buf, Bytes};
-use openraft::error::{
-    InstallSnapshotError, NetworkError, RPCError, RaftError, RemoteError, Unreachable,
-};
+use openraft::error::{InstallSnapshotError, NetworkError, RPCError, RaftError, RemoteError, Unreachable};
 use openraft::network::{RPCOption, RaftNetwork, RaftNetworkFactory};
 use openraft::raft::{
     AppendEntriesRequest, AppendEntriesResponse, InstallSnapshotRequest, InstallSnapshotResponse, VoteRequest,
@@ -71,7 +69,10 @@ impl Peers {
     async fn control(&self, target: u64, address: &str) -> Result<Connection, PeerError> {
         let kept = {
             let control = self.control.lock().unwrap_or_else(PoisonError::into_inner);
-            control.get(&target).filter(|(known, open)| known == address && !open.is_broken()).map(|(_, open)| open.clone())
+            control
+                .get(&target)
+                .filter(|(known, open)| known == address && !open.is_broken())
+                .map(|(_, open)| open.clone())
         };
         if let Some(kept) = kept {
             return Ok(kept);

@@ -9,7 +9,7 @@ use master_core::State;
 use master_core::command::DecodeError;
 use openraft::EntryPayload;
 
-use super::log_store::{read_json, LAST_REMOVED};
+use super::log_store::{LAST_REMOVED, read_json};
 use super::segment_log::{LogError, SegmentLog};
 use super::snapshot_file::{self, SnapshotError};
 use super::types::{Entry, LogId, Member, Membership, SnapshotMeta};

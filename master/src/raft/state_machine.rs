@@ -67,7 +67,9 @@ impl RaftStateMachine<Types> for StateMachine {
                 EntryPayload::Blank => {}
                 EntryPayload::Normal(batch) => commands.append(
                     // A batch this version cannot read must stop the replica: skipping it would diverge.
-                    &mut batch.commands(entry.log_id.leader_id.term).map_err(|error| IoError::apply(entry.log_id, &error))?,
+                    &mut batch
+                        .commands(entry.log_id.leader_id.term)
+                        .map_err(|error| IoError::apply(entry.log_id, &error))?,
                 ),
                 EntryPayload::Membership(membership) => {
                     self.membership = Membership::new(Some(entry.log_id), membership);

@@ -181,7 +181,8 @@ fn an_entry_of_before_there_were_terms_is_read() {
     let batch: Batch = rmp_serde::from_slice(&rmp_serde::to_vec_named(&batch).unwrap()).unwrap();
     assert_eq!(batch.commands(5).unwrap(), []);
     assert_eq!(batch.commands(4).unwrap(), commands);
-    let member: Member = rmp_serde::from_slice(&rmp_serde::to_vec_named(&openraft::BasicNode::new("a")).unwrap()).unwrap();
+    let member: Member =
+        rmp_serde::from_slice(&rmp_serde::to_vec_named(&openraft::BasicNode::new("a")).unwrap()).unwrap();
     assert_eq!((member.addr.as_str(), member.http.as_str()), ("a", ""));
 }
 

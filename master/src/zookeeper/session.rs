@@ -181,7 +181,11 @@ impl Session {
         if self.watches.nodes.len() + self.watches.children.len() >= WATCHES {
             return Err(io::Error::other("a client watches too much"));
         }
-        if of_children { self.watches.children.insert(path) } else { self.watches.nodes.insert(path) };
+        if of_children {
+            self.watches.children.insert(path)
+        } else {
+            self.watches.nodes.insert(path)
+        };
         Ok(())
     }
 

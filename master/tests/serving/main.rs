@@ -16,6 +16,9 @@ use serde_json::{Value, json};
 use tonic::Code;
 use world::{Agent, MAC, Master, Scheduler, UUID, channel, join, join_request, wait_until};
 
+/// Version 4, or the master takes it for none.
+const UUID_1: [u8; 16] = [1, 1, 1, 1, 1, 1, 0x41, 1, 1, 1, 1, 1, 1, 1, 1, 1];
+const UUID_2: [u8; 16] = [2, 2, 2, 2, 2, 2, 0x42, 2, 2, 2, 2, 2, 2, 2, 2, 2];
 const OPEN: &[&str] = &["--insecure-api"];
 
 fn launch(agent: &str, task: &str) -> Value {
@@ -58,14 +61,14 @@ async fn kill_9_of_the_master_loses_no_framework_agent_or_task() {
     assert_eq!((run.framework_id.as_str(), run.container_id.is_empty()), (scheduler.id.as_str(), false));
     assert_eq!(run.task.unwrap().task_id.as_str(), "t1");
 
-    agent.update(&scheduler.id, "t1", "TASK_RUNNING", [1; 16]).await;
+    agent.update(&scheduler.id, "t1", "TASK_RUNNING", UUID_1).await;
     let update = scheduler.expect("UPDATE");
     assert_eq!(update["update"]["status"]["state"], "TASK_RUNNING");
     let uuid = &update["update"]["status"]["uuid"];
     let acknowledge = json!({"agent_id": {"value": agent.id}, "task_id": {"value": "t1"}, "uuid": uuid});
     assert_eq!(scheduler.call("ACKNOWLEDGE", "acknowledge", &acknowledge).0, 202);
     match agent.next().await {
-        FromMaster::Acknowledge(acknowledge) => assert_eq!(acknowledge.uuid, [1; 16]),
+        FromMaster::Acknowledge(acknowledge) => assert_eq!(acknowledge.uuid, UUID_1),
         other => panic!("expected Acknowledge, got {other:?}"),
     }
 
@@ -88,7 +91,7 @@ async fn kill_9_of_the_master_loses_no_framework_agent_or_task() {
     assert_eq!(agent.id, agent_id);
     let mut scheduler = Scheduler::subscribe(&master, Some(&framework));
     assert_eq!(scheduler.id, framework);
-    agent.update(&framework, "t1", "TASK_FINISHED", [2; 16]).await;
+    agent.update(&framework, "t1", "TASK_FINISHED", UUID_2).await;
     assert_eq!(scheduler.expect("UPDATE")["update"]["status"]["state"], "TASK_FINISHED");
     assert_eq!(master.json("/mesolith/v1/nodes")["nodes"][0]["state"], "connected");
     assert_eq!(master.json("/mesolith/v1/nodes/node-770001/inventory")["cpu"]["model"], "test");
@@ -225,7 +228,10 @@ fn malformed_calls_get_mesoss_own_answers() {
     let json = "Content-Type: application/json\r\n";
     let post = |headers: &str, body: &str| master.post("/api/v1/scheduler", headers, body);
     let (status, text) = master.get("/api/v1/scheduler");
-    assert_eq!((status, text.as_str()), (405, "405 Method Not Allowed. Expecting one of { 'POST' }, but received 'GET'."));
+    assert_eq!(
+        (status, text.as_str()),
+        (405, "405 Method Not Allowed. Expecting one of { 'POST' }, but received 'GET'.")
+    );
     assert_eq!(post("", "{}"), (400, "Expecting 'Content-Type' to be present".to_owned()));
     let (status, text) = post("Content-Type: text/plain\r\n", "{}");
     assert_eq!(

@@ -86,9 +86,10 @@ impl Binding {
         let text = replace_all(&ip, &text, |found| self.kind("ip", &found[0]));
         let text = replace_all(&libprocess, &text, |_| "slave(${number})".to_owned());
         // An operation's error names the agent's host behind its address.
-        match text.rsplit_once(" at slave(${number})@${address} (") {
-            Some((before, host)) if host.ends_with(')') => format!("{before} at slave(${{number}})@${{address}} (${{host}})"),
-            Some(_) | None => text,
+        let named = text.split_once(" at slave(${number})@${address} (");
+        match named.and_then(|(before, rest)| Some((before, rest.split_once(')')?.1))) {
+            Some((before, after)) => format!("{before} at slave(${{number}})@${{address}} (${{host}}){after}"),
+            None => text,
         }
     }
 

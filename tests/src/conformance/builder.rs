@@ -232,7 +232,7 @@ impl Script {
         self.open(label, scheduler(json!({"type": "SUBSCRIBE", "subscribe": subscribe})));
         self.event(label);
         self.frameworks += 1;
-        self.framework(label, false)
+        self.framework(label)
     }
 
     /// Subscribes a new framework in protobuf.
@@ -241,7 +241,7 @@ impl Script {
         self.open(label, in_protobuf(request, "scheduler.Call", "scheduler.Event"));
         self.event(label);
         self.frameworks += 1;
-        self.framework(label, true)
+        Framework { protobuf: true, ..self.framework(label) }
     }
 
     /// Subscribes the framework `known` again, on a new stream.
@@ -251,7 +251,7 @@ impl Script {
             json!({"type": "SUBSCRIBE", "framework_id": {"value": known.id}, "subscribe": {"framework_info": info}});
         self.open(label, scheduler(json));
         self.event(label);
-        Framework { id: known.id.clone(), ..self.framework(label, false) }
+        Framework { id: known.id.clone(), ..self.framework(label) }
     }
 
     /// A subscription that is answered by an ERROR event and the end of the stream.
@@ -271,12 +271,12 @@ impl Script {
         self.event(&label).end(&label)
     }
 
-    fn framework(&self, label: &str, protobuf: bool) -> Framework {
+    fn framework(&self, label: &str) -> Framework {
         Framework {
             label: label.into(),
             id: format!("${{framework.{}}}", self.frameworks),
             stream: format!("${{stream.{}}}", self.streams),
-            protobuf,
+            protobuf: false,
         }
     }
 

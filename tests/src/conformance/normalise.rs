@@ -39,20 +39,27 @@ pub fn normalise(value: &Value, binding: &mut Binding) -> Value {
 pub fn without_strangers(value: &Value, binding: &Binding) -> Value {
     // Messages spell no empty list; the documents before v1 spell all.
     let is_message = value.get("type").is_some_and(Value::is_string);
-    ours(value, is_message, binding)
+    ours(value, if is_message { Emptied::LeftOut } else { Emptied::Kept }, binding)
 }
 
-fn ours(value: &Value, is_message: bool, binding: &Binding) -> Value {
+/// What becomes of a list with nothing left in it.
+#[derive(Clone, Copy, Eq, PartialEq)]
+enum Emptied {
+    LeftOut,
+    Kept,
+}
+
+fn ours(value: &Value, emptied: Emptied, binding: &Binding) -> Value {
     match value {
         Value::Array(items) => {
             let kept = items.iter().filter(|item| !is_strange(item, binding));
-            Value::Array(kept.map(|item| ours(item, is_message, binding)).collect())
+            Value::Array(kept.map(|item| ours(item, emptied, binding)).collect())
         }
         Value::Object(fields) => {
             let kept = fields.iter().filter(|(key, _)| !is_strange(&Value::String((*key).clone()), binding));
-            let kept = kept.map(|(key, item)| (key.clone(), item, ours(item, is_message, binding)));
+            let kept = kept.map(|(key, item)| (key.clone(), item, ours(item, emptied, binding)));
             let was_emptied = |before: &Value, after: &Value| before != after && *after == Value::Array(Vec::new());
-            let kept = kept.filter(|(_, before, after)| !(is_message && was_emptied(before, after)));
+            let kept = kept.filter(|(_, before, after)| emptied == Emptied::Kept || !was_emptied(before, after));
             Value::Object(kept.map(|(key, _, after)| (key, after)).collect())
         }
         Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => value.clone(),
@@ -194,12 +201,16 @@ fn sort_before(items: &mut [Value], binding: &Binding) {
     }
 }
 
-/// Resources, roles and weights are sets: sorted by their text after ids are named.
+/// Resources, roles, weights and a framework's offers are sets: sorted by their text after ids are named.
 fn sort_after(items: &mut [Value]) {
     let is_set = |item: &Value| {
         let has = |key: &str| item.get(key).is_some();
         has("name") && (has("scalar") || has("ranges") || has("set") || has("weight"))
             || has("role") && (has("weight") || has("limits") || has("guarantees") || has("limit"))
+            || has("id")
+                && has("framework_id")
+                && has("resources")
+                && (has("slave_id") || has("agent_id") && has("url"))
     };
     if items.iter().all(is_set) {
         items.sort_by_key(Value::to_string);

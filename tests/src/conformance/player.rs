@@ -236,7 +236,11 @@ impl Stage<'_> {
             let event = self
                 .event(label, &skip, EVENT)
                 .map_err(|error| anyhow!("{} of {count} offers came: {error:#}", offers.len()))?;
-            match event.pointer("/offers/offers").or_else(|| event.pointer("/inverse_offers/inverse_offers")).and_then(Value::as_array) {
+            match event
+                .pointer("/offers/offers")
+                .or_else(|| event.pointer("/inverse_offers/inverse_offers"))
+                .and_then(Value::as_array)
+            {
                 Some(more) => offers.extend(more.iter().cloned()),
                 None => bail!("waiting for offers, {} came", event),
             }

@@ -12,7 +12,9 @@ pub fn shape(value: &Value) -> Value {
         Value::Number(number) => if number.is_f64() { "number" } else { "integer" }.into(),
         Value::String(text) => if is_constant(text) { text.as_str() } else { "string" }.into(),
         Value::Array(items) => list(items),
-        Value::Object(fields) => Value::Object(fields.iter().map(|(key, item)| (key.clone(), field(key, item))).collect()),
+        Value::Object(fields) => {
+            Value::Object(fields.iter().map(|(key, item)| (key.clone(), field(key, item))).collect())
+        }
     }
 }
 

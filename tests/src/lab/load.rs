@@ -118,7 +118,7 @@ fn idle(load: &Load, report: &mut Report) -> Result<()> {
         let address = api(&master)?;
         let mut schedulers = Vec::new();
         for number in 0..load.frameworks {
-            schedulers.push(Scheduler::subscribe(&address, &format!("load-{number}"), true).await?);
+            schedulers.push(Scheduler::subscribe(&address, &format!("load-{number}"), &["*"]).await?);
         }
         let each = process.resident()?.saturating_sub(with_agents) as f64 / load.frameworks as f64;
         report.add("resident memory a connected framework", each / 1e3, "kB");
@@ -179,7 +179,7 @@ fn tasks(load: &Load, report: &mut Report) -> Result<()> {
     let holding = runtime.block_on(async {
         let mut holding = tokio::task::JoinSet::new();
         for number in 0..load.frameworks {
-            let mut scheduler = Scheduler::subscribe(&address, &format!("load-{number}"), false).await?;
+            let mut scheduler = Scheduler::subscribe(&address, &format!("load-{number}"), &[]).await?;
             let mut going = going.clone();
             holding.spawn(async move {
                 scheduler.hold(&mut going).await?;

@@ -15,6 +15,7 @@ const SOCKET: &str = "faults.sock";
 
 /// Init answers in milliseconds; an answer lost on the way is an error after this.
 const ANSWER: Duration = Duration::from_secs(10);
+const REPEAT: Duration = Duration::from_secs(2);
 
 /// A connection to the line.
 pub struct FaultLine {
@@ -39,17 +40,49 @@ impl FaultLine {
         Ok(Self { reader: BufReader::new(stream) })
     }
 
-    /// Asks (`pids`, `memory`, `kill NAME`), and takes answers `NAME NUMBER` until there is one for `until`.
-    pub fn ask(&mut self, request: &str, until: &str) -> Result<BTreeMap<String, u64>> {
-        self.reader.get_mut().write_all(format!("{request}\n").as_bytes()).context("cannot write to init's line")?;
+    /// The pids of init's services, read in the guest; one that is not running has none or 0.
+    pub fn pids(&mut self) -> Result<BTreeMap<String, u32>> {
+        self.ask("pids", "agent")
+    }
+
+    /// SIGKILL; the pid of what was killed.
+    pub fn kill(&mut self, service: &str) -> Result<u32> {
+        self.ask(&format!("kill {service}"), service)?.remove(service).context("the answer is the service's pid")
+    }
+
+    /// The service's pid once it runs and is another one than `before`.
+    pub fn wait_other(&mut self, service: &str, before: u32, within: Duration) -> Result<u32> {
+        let deadline = Instant::now() + within;
+        loop {
+            let pid = self.pids()?.get(service).copied().unwrap_or(0);
+            if pid != 0 && pid != before {
+                return Ok(pid);
+            }
+            ensure!(Instant::now() < deadline, "{service} is not started again within {within:?}: still {pid}");
+            std::thread::sleep(Duration::from_millis(100));
+        }
+    }
+
+    /// Asks, and takes answers `NAME NUMBER` until there is one called `until`.
+    fn ask(&mut self, request: &str, until: &str) -> Result<BTreeMap<String, u32>> {
         let (mut answers, mut line) = (BTreeMap::new(), String::new());
         let deadline = Instant::now() + ANSWER;
+        let mut ask_at = Instant::now();
         while !answers.contains_key(until) {
             ensure!(Instant::now() < deadline, "init does not answer `{request}` about {until}: {answers:?} {line}");
+            if Instant::now() >= ask_at {
+                // A serial line may lose a question: one that does no harm twice is asked again.
+                ask_at = if request == "pids" { Instant::now() + REPEAT } else { deadline };
+                self.reader
+                    .get_mut()
+                    .write_all(format!("{request}\n").as_bytes())
+                    .context("cannot write to init's line")?;
+            }
             match self.reader.read_line(&mut line) {
                 Ok(0) => bail!("QEMU closed init's line"),
                 Ok(_) => {
-                    if let Some((name, number)) = line.trim().split_once(' ')
+                    let words: Vec<&str> = line.split_whitespace().collect();
+                    if let [name, number] = words[..]
                         && let Ok(number) = number.parse()
                     {
                         answers.insert(name.to_owned(), number);

@@ -44,7 +44,7 @@ pub(super) fn launch(run: link::RunTask) -> Result<Launch> {
     let command = task.command.and_then(|command| command.value).unwrap_or_default();
     Ok(Launch {
         framework: run.framework_id,
-        task: task.task_id.0,
+        task: task.task_id.to_string(),
         container: run.container_id,
         script: Script::of(&command),
         killing: run.framework_info.is_some_and(|framework| framework.has(Capability::TaskKillingState)),

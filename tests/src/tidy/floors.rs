@@ -18,11 +18,19 @@ const FLOORS: [(&str, u8); 11] = [
 ];
 
 /// What the pure cores may depend on, dev-dependencies apart.
-const CORE_MAY_USE: [&str; 11] =
-    [
-        "api", "thiserror", "serde", "tracing", "serde_json", "rmp-serde", "dhcproto", "base64", "bytes", "regex-lite",
-        "prost",
-    ];
+const CORE_MAY_USE: [&str; 11] = [
+    "api",
+    "thiserror",
+    "serde",
+    "tracing",
+    "serde_json",
+    "rmp-serde",
+    "dhcproto",
+    "base64",
+    "bytes",
+    "regex-lite",
+    "prost",
+];
 
 /// Complaints about `cargo metadata --no-deps`.
 #[must_use]

@@ -193,7 +193,7 @@ impl Task {
             NetworkInfo { ip_addresses: vec![address], ..NetworkInfo::default() }
         });
         status.container_status = Some(Box::new(ContainerStatus {
-            container_id: Some(ContainerId { value: record.container.0.clone(), ..ContainerId::default() }),
+            container_id: Some(ContainerId { value: record.container.to_string(), ..ContainerId::default() }),
             executor_pid: record.process.and_then(|process| u32::try_from(process.pid).ok()),
             network_infos: networks.into_iter().collect(),
             ..ContainerStatus::default()

@@ -13,12 +13,12 @@ pub(crate) struct Cluster {
 
 /// Ids as long as real ones.
 pub(crate) fn agent_id(index: usize) -> AgentId {
-    AgentId(format!("0c3a4d5e-6f70-4182-93a4-b5c6d7e8f901-S{index}"))
+    AgentId::from(format!("0c3a4d5e-6f70-4182-93a4-b5c6d7e8f901-S{index}"))
 }
 
 /// As [`agent_id`].
 pub(crate) fn framework_id(index: usize) -> FrameworkId {
-    FrameworkId(format!("0c3a4d5e-6f70-4182-93a4-b5c6d7e8f901-{index:04}"))
+    FrameworkId::from(format!("0c3a4d5e-6f70-4182-93a4-b5c6d7e8f901-{index:04}"))
 }
 
 /// The text is ours: it is well-formed.

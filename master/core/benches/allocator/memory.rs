@@ -55,6 +55,7 @@ fn register(state: &mut State, index: u64, total: &Resources) {
         hostname: format!("node-{index}"),
         address: "10.0.0.1".to_owned(),
         version: "0.1.0".to_owned(),
+        capabilities: api::v1::OUR_AGENTS,
         kernel: "6.1.0".to_owned(),
         resources: total.clone(),
         attributes: Attribute::parse_list("rack:r1;zone:a").expect("the text is well-formed"),

@@ -13,6 +13,15 @@ pub enum Entity {
     Some(BTreeSet<String>),
 }
 
+/// What the names in a rule are.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum Names {
+    /// Words, compared as a whole.
+    Plain,
+    /// Roles: `a/%` is all below `a`.
+    Roles,
+}
+
 /// Who or what is asked about: somebody known, or anybody.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Request<'a> {
@@ -28,26 +37,26 @@ impl<'a> Request<'a> {
 
 impl Entity {
     /// Does a rule with this side concern the request? ANY and NONE concern everything.
-    pub(super) fn speaks_of(&self, request: Request<'_>, roles: bool) -> bool {
+    pub(super) fn speaks_of(&self, request: Request<'_>, names: Names) -> bool {
         match (self, request) {
             (Self::Any | Self::None, _) => true,
-            (Self::Some(values), Request::One(name)) => holds(values, name, roles),
+            (Self::Some(values), Request::One(name)) => holds(values, name, names),
             (Self::Some(_), Request::Any) => false,
         }
     }
 
     /// And if it does: yes or no?
-    pub(super) fn allows(&self, request: Request<'_>, roles: bool) -> bool {
+    pub(super) fn allows(&self, request: Request<'_>, names: Names) -> bool {
         match (self, request) {
             (Self::Any, _) => true,
             (Self::None, _) | (Self::Some(_), Request::Any) => false,
-            (Self::Some(values), Request::One(name)) => holds(values, name, roles),
+            (Self::Some(values), Request::One(name)) => holds(values, name, names),
         }
     }
 }
 
-fn holds(values: &BTreeSet<String>, name: &str, roles: bool) -> bool {
-    values.contains(name) || (roles && values.iter().any(|value| is_below(value, name)))
+fn holds(values: &BTreeSet<String>, name: &str, names: Names) -> bool {
+    values.contains(name) || (names == Names::Roles && values.iter().any(|value| is_below(value, name)))
 }
 
 /// `a/%` holds `a/b` and `a/b/c`, not `a`.

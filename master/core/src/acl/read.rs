@@ -6,6 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde::Deserialize;
 use serde_json::{Map, Value};
 
+use super::entity::Names;
 use super::{Acls, Action, Entity, Rule};
 
 /// What is wrong with the lists.
@@ -66,7 +67,8 @@ fn rule(action: Action, written: Value) -> Result<Rule, String> {
     let objects = action.objects();
     let mut side = |name: &str| {
         let written = sides.remove(name).ok_or_else(|| format!("'{name}' is missing"))?;
-        entity(written, name == "roles").map_err(|mistake| format!("'{name}' {mistake}"))
+        entity(written, if name == "roles" { Names::Roles } else { Names::Plain })
+            .map_err(|mistake| format!("'{name}' {mistake}"))
     };
     let (subjects, objects) = (side("principals")?, side(objects)?);
     match sides.keys().next() {
@@ -75,14 +77,14 @@ fn rule(action: Action, written: Value) -> Result<Rule, String> {
     }
 }
 
-fn entity(written: Value, roles: bool) -> Result<Entity, String> {
+fn entity(written: Value, names: Names) -> Result<Entity, String> {
     let written: Written = serde_json::from_value(written).map_err(|error| format!("is malformed: {error}"))?;
     match (written.kind.as_deref(), written.values) {
         (Some("ANY"), None) => Ok(Entity::Any),
         (Some("NONE"), None) => Ok(Entity::None),
         (Some("ANY" | "NONE"), Some(_)) => Err("has values beside a type that needs none".to_owned()),
         (None | Some("SOME"), Some(values)) if !values.is_empty() => {
-            let strange = |value: &&String| roles && value.contains('%') && !is_pattern(value);
+            let strange = |value: &&String| names == Names::Roles && value.contains('%') && !is_pattern(value);
             match values.iter().find(strange) {
                 Some(value) => Err(format!("has '{value}': '%' is only known at the end, as in 'a/%'")),
                 None => Ok(Entity::Some(values.into_iter().collect::<BTreeSet<_>>())),

@@ -66,10 +66,10 @@ pub struct Pattern(regex_lite::Regex);
 #[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
 pub enum PatternError {
     /// More than 4,096 bytes.
-    #[error("the regular expression is {0} bytes long; at most 4096 are allowed")]
+    #[error("Failed to construct regex from pattern: it is {0} bytes long, and at most 4096 are allowed")]
     TooLong(usize),
     /// Not a regular expression, or one that takes too much memory.
-    #[error("`{pattern}` is not a usable regular expression: {why}")]
+    #[error("Failed to construct regex from pattern '{pattern}': {why}")]
     Malformed {
         /// As given.
         pattern: String,
@@ -91,7 +91,7 @@ impl Pattern {
             regex_lite::RegexBuilder::new(text)
                 .size_limit(LARGEST_PROGRAM)
                 .build()
-                .map_err(|error| PatternError::Malformed { pattern: pattern.to_owned(), why: error.to_string() })
+                .map_err(|error| PatternError::Malformed { pattern: pattern.to_owned(), why: why(pattern, &error) })
         };
         build(pattern)?; // `a)|(b` is one only between our parentheses
         build(&format!("^(?:{pattern})$")).map(Self)
@@ -100,6 +100,21 @@ impl Pattern {
     fn matches(&self, text: &str) -> bool {
         self.0.is_match(text)
     }
+}
+
+/// The commonest mistakes in RE2's words, the others in our parser's.
+fn why(pattern: &str, error: &regex_lite::Error) -> String {
+    let ours = error.to_string();
+    let known = [
+        ("open group without closing", "missing )"),
+        ("closing ')' without", "unexpected )"),
+        ("unclosed character class", "missing ]"),
+        ("missing repetition", "no argument for repetition operator"),
+    ];
+    known
+        .iter()
+        .find(|(part, _)| ours.contains(part))
+        .map_or(ours.clone(), |(_, theirs)| format!("{theirs}: {pattern}"))
 }
 
 enum Seen<'a> {

@@ -167,7 +167,7 @@ impl Allocator {
                 if !window.refused_until.contains_key(&number) && window.outstanding.insert(number) {
                     all.push(InverseOffer {
                         framework: framework.id.clone(),
-                        agent: AgentId(agent.id.to_string()),
+                        agent: AgentId::from(agent.id.to_string()),
                         unavailability: window.unavailability,
                     });
                 }
@@ -215,7 +215,7 @@ impl Allocator {
                 let framework = self.frameworks[*framework as usize].as_ref()?;
                 Some((framework.id.clone(), *status))
             });
-            all.insert(AgentId(self.agent(*number).id.to_string()), known.collect());
+            all.insert(AgentId::from(self.agent(*number).id.to_string()), known.collect());
         }
         all
     }

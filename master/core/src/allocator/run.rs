@@ -78,7 +78,7 @@ impl Allocator {
         Some(Allocation {
             framework: self.frameworks[client.framework as usize].as_ref()?.id.clone(),
             role: self.roles[client.role as usize].name.to_string(),
-            agent: AgentId(self.agent(agent).id.to_string()),
+            agent: AgentId::from(self.agent(agent).id.to_string()),
             resources: self.kinds.resources(bag),
         })
     }

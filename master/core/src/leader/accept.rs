@@ -4,19 +4,18 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use api::v1::offer::Operation;
-use api::v1::offer::operation::Type;
+use api::v1::offer::operation::{LaunchGroup, Type};
 use api::v1::scheduler::call::Accept;
-use api::v1::{Reason, Source, TaskInfo, TaskStatus, resources_from_wire};
-use api::{ContainerId, Milli, OfferId, OperationId, Resources, TaskState};
+use api::v1::{Reason, Source, TaskInfo, TaskStatus};
+use api::{ContainerId, OfferId, OperationId, Resources, TaskState};
 
 use super::calls::refuse_seconds;
+use super::conversion::resource_operation;
 use super::operations::{Accepting, OperationReport};
 use super::{Leader, Turn};
-use crate::acl::Action;
 use crate::allocator::Consider;
 use crate::command::{Command, LaunchTask};
 use crate::offers::OutstandingOffer;
-use crate::operation::ResourceOperation;
 use crate::state::{Framework, OperationState, seconds};
 use crate::validate;
 
@@ -52,9 +51,14 @@ impl Leader {
             shared: offered.filter(|resource| resource.shared),
             remaining: offered.clone(),
             resized: Resources::new(),
+            agent_total: None,
             last: None,
         };
-        for operation in accept.operations {
+        // All are looked at before the first is applied.
+        let operations = accept.operations.into_iter();
+        let valid: Vec<Operation> =
+            operations.filter_map(|operation| self.check_operation(turn, framework, operation)).collect();
+        for operation in valid {
             self.apply(turn, &mut accepting, operation);
         }
         self.keep_converted(&mut accepting, &offered);
@@ -85,9 +89,8 @@ impl Leader {
             }
             if offer.agent != first.agent {
                 return Err(format!(
-                    "Aggregated offers must belong to one single agent. Offer {id} uses agent {} and offer {} uses \
-                     agent {}",
-                    offer.agent, first.id, first.agent
+                    "Aggregated offers must belong to one single agent. Offer {id} uses agent {} and agent {}",
+                    offer.agent, first.agent
                 ));
             }
         }
@@ -95,10 +98,7 @@ impl Leader {
     }
 
     fn drop_launches(&self, turn: &mut Turn<'_>, framework: &Framework, operations: &[Operation], why: &str) {
-        let groups = operations.iter().filter_map(|operation| operation.launch_group.as_ref());
-        let grouped = groups.flat_map(|group| &group.task_group.tasks);
-        let single = operations.iter().filter_map(|operation| operation.launch.as_ref());
-        for task in single.flat_map(|launch| &launch.task_infos).chain(grouped) {
+        for task in operations.iter().flat_map(tasks_of) {
             let state = framework.lost_or(TaskState::Dropped);
             let message = format!("Task launched with invalid offers: {why}");
             self.reject(turn, framework, task, state, Reason::InvalidOffers, message);
@@ -131,13 +131,7 @@ impl Leader {
     }
 
     /// An operation that never was. Without an id nobody waits for an answer, as in Mesos.
-    fn operation_invalid(
-        &self,
-        turn: &mut Turn<'_>,
-        framework: &Framework,
-        id: Option<&OperationId>,
-        why: String,
-    ) {
+    fn operation_invalid(&self, turn: &mut Turn<'_>, framework: &Framework, id: Option<&OperationId>, why: String) {
         tracing::warn!(framework = %framework.id, reason = %why, "dropped an operation");
         if let Some(id) = id {
             let report = OperationReport::new(id.as_str(), OperationState::Error, Some(why));
@@ -145,29 +139,47 @@ impl Leader {
         }
     }
 
+    /// Are its resources any, and may it ask for feedback? What is wrong is told.
+    fn check_operation(&self, turn: &mut Turn<'_>, framework: &Framework, operation: Operation) -> Option<Operation> {
+        let kind = operation.r#type();
+        let launch = matches!(kind, Type::Launch | Type::LaunchGroup);
+        let why = match validate::operation(&operation) {
+            Err(why) if launch => why,
+            Err(why) => format!("Operation attempted with invalid resources: {why}"),
+            Ok(()) if launch && operation.id.is_some() => {
+                format!("The `id` field cannot be set on {} operations", kind.as_str_name())
+            }
+            Ok(()) => return Some(operation),
+        };
+        let reason = if kind == Type::LaunchGroup { Reason::TaskGroupInvalid } else { Reason::TaskInvalid };
+        for task in tasks_of(&operation) {
+            self.reject(turn, framework, task, TaskState::Error, reason, why.clone());
+        }
+        if !launch {
+            self.operation_invalid(turn, framework, operation.id.as_ref(), why);
+        }
+        None
+    }
+
     fn apply(&mut self, turn: &mut Turn<'_>, accepting: &mut Accepting<'_>, operation: Operation) {
         let framework = accepting.framework;
-        let kind = operation.r#type();
-        match kind {
+        match operation.r#type() {
             Type::Launch => {
                 for task in operation.launch.unwrap_or_default().task_infos {
-                    if operation.id.is_some() {
-                        let message = "Operation ID is not supported for LAUNCH".to_owned();
-                        self.reject(turn, framework, &task, TaskState::Error, Reason::TaskInvalid, message);
-                    } else {
-                        self.launch(turn, accepting, task);
-                    }
+                    self.launch(turn, accepting, task);
                 }
             }
             Type::LaunchGroup => {
-                for task in &operation.launch_group.unwrap_or_default().task_group.tasks {
-                    let message =
-                        "Task groups are not supported by this master: launch tasks with a command".to_owned();
-                    self.reject(turn, framework, task, TaskState::Error, Reason::TaskGroupInvalid, message);
+                let Some(group) = operation.launch_group else { return };
+                let (why, reason) = self.group_refused(turn, accepting, &group);
+                for task in &group.task_group.tasks {
+                    self.reject(turn, framework, task, TaskState::Error, reason, why.clone());
                 }
             }
-            Type::Unknown
-            | Type::Reserve
+            Type::Unknown => {
+                tracing::warn!(framework = %framework.id, "ignored an operation of no known type");
+            }
+            Type::Reserve
             | Type::Unreserve
             | Type::Create
             | Type::Destroy
@@ -175,9 +187,12 @@ impl Leader {
             | Type::ShrinkVolume
             | Type::CreateDisk
             | Type::DestroyDisk => {
-                let id = operation.id.clone();
-                let applied = resource_operation(operation)
-                    .and_then(|ours| self.convert(turn, accepting, id.clone().map(|id| id.0), ours));
+                let (id, offer) = (operation.id.clone(), accepting.offer);
+                let place =
+                    || turn.state.agents.get(&offer.agent).map(|agent| format!("; on agent {}", agent.described()));
+                let ours = resource_operation(operation).map_err(|why| format!("{why}{}", place().unwrap_or_default()));
+                let applied =
+                    ours.and_then(|ours| self.convert(turn, accepting, id.as_ref().map(ToString::to_string), ours));
                 if let Err(why) = applied {
                     self.operation_invalid(turn, framework, id.as_ref(), why);
                 }
@@ -185,30 +200,48 @@ impl Leader {
         }
     }
 
-    fn launch(&mut self, turn: &mut Turn<'_>, accepting: &mut Accepting<'_>, task: TaskInfo) {
+    /// Why a group is not launched. There is always something: groups are not run here yet.
+    fn group_refused(&self, turn: &Turn<'_>, accepting: &Accepting<'_>, group: &LaunchGroup) -> (String, Reason) {
+        let (framework, offer) = (accepting.framework, accepting.offer);
+        for task in &group.task_group.tasks {
+            if let Err(forbidden) = self.may_launch(framework, task, Some(&group.executor)) {
+                let why = format!("Task '{}' is not authorized to{forbidden}", task.task_id);
+                return (why, Reason::TaskGroupUnauthorized);
+            }
+        }
+        let place = validate::Place {
+            framework: &framework.id,
+            agent: &offer.agent,
+            role: &offer.role,
+            available: &accepting.remaining,
+        };
+        let why = validate::group(group, |task| self.state_of(turn, &framework.id, task), place).err();
+        let not_here = || "Task groups are not supported by this master: launch tasks with a command".to_owned();
+        (why.unwrap_or_else(not_here), Reason::TaskGroupInvalid)
+    }
+
+    fn launch(&mut self, turn: &mut Turn<'_>, accepting: &mut Accepting<'_>, mut task: TaskInfo) {
         let (framework, offer) = (accepting.framework, accepting.offer);
         let id = task.task_id.clone();
+        if let Err(forbidden) = self.may_launch(framework, &task, None) {
+            let principal = framework.info.principal.as_deref().unwrap_or_default();
+            let message = format!("Principal '{principal}' no authorized to {forbidden}");
+            self.reject(turn, framework, &task, TaskState::Error, Reason::TaskUnauthorized, message);
+            return;
+        }
+        validate::complete(&mut task, &framework.id);
         let active = self.state_of(turn, &framework.id, &id);
         let mut available = accepting.remaining.filter(|resource| !resource.shared);
         available.add_all(&accepting.shared);
-        let resources = match validate::task(&task, &offer.agent, &offer.role, active, &available) {
+        let (agent, role) = (&offer.agent, offer.role.as_str());
+        let place = validate::Place { framework: &framework.id, agent, role, available: &available };
+        let resources = match validate::task(&task, active, place) {
             Ok(resources) => resources,
             Err(message) => {
                 self.reject(turn, framework, &task, TaskState::Error, Reason::TaskInvalid, message);
                 return;
             }
         };
-        let user = user_of(&task, framework);
-        let principal = framework.info.principal.as_deref();
-        if !self.config.acls.allows(principal, Action::RunTask, Some(&user)) {
-            let message = format!(
-                "Principal '{}' no authorized to launch task {id} of framework {} under user '{user}'",
-                principal.unwrap_or_default(),
-                framework.id
-            );
-            self.reject(turn, framework, &task, TaskState::Error, Reason::TaskUnauthorized, message);
-            return;
-        }
         for resource in &resources {
             let one: Resources = [resource.clone()].into_iter().collect();
             if let Some(rest) = accepting.remaining.checked_sub(&one) {
@@ -223,7 +256,7 @@ impl Leader {
             framework: framework.id.clone(),
             agent: offer.agent.clone(),
             role: offer.role.clone(),
-            container: ContainerId(self.random.uuid()),
+            container: ContainerId::from(self.random.uuid()),
             info: task,
             resources,
             at: turn.now.unix_ms,
@@ -231,56 +264,8 @@ impl Leader {
     }
 }
 
-/// With our types. The texts are those of what Mesos would find missing or unsupported.
-fn resource_operation(wire: Operation) -> Result<ResourceOperation, String> {
-    let kind = wire.r#type();
-    let missing = || format!("Expecting '{}' to be present", kind.as_str_name().to_lowercase());
-    let all = |wire: &[api::v1::Resource]| {
-        resources_from_wire(wire).map_err(|error| format!("Invalid resources: Invalid resources: {error}"))
-    };
-    let one = |wire: api::v1::Resource, field: &str| {
-        let read = resources_from_wire(&[wire]).map_err(|error| format!("Invalid resource in the '{field}' field: {error}"))?;
-        let first = read.iter().next().cloned().map(Box::new);
-        first.ok_or_else(|| format!("Invalid resource in the '{field}' field: it is empty"))
-    };
-    Ok(match kind {
-        Type::Reserve => {
-            let reserve = wire.reserve.ok_or_else(missing)?;
-            ResourceOperation::Reserve { source: all(&reserve.source)?, resources: all(&reserve.resources)? }
-        }
-        Type::Unreserve => {
-            ResourceOperation::Unreserve { resources: all(&wire.unreserve.ok_or_else(missing)?.resources)? }
-        }
-        Type::Create => ResourceOperation::Create { volumes: all(&wire.create.ok_or_else(missing)?.volumes)? },
-        Type::Destroy => ResourceOperation::Destroy { volumes: all(&wire.destroy.ok_or_else(missing)?.volumes)? },
-        Type::GrowVolume => {
-            let grow = *wire.grow_volume.ok_or_else(missing)?;
-            let volume = one(grow.volume, "GrowVolume.volume")?;
-            let mut addition = grow.addition;
-            // Nothing of it is told apart from a resource that is malformed.
-            if addition.scalar.as_ref().is_some_and(|scalar| scalar.value <= 0.0) {
-                return Err("The size of 'GrowVolume.addition' field must be greater than zero".to_owned());
-            }
-            addition.allocation_info = None;
-            ResourceOperation::Grow { volume, addition: one(addition, "GrowVolume.addition")? }
-        }
-        Type::ShrinkVolume => {
-            let shrink = *wire.shrink_volume.ok_or_else(missing)?;
-            let volume = one(shrink.volume, "ShrinkVolume.volume")?;
-            let subtract = Milli::from_units(shrink.subtract.value).unwrap_or_default();
-            ResourceOperation::Shrink { volume, subtract }
-        }
-        Type::CreateDisk | Type::DestroyDisk => {
-            return Err("Invalid resource: 'source' is not managed by a resource provider".to_owned());
-        }
-        Type::Unknown | Type::Launch | Type::LaunchGroup => return Err("Unknown operation".to_owned()),
-    })
-}
-
-/// The command's user, the executor's command's, or the framework's.
-fn user_of(task: &TaskInfo, framework: &Framework) -> String {
-    let command = task.command.as_ref().and_then(|command| command.user.clone());
-    let executor = task.executor.as_ref().and_then(|executor| executor.command.as_ref());
-    let executor = || executor.and_then(|command| command.user.clone());
-    command.or_else(executor).unwrap_or_else(|| framework.info.user.clone())
+/// Every task it names.
+fn tasks_of(operation: &Operation) -> impl Iterator<Item = &TaskInfo> {
+    let single = operation.launch.iter().flat_map(|launch| &launch.task_infos);
+    single.chain(operation.launch_group.iter().flat_map(|group| &group.task_group.tasks))
 }

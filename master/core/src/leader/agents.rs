@@ -9,6 +9,15 @@ use crate::command::Command;
 use crate::io::{AgentMessage, Output, Registration, SessionId, ToAgent};
 use crate::state::{Agent, Task};
 
+/// May an agent that is sent away come again?
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum Comeback {
+    /// At once.
+    Welcome,
+    /// Never under the same id.
+    Barred,
+}
+
 impl Leader {
     pub(super) fn agent_registers(&mut self, turn: &mut Turn<'_>, session: SessionId, registration: Box<Registration>) {
         let node = &registration.node;
@@ -46,7 +55,7 @@ impl Leader {
         if let Some((agent, _)) = self.admitting.get(node) {
             return agent.clone();
         }
-        let agent = AgentId(format!("{}-S{}", self.prefix(turn.state), self.next_agent));
+        let agent = AgentId::from(format!("{}-S{}", self.prefix(turn.state), self.next_agent));
         self.next_agent += 1;
         self.admitting.insert(node.clone(), (agent.clone(), 0));
         agent
@@ -139,7 +148,7 @@ impl Leader {
             ToAgent::RunTask {
                 framework: task.framework.clone(),
                 container: task.container.clone(),
-                task: Box::new((*task.info).clone()),
+                task: Box::new(task.info.get()),
                 framework_info: framework.info.clone(),
             },
         );
@@ -230,7 +239,7 @@ impl Leader {
         (agent, node): (&AgentId, &NodeName),
         shutdown: &[FrameworkId],
         why: &str,
-        retry: bool,
+        comeback: Comeback,
     ) {
         tracing::warn!(%agent, %node, reason = %why, "refused an agent");
         if let Some((_, waiting)) = self.admitting.get_mut(node) {
@@ -239,7 +248,7 @@ impl Leader {
                 self.admitting.remove(node);
             }
         }
-        self.dismiss_session(turn, agent, shutdown, why, retry);
+        self.dismiss_session(turn, agent, shutdown, why, comeback);
     }
 
     pub(super) fn agent_disconnected(&mut self, turn: &mut Turn<'_>, id: SessionId) {
@@ -322,11 +331,7 @@ impl Leader {
 
 /// An agent as the allocator sees it.
 pub(super) fn facts(agent: &Agent) -> AgentFacts {
-    AgentFacts {
-        hostname: agent.hostname.clone(),
-        attributes: agent.attributes.clone(),
-        ..AgentFacts::default()
-    }
+    AgentFacts { hostname: agent.hostname.clone(), attributes: agent.attributes.clone(), ..AgentFacts::default() }
 }
 
 fn refuse(turn: &mut Turn<'_>, session: SessionId, refusal: ToAgent) {

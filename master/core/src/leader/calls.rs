@@ -78,7 +78,7 @@ impl Leader {
             Type::AcknowledgeOperationStatus => {
                 let acknowledge = *call.acknowledge_operation_status.unwrap_or_default();
                 if let Ok(uuid) = <[u8; 16]>::try_from(acknowledge.uuid) {
-                    let operation = acknowledge.operation_id.0;
+                    let operation = acknowledge.operation_id.to_string();
                     turn.propose(Command::AcknowledgeOperation { framework: id, operation, uuid });
                 }
             }
@@ -157,7 +157,7 @@ impl Leader {
         let Acknowledge { agent_id: agent, task_id: task, uuid } = acknowledge;
         let Ok(uuid) = <[u8; 16]>::try_from(uuid) else { return };
         let known = turn.state.task(framework, &task);
-        if known.is_some_and(|known| known.state.is_terminal()) {
+        if known.is_some_and(|known| known.state.is_terminal() && known.agent == agent) {
             // May end the task: decided in the log. The agent is told when it is committed.
             turn.propose(Command::AcknowledgeTask { framework: framework.clone(), task, uuid });
         } else if let Some(session) = self.session_of(&agent) {

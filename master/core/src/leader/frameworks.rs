@@ -38,7 +38,9 @@ impl Leader {
             let removed = given.as_ref().is_some_and(|id| turn.state.is_completed(id));
             removed.then(|| "Framework has been removed".to_owned())
         });
-        let refused = refused.or_else(|| constraints_error(&info, subscribe.offer_constraints.as_ref()));
+        let refused = refused.or_else(|| validate::failover_timeout(&info).err());
+        let refused =
+            refused.or_else(|| subscribe.offer_constraints.as_ref().and_then(|wire| validate::constraints(wire).err()));
         let refused = refused.or_else(|| self.forbidden(turn, &info, given.as_ref()));
         if let Some(refused) = refused {
             tracing::info!(name = %info.name, reason = %refused, "refused a framework");
@@ -47,7 +49,7 @@ impl Leader {
             return;
         }
         let framework = given.unwrap_or_else(|| {
-            let id = FrameworkId(format!("{}-{:04}", self.prefix(turn.state), self.next_framework));
+            let id = FrameworkId::from(format!("{}-{:04}", self.prefix(turn.state), self.next_framework));
             self.next_framework += 1;
             id
         });
@@ -64,15 +66,16 @@ impl Leader {
 
     /// May this principal have a framework in these roles, and is it still the one it was?
     fn forbidden(&self, turn: &Turn<'_>, info: &FrameworkInfo, id: Option<&FrameworkId>) -> Option<String> {
-        let known = id.and_then(|id| turn.state.framework(id));
-        if known.is_some_and(|known| known.info.principal != info.principal) {
-            return Some("Changing framework's principal is not allowed.".to_owned());
-        }
         let roles = info.effective_roles();
         let names = roles.iter().map(String::as_str);
-        let allowed = self.config.acls.allows_each(info.principal.as_deref(), Action::RegisterFramework, names);
-        let id = id.map(FrameworkId::as_str).unwrap_or_default();
-        allowed.err().map(|_| format!("Not authorized to register framework {id} with roles {{ {} }}", roles.join(", ")))
+        let principal = info.principal.as_deref();
+        if self.config.acls.allows_each(principal, Action::RegisterFramework, names).is_err() {
+            let id = id.map(FrameworkId::as_str).unwrap_or_default();
+            return Some(format!("Not authorized to register framework {id} with roles {{ {} }}", roles.join(", ")));
+        }
+        let known = id.and_then(|id| turn.state.framework(id));
+        let other = known.is_some_and(|known| known.info.principal != info.principal);
+        other.then(|| "Changing framework's principal is not allowed.".to_owned())
     }
 
     /// As Mesos: the HTTP exchange succeeds, and the stream says ERROR and ends.
@@ -126,7 +129,7 @@ impl Leader {
         let port = u32::from(config.port);
         let capability = |kind: master_info::capability::Type| master_info::Capability { r#type: Some(kind.into()) };
         MasterInfo {
-            id: self.prefix(turn.state).0.clone(),
+            id: self.prefix(turn.state).to_string(),
             ip,
             port,
             pid: Some(format!("master@{}:{}", config.ip, config.port)),
@@ -224,23 +227,25 @@ impl Leader {
         framework: &Framework,
         update: call::UpdateFramework,
     ) {
-        let (old, new) = (&framework.info, &update.framework_info);
-        let refused = validate::framework(new, &update.suppressed_roles).err().or_else(|| {
-            let of = |field: &str| Some(format!("Updating 'FrameworkInfo.{field}' is unsupported"));
-            if new.id.as_ref() != Some(&framework.id) {
-                return Some("'framework_id' differs from 'update_framework.framework_info.id'".to_owned());
-            }
-            if new.user != old.user {
-                return of("user");
-            }
-            if new.checkpoint() != old.checkpoint() {
-                return of("checkpoint");
-            }
-            constraints_error(new, update.offer_constraints.as_ref())
-                .or_else(|| self.forbidden(turn, new, Some(&framework.id)))
-        });
-        if let Some(refused) = refused {
+        let new = &update.framework_info;
+        let checked = validate::framework(new, &update.suppressed_roles)
+            .and_then(|()| validate::failover_timeout(new))
+            .map_err(|error| format!("Supplied FrameworkInfo is not valid: {error}"))
+            .and_then(|()| {
+                validate::update(&framework.info, new)
+                    .map_err(|error| format!("FrameworkInfo update is not valid: {error}"))
+            })
+            .and_then(|()| {
+                let wire = update.offer_constraints.as_ref();
+                wire.map_or(Ok(()), |wire| validate::constraints(wire).map(|_| ()))
+                    .map_err(|error| format!("'UpdateFramework.offer_constraints' are not valid: {error}"))
+            });
+        if let Err(refused) = checked {
             turn.refuse(request, 400, refused);
+            return;
+        }
+        if let Some(forbidden) = self.forbidden(turn, new, Some(&framework.id)) {
+            turn.refuse(request, 403, forbidden);
             return;
         }
         if let Some(subscriber) = self.subscribers.get_mut(&framework.id) {
@@ -298,10 +303,6 @@ impl Leader {
     }
 }
 
-fn constraints_error(info: &FrameworkInfo, wire: Option<&api::v1::scheduler::OfferConstraints>) -> Option<String> {
-    wire.and_then(|wire| validate::constraints(wire, &info.effective_roles()).err())
-}
-
 /// A framework as the allocator sees it.
 pub(super) fn subscription(framework: &Framework) -> Subscription {
     let info = &framework.info;
@@ -320,7 +321,7 @@ pub(super) fn subscription(framework: &Framework) -> Subscription {
     };
     if let Some(wire) = &framework.offer_constraints {
         // They were valid when they were committed.
-        subscription.constraints = validate::constraints(wire, &info.effective_roles()).unwrap_or_default();
+        subscription.constraints = validate::constraints(wire).unwrap_or_default();
     }
     for (role, filters) in &info.offer_filters {
         let Some(minimum) = &filters.min_allocatable_resources else { continue };

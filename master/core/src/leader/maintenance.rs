@@ -73,7 +73,7 @@ impl Leader {
     pub(super) fn make_inverse_offers(&mut self, turn: &mut Turn<'_>) {
         let mut made: std::collections::BTreeMap<FrameworkId, Vec<OutstandingInverseOffer>> = Default::default();
         for asked in self.allocator.inverse_offers(turn.now.monotonic) {
-            let id = OfferId(format!("{}-O{}", self.prefix(turn.state), self.next_offer));
+            let id = OfferId::from(format!("{}-O{}", self.prefix(turn.state), self.next_offer));
             self.next_offer += 1;
             let (framework, agent, unavailability) = (asked.framework, asked.agent, asked.unavailability);
             let offer = OutstandingInverseOffer { id: id.clone(), framework, agent, unavailability };

@@ -8,9 +8,9 @@ use api::v1::scheduler::Event;
 use api::v1::{Address, Capability, Format, Offer, Url, attributes_to_wire, resources_to_wire};
 use api::{AgentId, FrameworkId, OfferId};
 
+use super::telling::unavailability_to_wire;
 use super::{Leader, Turn};
 use crate::allocator::Consider;
-use super::telling::unavailability_to_wire;
 use crate::offers::OutstandingOffer;
 use crate::state::Agent;
 
@@ -20,7 +20,7 @@ impl Leader {
         turn.counters.allocation_runs += 1;
         let mut events: BTreeMap<FrameworkId, Vec<Offer>> = BTreeMap::new();
         for allocation in self.allocator.run(turn.now.monotonic) {
-            let id = OfferId(format!("{}-O{}", self.prefix(turn.state), self.next_offer));
+            let id = OfferId::from(format!("{}-O{}", self.prefix(turn.state), self.next_offer));
             self.next_offer += 1;
             let offer = OutstandingOffer {
                 id,

@@ -37,6 +37,8 @@ pub(super) struct Accepting<'a> {
     pub(super) shared: Resources,
     /// What was resized: not usable before it is committed.
     pub(super) resized: Resources,
+    /// All of the agent's as it will be once what was proposed so far is committed, if anything was.
+    pub(super) agent_total: Option<Resources>,
     /// The last operation proposed.
     pub(super) last: Option<[u8; 16]>,
 }
@@ -50,13 +52,11 @@ pub(super) struct OperationReport {
     pub(super) agent: Option<AgentId>,
     /// With one it is to be acknowledged.
     pub(super) uuid: Option<[u8; 16]>,
-    pub(super) converted: Resources,
-    pub(super) role: Option<String>,
 }
 
 impl OperationReport {
     pub(super) fn new(id: &str, state: OperationState, message: Option<String>) -> Self {
-        Self { id: id.to_owned(), state, message, agent: None, uuid: None, converted: Resources::new(), role: None }
+        Self { id: id.to_owned(), state, message, agent: None, uuid: None }
     }
 
     fn of(operation: &Operation) -> Self {
@@ -66,8 +66,6 @@ impl OperationReport {
             message: None,
             agent: Some(operation.agent.clone()),
             uuid: Some(operation.status_uuid),
-            converted: operation.converted.clone(),
-            role: Some(operation.role.clone()),
         }
     }
 }
@@ -93,9 +91,12 @@ impl Leader {
         };
         let mine = turn.state.tasks_on(&offer.agent).filter(|task| task.holds_resources());
         let used: Vec<&Resources> = mine.map(|task| &task.resources).collect();
-        let place = crate::operation::Where { total: &agent.resources, used: &used };
+        // With what this very ACCEPT made: it is not committed yet.
+        let total = accepting.agent_total.clone().unwrap_or_else(|| (*agent.resources).clone());
+        let place = crate::operation::Where { total: &total, used: &used };
         crate::operation::validate(&operation, &by, place)
             .map_err(|error| format!("{error}; on agent {}", agent.described()))?;
+        self.authorized(framework, &operation, &offer.role)?;
         if let ResourceOperation::Destroy { volumes } = &operation {
             self.rescind_holding(turn, &offer.agent, volumes);
         }
@@ -104,6 +105,7 @@ impl Leader {
             accepting.remaining = apply_operation(&accepting.remaining, &operation, Some(&offer.role))
                 .map_err(|error| error.to_string())?;
             accepting.shared = accepting.remaining.filter(|resource| resource.shared);
+            accepting.agent_total = apply_operation(&total, &operation, None).ok();
         } else {
             let Some(rest) = accepting.remaining.checked_sub(&from) else {
                 let (have, want) = (spell(&accepting.remaining, Some(&offer.role)), spell(&from, Some(&offer.role)));
@@ -221,9 +223,8 @@ impl Leader {
     /// RECONCILE_OPERATIONS without operations: all that are known.
     pub(super) fn reconcile_all_operations(&self, turn: &mut Turn<'_>, framework: &FrameworkId) {
         let mine = turn.state.operations.values().filter(|operation| operation.framework == *framework);
-        let mut reports: Vec<OperationReport> = mine
-            .map(|operation| OperationReport { uuid: None, ..OperationReport::of(operation) })
-            .collect();
+        let mut reports: Vec<OperationReport> =
+            mine.map(|operation| OperationReport { uuid: None, ..OperationReport::of(operation) }).collect();
         let pending = self.converting.values().filter(|converting| converting.framework == *framework);
         let ids = pending.filter_map(|converting| converting.id.as_deref());
         reports.extend(ids.map(|id| OperationReport::new(id, OperationState::Pending, None)));
@@ -245,9 +246,8 @@ impl Leader {
             self.tell_operation(turn, framework, report);
             return;
         }
-        let pending = |converting: &Converting| {
-            converting.framework == *framework && converting.id.as_deref() == Some(id)
-        };
+        let pending =
+            |converting: &Converting| converting.framework == *framework && converting.id.as_deref() == Some(id);
         let (state, message) = if self.converting.values().any(pending) {
             (OperationState::Pending, None)
         } else {

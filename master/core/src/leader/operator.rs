@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use api::{AgentId, FrameworkId, Milli, Resources};
 
+use super::agents::Comeback;
 use super::{Leader, Turn};
 use crate::allocator::{Consider, Quota};
 use crate::command::{Command, OperatorCommand};
@@ -137,13 +138,6 @@ impl Leader {
         }
     }
 
-    pub(super) fn agent_drained(&mut self, turn: &mut Turn<'_>, agent: AgentId, mark_gone: bool) {
-        tracing::info!(%agent, mark_gone, "agent drained");
-        if mark_gone {
-            self.propose_write(turn, OperatorWrite::MarkAgentGone(agent));
-        }
-    }
-
     /// What a former leader may not have got to.
     pub(super) fn finish_draining(&mut self, turn: &mut Turn<'_>) {
         let drained = turn.state.agents.values().filter(|agent| agent.drain.is_some_and(|d| d.drained && d.mark_gone));
@@ -159,10 +153,10 @@ impl Leader {
         agent: &AgentId,
         frameworks: &[FrameworkId],
         why: &str,
-        retry: bool,
+        comeback: Comeback,
     ) {
         tracing::warn!(%agent, frameworks = frameworks.len(), reason = %why, "agent removed");
-        self.dismiss_session(turn, agent, frameworks, why, retry);
+        self.dismiss_session(turn, agent, frameworks, why, comeback);
         self.agent_unreachable(turn, agent);
     }
 
@@ -173,14 +167,14 @@ impl Leader {
         agent: &AgentId,
         frameworks: &[FrameworkId],
         why: &str,
-        retry: bool,
+        comeback: Comeback,
     ) {
         let Some(session) = self.sessions_by_agent.remove(agent) else { return };
         self.sessions.remove(&session);
         for framework in frameworks {
             turn.tell_agent(session, ToAgent::ShutdownFramework { framework: framework.clone() });
         }
-        turn.tell_agent(session, ToAgent::Refused { reason: why.to_owned(), retry });
+        turn.tell_agent(session, ToAgent::Refused { reason: why.to_owned(), retry: comeback == Comeback::Welcome });
         turn.outputs.push(Output::CloseSession(session));
     }
 

@@ -3,11 +3,13 @@
 use api::TaskState;
 use api::v1::{Reason, Source, TaskStatus};
 
+use super::agents::Comeback;
 use super::{Leader, Turn};
 use crate::allocator::Consider;
 use crate::command::LaunchTask;
 use crate::event::{Event, LaunchDropped};
 use crate::io::ToAgent;
+use crate::io::operator::OperatorWrite;
 use crate::state::seconds;
 
 impl Leader {
@@ -64,16 +66,22 @@ impl Leader {
                 self.agent_unreachable(turn, &agent);
             }
             Event::AgentRefused { agent, node, why, retry, shutdown } => {
-                self.agent_refused(turn, (&agent, &node), &shutdown, &why, retry);
+                let comeback = if retry { Comeback::Welcome } else { Comeback::Barred };
+                self.agent_refused(turn, (&agent, &node), &shutdown, &why, comeback);
             }
             Event::AgentRemoved { agent, frameworks, why } => {
-                self.agent_dismissed(turn, &agent, &frameworks, &why, true);
+                self.agent_dismissed(turn, &agent, &frameworks, &why, Comeback::Welcome);
             }
             Event::AgentGone { agent, frameworks } => {
-                self.agent_dismissed(turn, &agent, &frameworks, "Agent has been marked gone", false);
+                self.agent_dismissed(turn, &agent, &frameworks, "Agent has been marked gone", Comeback::Barred);
             }
             Event::AgentActivityChanged { agent } => self.activity_changed(turn, &agent),
-            Event::AgentDrained { agent, mark_gone } => self.agent_drained(turn, agent, mark_gone),
+            Event::AgentDrained { agent, mark_gone } => {
+                tracing::info!(%agent, mark_gone, "agent drained");
+                if mark_gone {
+                    self.propose_write(turn, OperatorWrite::MarkAgentGone(agent));
+                }
+            }
             Event::ConversionsLost { .. } => turn.counters.conversions_lost += 1,
             Event::OperationApplied { apply } => self.operation_applied(turn, &apply),
             Event::OperationDropped { apply, why } => self.operation_dropped(turn, &apply, &why),
@@ -96,9 +104,7 @@ impl Leader {
             LaunchDropped::FrameworkRemoved
             | LaunchDropped::AgentRemoved
             | LaunchDropped::AgentDraining
-            | LaunchDropped::ResourcesGone => {
-                self.launching.remove(&(framework.clone(), task.clone()))
-            }
+            | LaunchDropped::ResourcesGone => self.launching.remove(&(framework.clone(), task.clone())),
         };
         if charged {
             self.allocator.recover(framework, role, agent, resources, Consider::Now);

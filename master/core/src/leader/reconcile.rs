@@ -10,7 +10,8 @@ use crate::state::{Framework, Reachability, Task, seconds};
 impl Leader {
     pub(super) fn reconcile(&self, turn: &mut Turn<'_>, framework: &Framework, reconcile: Reconcile) {
         if reconcile.tasks.is_empty() {
-            for task in framework.tasks.values() {
+            // Those that cannot be reached are told only when asked for, as by Mesos.
+            for task in framework.tasks.values().filter(|task| task.state != TaskState::Unreachable) {
                 let status = latest(turn, framework, task);
                 self.tell_status(turn, &framework.id, status);
             }
@@ -51,7 +52,9 @@ impl Leader {
                     unreachable_since = Some(since);
                     (framework.lost_or(TaskState::Unreachable), "Reconciliation: Task is unreachable")
                 }
-                Some(Reachability::Removed { .. }) | None => (framework.lost_or(TaskState::Unknown), "Reconciliation: Task is unknown"),
+                Some(Reachability::Removed { .. }) | None => {
+                    (framework.lost_or(TaskState::Unknown), "Reconciliation: Task is unknown")
+                }
             }
         };
         let mut status = TaskStatus::new(task.clone(), state);
@@ -67,13 +70,17 @@ impl Leader {
 
 /// What the framework was told last, told again.
 fn latest(turn: &Turn<'_>, framework: &Framework, task: &Task) -> TaskStatus {
-    let told = task.last_status().map_or(TaskState::Staging, TaskStatus::state);
+    let last = task.last_status();
+    let told = last.as_ref().map_or(TaskState::Staging, TaskStatus::state);
     let state = if told == TaskState::Unreachable { framework.lost_or(told) } else { told };
-    let message = "Reconciliation: Latest task state";
+    let what = if told == TaskState::Unreachable { "Task is unreachable" } else { "Latest task state" };
+    let message = format!("Reconciliation: {what}");
     let mut status = task.master_status(state, Reason::Reconciliation, message, turn.now.unix_ms);
-    if let Some(last) = task.last_status() {
-        status.check_status.clone_from(&last.check_status);
-        status.unreachable_time.clone_from(&last.unreachable_time);
+    if let Some(last) = last {
+        status.check_status = last.check_status;
+        status.container_status = last.container_status;
+        status.healthy = last.healthy;
+        status.unreachable_time = last.unreachable_time;
     }
     status
 }

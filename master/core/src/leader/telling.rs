@@ -1,9 +1,7 @@
 //! What frameworks are told of operations and maintenance.
 
 use api::v1::scheduler::{Event, event};
-use api::v1::{
-    Capability, DurationInfo, Format, InverseOffer, OperationStatus, TimeInfo, Unavailability, Uuid, resources_to_wire,
-};
+use api::v1::{DurationInfo, InverseOffer, OperationStatus, TimeInfo, Unavailability, Uuid};
 use api::{FrameworkId, OperationId};
 
 use super::operations::OperationReport;
@@ -13,13 +11,10 @@ use crate::state::OperationState;
 
 impl Leader {
     pub(super) fn tell_operation(&self, turn: &mut Turn<'_>, framework: &FrameworkId, report: OperationReport) {
-        let Some(known) = turn.state.framework(framework) else { return };
-        let format = Format { refined: known.info.has(Capability::ReservationRefinement), allocation_role: report.role };
         let status = OperationStatus {
-            operation_id: Some(OperationId(report.id)),
+            operation_id: Some(OperationId::from(report.id)),
             state: operation_state(report.state).into(),
             message: report.message,
-            converted_resources: resources_to_wire(&report.converted, &format),
             uuid: report.uuid.map(|uuid| Uuid { value: uuid.to_vec() }),
             agent_id: report.agent,
             ..OperationStatus::default()

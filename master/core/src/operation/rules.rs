@@ -75,9 +75,6 @@ fn reserve(source: &Resources, resources: &Resources, by: &Requester<'_>) -> Res
     well_formed(resources, by).map_err(|error| format!("Invalid resources: {error}"))?;
     well_formed(source, by).map_err(|error| format!("Invalid source: {error}"))?;
     if !source.is_empty() {
-        if matches!(by, Requester::Framework { .. }) {
-            return Err("Reservation updates are not yet implemented for the scheduler API.".to_owned());
-        }
         same_reservations(source).map_err(|error| format!("Invalid source: {error}"))?;
         same_reservations(resources).map_err(|error| format!("Invalid resources: {error}"))?;
         let (from, to) = (unreserved(source), unreserved(resources));
@@ -228,7 +225,9 @@ fn shrink(volume: &Resource, subtract: Milli, by: &Requester<'_>) -> Result<(), 
         return Err("Value of 'ShrinkVolume.subtract' must be greater than zero".to_owned());
     }
     if !matches!(volume.value, ResourceValue::Scalar(size) if size > subtract) {
-        return Err("Value of 'ShrinkVolume.subtract' must be smaller than the size of 'ShrinkVolume.volume'".to_owned());
+        return Err(
+            "Value of 'ShrinkVolume.subtract' must be smaller than the size of 'ShrinkVolume.volume'".to_owned()
+        );
     }
     if volume.provider_id.is_some() {
         return Err("Shrinking a volume from a resource provider is not supported".to_owned());
@@ -360,8 +359,9 @@ mod tests {
 
     #[test]
     fn frameworks_reserve_for_the_offers_role_and_in_their_own_name() {
-        let (id, roles) = (FrameworkId("f".to_owned()), ["a".to_owned()]);
-        let by = Requester::Framework { id: &id, principal: Some("p"), roles: &roles, allocated_to: "a", shares: false };
+        let (id, roles) = (FrameworkId::from("f".to_owned()), ["a".to_owned()]);
+        let by =
+            Requester::Framework { id: &id, principal: Some("p"), roles: &roles, allocated_to: "a", shares: false };
         let total = Resources::new();
         let at = Where { total: &total, used: &[] };
         let reserve = |resources| ResourceOperation::Reserve { source: Resources::new(), resources };
@@ -374,13 +374,12 @@ mod tests {
             ),
             (
                 reserved("b", Some("p")),
-                Err("A reserve operation was attempted for a resource with role 'b', but the resource was allocated to \
-                     role 'a'"),
+                Err(
+                    "A reserve operation was attempted for a resource with role 'b', but the resource was allocated to \
+                     role 'a'",
+                ),
             ),
-            (
-                Resources::parse("cpus:1").unwrap(),
-                Err("Resource cpus(allocated: a):1 is not dynamically reserved"),
-            ),
+            (Resources::parse("cpus:1").unwrap(), Err("Resource cpus(allocated: a):1 is not dynamically reserved")),
         ] {
             assert_eq!(validate(&reserve(resources), &by, at), expected.map_err(str::to_owned));
         }

@@ -23,10 +23,10 @@ pub(crate) fn spell_one(resource: &Resource, allocated_to: Option<&str>) -> Stri
     }
     let levels: Vec<String> = resource.reservations.iter().map(reservation).collect();
     if !levels.is_empty() {
-        let _ = write!(text, "(reservations: [{}])", levels.join(","));
+        let _ = write!(text, "(reservations: [{}])", levels.join(", "));
     }
-    if let Some(disk) = volume::spell(resource) {
-        let _ = write!(text, "[{disk}]");
+    if let Some(disk) = &resource.disk {
+        let _ = write!(text, "[{}]", volume::spell_disk(disk));
     }
     if resource.revocable {
         text.push_str("{REV}");

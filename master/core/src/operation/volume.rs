@@ -2,8 +2,8 @@
 
 use std::fmt::Write;
 
-use api::resources::{Disk, DiskKind};
 use api::Resource;
+use api::resources::{Disk, DiskKind};
 
 /// Is it a persistent volume?
 pub(crate) fn is_persistent(resource: &Resource) -> bool {
@@ -56,8 +56,7 @@ pub(crate) fn stripped(resource: &Resource) -> Resource {
 }
 
 /// As messages spell it: `MOUNT:/mnt,id:path`.
-pub(super) fn spell(resource: &Resource) -> Option<String> {
-    let disk = resource.disk.as_ref()?;
+pub(crate) fn spell_disk(disk: &Disk) -> String {
     let mut text = String::new();
     if let Some(source) = &disk.source {
         text.push_str(match source.kind {
@@ -88,7 +87,7 @@ pub(super) fn spell(resource: &Resource) -> Option<String> {
             text.push_str(if volume.read_only { ":ro" } else { ":rw" });
         }
     }
-    Some(text)
+    text
 }
 
 /// A volume of `disk`, for tests.

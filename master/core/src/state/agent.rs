@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use api::v1::{Reason, TimeInfo};
+use api::v1::{AgentCapabilities, Reason, TimeInfo};
 use api::{AgentId, Attribute, FrameworkId, NodeName, Resources, TaskId, TaskState};
 use serde::{Deserialize, Serialize};
 
@@ -27,6 +27,9 @@ pub struct Agent {
     pub address: String,
     /// Of the agent.
     pub version: String,
+    /// What it can do.
+    #[serde(default)]
+    pub capabilities: AgentCapabilities,
     /// Kernel release.
     pub kernel: String,
     /// All it offers: the machine's, with reservations and volumes made of it since.
@@ -107,6 +110,7 @@ impl State {
             hostname: registration.hostname,
             address: registration.address,
             version: registration.version,
+            capabilities: registration.capabilities,
             kernel: registration.kernel,
             resources: Arc::new(resources),
             attributes: Arc::new(registration.attributes),
@@ -221,7 +225,8 @@ impl State {
     fn task_is_back(&mut self, task: &Task, state: TaskState, at: u64, events: &mut Vec<Event>) {
         // An end is told by the agent's own update, which it repeats until acknowledged.
         let shown = if state.is_terminal() { TaskState::Running } else { state };
-        let status = task.master_status(shown, Reason::AgentReregistered, "Agent reregistered", at);
+        let mut status = task.master_status(shown, Reason::AgentReregistered, "Agent reregistered", at);
+        status.container_status = task.statuses.iter().rev().find_map(|last| last.get().container_status);
         if let Some(task) = self.task_mut(&task.framework, task.id()) {
             task.state = shown;
             task.record(status.clone());

@@ -36,20 +36,12 @@ impl Drain {
 }
 
 impl State {
-    pub(super) fn drain_agent(
-        &mut self,
-        id: &AgentId,
-        max_grace_ms: Option<u64>,
-        mark_gone: bool,
-        at: u64,
-        events: &mut Vec<Event>,
-    ) -> Result<(), Refusal> {
+    pub(super) fn drain_agent(&mut self, id: &AgentId, drain: Drain, events: &mut Vec<Event>) -> Result<(), Refusal> {
         let Some(agent) = self.agents.get(id) else { return Err(Refusal::bad_request("Unknown agent")) };
         if let Some(machine) = self.maintenance.machine_of(agent) {
             let text = format!("Agent {id} is part of a maintenance schedule under Machine {machine}");
             return Err(Refusal::bad_request(text));
         }
-        let drain = Drain { max_grace_ms, mark_gone, drained: false, since: at };
         if let Some(agent) = self.agents.get_mut(id) {
             let agent = Arc::make_mut(agent);
             agent.drain = Some(drain);
@@ -120,10 +112,12 @@ impl State {
         for task in mine {
             frameworks.insert(task.framework.clone());
             let aware = self.framework(&task.framework).is_some_and(super::Framework::is_partition_aware);
-            let (state, reason) = match task.state {
-                state if state.is_terminal() => (state, Reason::AgentRemovedByOperator),
-                _ if aware => (TaskState::GoneByOperator, Reason::AgentRemovedByOperator),
-                _ => (TaskState::Lost, Reason::AgentRemoved),
+            let (state, reason) = if task.state.is_terminal() {
+                (task.state, Reason::AgentRemovedByOperator)
+            } else if aware {
+                (TaskState::GoneByOperator, Reason::AgentRemovedByOperator)
+            } else {
+                (TaskState::Lost, Reason::AgentRemoved)
             };
             let status = task.master_status(state, reason, WHY, at);
             self.end_task(&task.framework, task.id(), status, at, events);

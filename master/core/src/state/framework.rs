@@ -3,8 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
-use api::v1::{Capability, FrameworkInfo, Reason};
 use api::v1::scheduler::OfferConstraints;
+use api::v1::{Capability, FrameworkInfo, Reason};
 use api::{FrameworkId, TaskId, TaskState};
 use serde::{Deserialize, Serialize};
 
@@ -188,6 +188,7 @@ impl State {
         let mut agents = BTreeSet::new();
         for (task_id, mut task) in std::mem::take(&mut framework.tasks) {
             let task = Arc::make_mut(&mut task);
+            self.placement.remove(task);
             agents.insert(task.agent.clone());
             if task.holds_resources() {
                 events.push(task.freed());

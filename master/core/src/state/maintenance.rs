@@ -20,7 +20,14 @@ pub struct Maintenance {
     pub windows: Vec<Window>,
     /// Machines that are down: their agents are refused.
     pub down: BTreeSet<MachineId>,
+    /// Machines that were in a schedule once: what operators are told of them tells them from machines nobody
+    /// ever named. Full: further ones are not remembered.
+    #[serde(default)]
+    named: BTreeSet<MachineId>,
 }
+
+/// A hall of racks, several times.
+const MAX_NAMED_MACHINES: usize = 100_000;
 
 impl Maintenance {
     /// When the agent's machine will be away.
@@ -66,6 +73,9 @@ impl State {
             })
             .collect();
         self.check_schedule(&windows).map_err(Refusal::bad_request)?;
+        let machines = windows.iter().flat_map(|window| &window.machines);
+        let room = MAX_NAMED_MACHINES.saturating_sub(self.maintenance.named.len());
+        self.maintenance.named.extend(machines.take(room).cloned());
         self.maintenance.windows = windows;
         events.push(Event::MaintenanceUpdated);
         Ok(())
@@ -138,7 +148,7 @@ impl State {
 
     fn wrong_mode(&self, machine: &MachineId, what: &str) -> Refusal {
         let on = |agent: &Arc<Agent>| machine.is(&agent.hostname, &agent.address);
-        let known = self.maintenance.schedules(machine) || self.agents.values().any(on);
+        let known = self.maintenance.named.contains(machine) || self.agents.values().any(on);
         let what = if known { what } else { "is not part of a maintenance schedule" };
         Refusal::bad_request(format!("Machine '{}' {what}", machine.json()))
     }
@@ -168,7 +178,8 @@ fn known_machines(machines: &[MachineId]) -> Result<Vec<MachineId>, String> {
     if machines.is_empty() {
         return Err("List of machines is empty".to_owned());
     }
-    let machines: Vec<MachineId> = machines.iter().map(|machine| MachineId::new(&machine.hostname, &machine.ip)).collect();
+    let machines: Vec<MachineId> =
+        machines.iter().map(|machine| MachineId::new(&machine.hostname, &machine.ip)).collect();
     check_machines(&machines, &mut BTreeSet::new())?;
     Ok(machines)
 }

@@ -124,7 +124,8 @@ impl State {
     fn bound_operations(&mut self, framework: &FrameworkId) {
         let mine = || self.operations.values().filter(|operation| operation.framework == *framework);
         if mine().count() >= MAX_UNACKNOWLEDGED_OPERATIONS
-            && let Some(oldest) = mine().min_by_key(|operation| (operation.at, operation.uuid)).map(|oldest| oldest.uuid)
+            && let Some(oldest) =
+                mine().min_by_key(|operation| (operation.at, operation.uuid)).map(|oldest| oldest.uuid)
         {
             self.operations.remove(&oldest);
         }

@@ -1,6 +1,8 @@
 //! What operators write, checked and applied in one step.
 
 use super::State;
+use super::draining::Drain;
+use super::quotas::Capacity;
 use crate::command::OperatorCommand;
 use crate::event::Event;
 use crate::io::operator::{OperatorWrite, Refusal};
@@ -9,10 +11,13 @@ use crate::operation::{Requester, ResourceOperation, Where, validate};
 impl State {
     pub(super) fn operate(&mut self, command: OperatorCommand, events: &mut Vec<Event>) {
         let OperatorCommand { token, at, write } = command;
+        let capacity = |force| if force { Capacity::Ignored } else { Capacity::Checked };
         let outcome = match write {
             OperatorWrite::UpdateWeights(weights) => self.update_weights(weights, events),
-            OperatorWrite::UpdateQuota { force, configs } => self.update_quota(force, configs, events),
-            OperatorWrite::SetQuota { force, role, guarantee } => self.set_quota(force, role, guarantee, events),
+            OperatorWrite::UpdateQuota { force, configs } => self.update_quota(capacity(force), configs, events),
+            OperatorWrite::SetQuota { force, role, guarantee } => {
+                self.set_quota(capacity(force), role, guarantee, events)
+            }
             OperatorWrite::RemoveQuota { role } => self.remove_quota(role, events),
             OperatorWrite::Apply { agent, operation, principal } => {
                 let by = Requester::Operator { principal: principal.as_deref() };
@@ -32,7 +37,8 @@ impl State {
             OperatorWrite::StartMaintenance(machines) => self.start_maintenance(&machines, at, events),
             OperatorWrite::StopMaintenance(machines) => self.stop_maintenance(&machines, events),
             OperatorWrite::DrainAgent { agent, max_grace_ms, mark_gone } => {
-                self.drain_agent(&agent, max_grace_ms, mark_gone, at, events)
+                let drain = Drain { max_grace_ms, mark_gone, drained: false, since: at };
+                self.drain_agent(&agent, drain, events)
             }
             OperatorWrite::DeactivateAgent(agent) => self.deactivate_agent(&agent, events),
             OperatorWrite::ReactivateAgent(agent) => self.reactivate_agent(&agent, events),
@@ -70,7 +76,9 @@ impl State {
                 ResourceOperation::Reserve { .. }
                 | ResourceOperation::Create { .. }
                 | ResourceOperation::Grow { .. }
-                | ResourceOperation::Shrink { .. } => format!("Invalid {name} operation on agent {}: {error}", known.described()),
+                | ResourceOperation::Shrink { .. } => {
+                    format!("Invalid {name} operation on agent {}: {error}", known.described())
+                }
             })
         })
     }

@@ -16,6 +16,15 @@ type Quantities = BTreeMap<String, Milli>;
 const MOST: u64 = 1_000_000_000_000;
 const MOST_BYTES: u64 = 1 << 40;
 
+/// Is a quota held against what there is and what is used?
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum Capacity {
+    /// It must fit.
+    Checked,
+    /// `force`.
+    Ignored,
+}
+
 impl State {
     pub(super) fn update_weights(
         &mut self,
@@ -42,7 +51,7 @@ impl State {
 
     pub(super) fn update_quota(
         &mut self,
-        force: bool,
+        capacity: Capacity,
         configs: Vec<QuotaConfig>,
         events: &mut Vec<Event>,
     ) -> Result<(), Refusal> {
@@ -50,11 +59,13 @@ impl State {
         for config in &configs {
             if config.role.contains('/') {
                 let role = &config.role;
-                return Err(Refusal::bad_request(format!("Updating quota on nested role '{role}' is not supported yet")));
+                return Err(Refusal::bad_request(format!(
+                    "Updating quota on nested role '{role}' is not supported yet"
+                )));
             }
             check_config(config).map_err(invalid)?;
         }
-        for config in configs.iter().filter(|_| !force) {
+        for config in configs.iter().filter(|_| capacity == Capacity::Checked) {
             let consumed = self.quota_consumption(&config.role);
             if !within(&consumed, &config.limits) {
                 return Err(invalid(format!(
@@ -67,20 +78,15 @@ impl State {
             }
         }
         let mut quotas = self.quotas.clone();
-        for config in &configs {
-            if config.guarantees.is_empty() && config.limits.is_empty() {
-                quotas.remove(&config.role);
-            } else {
-                quotas.insert(config.role.clone(), config.clone());
-            }
-        }
+        // One without amounts is kept too, as in Mesos, until REMOVE_QUOTA: it is listed, and does nothing.
+        quotas.extend(configs.iter().map(|config| (config.role.clone(), config.clone())));
         check_tree(&quotas).map_err(invalid)?;
-        let (guaranteed, capacity) = (total_guarantees(&quotas), self.capacity());
-        if !force && !covers(&capacity, &guaranteed) {
+        let (guaranteed, whole) = (total_guarantees(&quotas), self.capacity());
+        if capacity == Capacity::Checked && !covers(&whole, &guaranteed) {
             return Err(invalid(format!(
                 "total quota guarantees '{}' exceed cluster capacity '{}' (use 'force' flag to bypass this check)",
                 spell(&guaranteed),
-                spell(&capacity)
+                spell(&whole)
             )));
         }
         self.quotas = quotas;
@@ -90,7 +96,7 @@ impl State {
 
     pub(super) fn set_quota(
         &mut self,
-        force: bool,
+        capacity: Capacity,
         role: String,
         guarantee: Quantities,
         events: &mut Vec<Event>,
@@ -108,13 +114,13 @@ impl State {
         if role.contains('/') {
             return Err(Refusal::bad_request(format!("Setting quota on nested role '{role}' is not supported yet")));
         }
-        let (guaranteed, capacity) = (total_guarantees(&quotas), self.capacity());
-        if !force && !covers(&capacity, &guaranteed) {
+        let (guaranteed, whole) = (total_guarantees(&quotas), self.capacity());
+        if capacity == Capacity::Checked && !covers(&whole, &guaranteed) {
             let text = format!(
                 "Quota guarantees overcommit the cluster (use 'force' to bypass this check): Total quota guarantees '{}' \
                  exceed cluster capacity '{}'",
                 spell(&guaranteed),
-                spell(&capacity)
+                spell(&whole)
             );
             return Err(Refusal { status: 409, text });
         }
@@ -195,9 +201,6 @@ fn check_config(config: &QuotaConfig) -> Result<(), String> {
         return Err("'QuotaConfig.role' must be set".to_owned());
     }
     validate::role(&config.role).map_err(|error| format!("Invalid 'QuotaConfig.role': {error}"))?;
-    if config.role == "*" {
-        return Err("Invalid 'QuotaConfig.role': setting quota for the default '*' role is not supported".to_owned());
-    }
     for (field, amounts) in [("guarantees", &config.guarantees), ("limits", &config.limits)] {
         for (name, amount) in amounts {
             let bytes = matches!(name.as_str(), "mem" | "disk");
@@ -295,15 +298,18 @@ mod tests {
     fn guarantees_are_within_limits_and_the_cluster() {
         let mut state = State::default();
         let mut events = Vec::new();
-        let mut update = |force, configs| state.update_quota(force, configs, &mut events).map_err(|refusal| refusal.text);
-        let refused = update(false, vec![config("a", "cpus:2", "cpus:1")]).unwrap_err();
+        let mut update =
+            |capacity, configs| state.update_quota(capacity, configs, &mut events).map_err(|refusal| refusal.text);
+        let refused = update(Capacity::Checked, vec![config("a", "cpus:2", "cpus:1")]).unwrap_err();
         assert!(refused.contains("is not contained within the 'QuotaConfig.limits'"), "{refused}");
-        let refused = update(false, vec![config("a", "cpus:1", "cpus:2")]).unwrap_err();
+        let refused = update(Capacity::Checked, vec![config("a", "cpus:1", "cpus:2")]).unwrap_err();
         assert!(refused.contains("exceed cluster capacity '{}'"), "{refused}");
-        assert_eq!(update(true, vec![config("a", "cpus:1", "cpus:2")]), Ok(()));
-        assert_eq!(update(true, vec![config("a", "", "")]), Ok(()));
-        let refused = update(true, vec![config("a/b", "cpus:1", "")]).unwrap_err();
+        assert_eq!(update(Capacity::Ignored, vec![config("a", "cpus:1", "cpus:2")]), Ok(()));
+        assert_eq!(update(Capacity::Ignored, vec![config("a", "", "")]), Ok(()));
+        let refused = update(Capacity::Ignored, vec![config("a/b", "cpus:1", "")]).unwrap_err();
         assert_eq!(refused, "Updating quota on nested role 'a/b' is not supported yet");
+        assert!(state.quotas["a"].guarantees.is_empty() && state.quotas["a"].limits.is_empty());
+        assert_eq!(state.remove_quota("a".to_owned(), &mut Vec::new()).map_err(|refusal| refusal.text), Ok(()));
         assert!(state.quotas.is_empty());
     }
 }

@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
-use api::v1::{Reason, Source, TaskInfo, TaskStatus};
-use api::{AgentId, ContainerId, FrameworkId, Resources, TaskId, TaskState};
+use api::v1::{Packed, Reason, Source, TaskInfo, TaskStatus};
+use api::{AgentId, ContainerId, ExecutorId, FrameworkId, Resources, TaskId, TaskState};
 use serde::{Deserialize, Serialize};
 
 use super::{Reachability, State};
@@ -16,10 +16,16 @@ const MAX_STATUSES: usize = 16;
 /// A task.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Task {
+    /// Chosen by the framework.
+    pub id: TaskId,
     /// Whose.
     pub framework: FrameworkId,
-    /// As the framework described it.
-    pub info: Arc<TaskInfo>,
+    /// As the framework described it. Most tasks are never looked at again.
+    pub info: Packed<TaskInfo>,
+    /// Who runs it, if not the framework's user.
+    pub own_user: Option<Box<str>>,
+    /// The executor it brought, or its pod's.
+    pub executor: Option<ExecutorId>,
     /// Where it runs.
     pub agent: AgentId,
     /// On whose share.
@@ -31,7 +37,7 @@ pub struct Task {
     /// The latest known: may be ahead of what the framework was told.
     pub state: TaskState,
     /// What the framework was told, newest last; the last one's uuid may be unacknowledged.
-    pub statuses: Vec<TaskStatus>,
+    pub statuses: Vec<Packed<TaskStatus>>,
     /// The framework wants it killed.
     pub kill: Option<KillRequest>,
     /// Milliseconds since 1970.
@@ -51,19 +57,19 @@ impl Task {
     /// Chosen by the framework.
     #[must_use]
     pub fn id(&self) -> &TaskId {
-        &self.info.task_id
+        &self.id
     }
 
     /// What the framework was told last.
     #[must_use]
-    pub fn last_status(&self) -> Option<&TaskStatus> {
-        self.statuses.last()
+    pub fn last_status(&self) -> Option<TaskStatus> {
+        self.statuses.last().map(Packed::get)
     }
 
     /// What its own kill policy gives it.
     #[must_use]
     pub fn grace_ms(&self) -> Option<u64> {
-        self.info.kill_policy.and_then(|policy| policy.grace_period).and_then(|grace| grace.millis())
+        self.info.get().kill_policy.and_then(|policy| policy.grace_period).and_then(|grace| grace.millis())
     }
 
     /// Does it use its resources, as far as offers are concerned?
@@ -82,9 +88,7 @@ impl Task {
         status.agent_id = Some(self.agent.clone());
         status.timestamp = Some(seconds(at));
         if let Some(last) = self.last_status() {
-            status.executor_id.clone_from(&last.executor_id);
-            status.container_status.clone_from(&last.container_status);
-            status.healthy = last.healthy;
+            status.executor_id = last.executor_id;
         }
         status
     }
@@ -94,7 +98,7 @@ impl Task {
         if self.statuses.len() == MAX_STATUSES {
             self.statuses.remove(0);
         }
-        self.statuses.push(status);
+        self.statuses.push(Packed::new(&status));
     }
 
     pub(super) fn freed(&self) -> Event {
@@ -106,6 +110,11 @@ impl Task {
             resources: self.resources.clone(),
         }
     }
+}
+
+fn own_user(info: &TaskInfo) -> Option<&str> {
+    let of_executor = || info.executor.as_ref().and_then(|executor| executor.command.as_deref());
+    info.command.as_ref().or_else(of_executor).and_then(|command| command.user.as_deref())
 }
 
 /// Mesos writes times as seconds since 1970.
@@ -132,11 +141,16 @@ impl State {
             events.push(Event::LaunchDropped { launch: Box::new(launch), why });
             return;
         }
-        let framework_id = launch.framework.clone();
+        // The ids the state has already: one copy for all tasks.
+        let framework_id = self.frameworks.get(&launch.framework).map_or(launch.framework, |known| known.id.clone());
+        let agent_id = self.agents.get(&launch.agent).map_or(launch.agent, |known| known.id.clone());
         let task = Task {
-            framework: launch.framework,
-            info: Arc::new(launch.info),
-            agent: launch.agent,
+            id: task_id.clone(),
+            framework: framework_id.clone(),
+            own_user: own_user(&launch.info).map(Into::into),
+            executor: launch.info.executor.as_ref().map(|executor| executor.executor_id.clone()),
+            info: Packed::new(&launch.info),
+            agent: agent_id,
             role: launch.role,
             container: launch.container,
             resources: launch.resources,
@@ -146,6 +160,7 @@ impl State {
             launched_at: launch.at,
             ended_at: None,
         };
+        self.placement.add(&task);
         if let Some(framework) = self.frameworks.get_mut(&framework_id) {
             Arc::make_mut(framework).tasks.insert(task_id.clone(), Arc::new(task));
         }
@@ -272,8 +287,10 @@ impl State {
 
     /// Moves an ended task among the completed ones.
     pub(super) fn complete_task(&mut self, framework: &FrameworkId, task: &TaskId) {
-        if let Some(framework) = self.frameworks.get_mut(framework) {
-            Arc::make_mut(framework).complete(task);
+        let Some(framework) = self.frameworks.get_mut(framework) else { return };
+        if let Some(task) = framework.tasks.get(task) {
+            self.placement.remove(task);
         }
+        Arc::make_mut(framework).complete(task);
     }
 }

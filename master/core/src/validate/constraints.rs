@@ -9,18 +9,9 @@ use api::v1::scheduler::{AttributeConstraint as WireConstraint, OfferConstraints
 use crate::allocator::{AttributeConstraint, Pattern, Predicate, RoleConstraints, Selector};
 
 /// By role, as the allocator has them.
-pub(crate) fn constraints(
-    wire: &OfferConstraints,
-    roles: &[String],
-) -> Result<BTreeMap<String, RoleConstraints>, String> {
-    if let Some(role) = wire.role_constraints.keys().find(|role| !roles.contains(role)) {
-        return Err(format!(
-            "Offer constraints specify `role_constraints` for a role '{role}'not contained in the set of roles"
-        ));
-    }
-    let each = wire.role_constraints.iter();
-    let all: Result<_, String> = each.map(|(role, constraints)| Ok((role.clone(), of_role(role, constraints)?))).collect();
-    all.map_err(|error| format!("Offer constraints are not valid: {error}"))
+pub(crate) fn constraints(wire: &OfferConstraints) -> Result<BTreeMap<String, RoleConstraints>, String> {
+    // Those of roles that are not the framework's are read, and never used.
+    wire.role_constraints.iter().map(|(role, constraints)| Ok((role.clone(), of_role(role, constraints)?))).collect()
 }
 
 fn of_role(
@@ -60,9 +51,7 @@ fn constraint(wire: &WireConstraint) -> Result<AttributeConstraint, String> {
                 .to_owned());
         }
     };
-    let pattern = |regex: &str| {
-        Pattern::new(regex).map_err(|error| format!("Failed to construct regex from pattern '{regex}': {error}"))
-    };
+    let pattern = |regex: &str| Pattern::new(regex).map_err(|error| error.to_string());
     let predicate = match &wire.predicate.predicate {
         Some(WirePredicate::Exists(_)) => Predicate::Exists,
         Some(WirePredicate::NotExists(_)) => Predicate::NotExists,

@@ -47,7 +47,8 @@ impl Default for Rig {
 
 impl Rig {
     pub fn leading(config: Config) -> Self {
-        let mut rig = Self { master: Master::new(config, State::default()), ..Self::follower(State::default(), 1_000_000_000) };
+        let mut rig =
+            Self { master: Master::new(config, State::default()), ..Self::follower(State::default(), 1_000_000_000) };
         rig.input(Input::Leading(true));
         rig
     }
@@ -229,7 +230,7 @@ impl Rig {
 
     pub fn update(&mut self, session: u64, framework: &str, task: &str, state: TaskState, uuid: u8) {
         let mut status = TaskStatus::new(task.into(), state);
-        status.uuid = Some(vec![uuid; 16]);
+        status.uuid = Some(uuid_bytes(uuid));
         let message = AgentMessage::Update { framework: framework.into(), status: Box::new(status), latest: state };
         self.input(Input::FromAgent { session: SessionId(session), message });
     }
@@ -281,6 +282,7 @@ pub fn registration(node: &str, boot: &str, resources: &str) -> Registration {
         hostname: format!("{node}.example"),
         address: "10.0.0.1".to_owned(),
         version: "0.1.0".to_owned(),
+        capabilities: api::v1::OUR_AGENTS,
         kernel: "6.1".to_owned(),
         resources: Resources::parse(resources).unwrap(),
         attributes: api::Attribute::parse_list("rack:r1").unwrap(),
@@ -296,8 +298,15 @@ pub fn task_info(id: &str, agent: &str, cpus: f64, mem: f64) -> serde_json::Valu
 }
 
 /// Base64 of 16 times the byte.
+/// A version 4 UUID of one byte, wherever the version leaves room for it.
+pub fn uuid_bytes(byte: u8) -> Vec<u8> {
+    let mut bytes = vec![byte; 16];
+    bytes[6] = 0x40;
+    bytes
+}
+
 pub fn uuid_text(byte: u8) -> String {
-    let status = TaskStatus { uuid: Some(vec![byte; 16]), ..TaskStatus::default() };
+    let status = TaskStatus { uuid: Some(uuid_bytes(byte)), ..TaskStatus::default() };
     serde_json::to_value(status).unwrap()["uuid"].as_str().unwrap().to_owned()
 }
 
@@ -332,7 +341,10 @@ pub fn describe(event: &Event) -> String {
         }
         event::Type::Failure => format!("FAILURE {}", event.failure.as_ref().unwrap().agent_id.as_ref().unwrap()),
         event::Type::Error => format!("ERROR {}", event.error.as_ref().unwrap().message),
-        other => other.as_str_name().to_owned(),
+        other @ (event::Type::Unknown
+        | event::Type::RescindInverseOffer
+        | event::Type::Message
+        | event::Type::Heartbeat) => other.as_str_name().to_owned(),
     }
 }
 

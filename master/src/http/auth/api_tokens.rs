@@ -60,8 +60,9 @@ impl ApiTokens {
     /// It cannot be read, or not be understood: tokens that were revoked must not come back by being forgotten.
     pub fn open(path: PathBuf) -> io::Result<Self> {
         let table = match atomic_file::read(&path)? {
-            Some(bytes) => serde_json::from_slice(&bytes)
-                .map_err(|error| io::Error::new(io::ErrorKind::InvalidData, format!("not a table of tokens: {error}")))?,
+            Some(bytes) => serde_json::from_slice(&bytes).map_err(|error| {
+                io::Error::new(io::ErrorKind::InvalidData, format!("not a table of tokens: {error}"))
+            })?,
             None => Table::new(),
         };
         Ok(Self { path, table: RwLock::new(Arc::new(table)), writing: Mutex::new(()) })

@@ -2,11 +2,10 @@
 //!
 //! A handler takes `Extension(approvers): Extension<Approvers>` and filters with it:
 //!
-//! ```ignore
+//! ```text
 //! let frameworks = view.state.frameworks.values().filter(|one| approvers.can_view_framework(&one.info.user));
 //! let tasks = framework.tasks.values().filter(|task| {
-//!     let own = task.info.command.as_ref().and_then(|command| command.user.as_deref());
-//!     approvers.can_view_task(own, &framework.info.user)
+//!     approvers.can_view_task(task.own_user.as_deref(), &framework.info.user)
 //! });
 //! ```
 //!
@@ -25,6 +24,15 @@ pub struct Approvers {
     administrator: bool,
 }
 
+/// What a principal is beside what the lists say.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Rank {
+    /// Admits and revokes nodes, issues tokens for others.
+    Administrator,
+    /// None of that.
+    Ordinary,
+}
+
 impl Default for Approvers {
     fn default() -> Self {
         Self::allow_all()
@@ -40,8 +48,8 @@ impl Approvers {
 
     /// The rights of `principal`.
     #[must_use]
-    pub fn new(acls: Arc<Acls>, principal: Option<&str>, administrator: bool) -> Self {
-        Self { acls, principal: principal.map(Arc::from), administrator }
+    pub fn new(acls: Arc<Acls>, principal: Option<&str>, rank: Rank) -> Self {
+        Self { acls, principal: principal.map(Arc::from), administrator: rank == Rank::Administrator }
     }
 
     /// Who asks; `None` when nobody was asked to say.
@@ -128,7 +136,7 @@ mod tests {
             r#"{"permissive":false,"view_tasks":[{"principals":{"values":["dev"]},"users":{"values":["web"]}}]}"#,
         )
         .unwrap();
-        let dev = Approvers::new(Arc::new(acls), Some("dev"), false);
+        let dev = Approvers::new(Arc::new(acls), Some("dev"), Rank::Ordinary);
         assert!(dev.can_view_task(Some("web"), "root") && dev.can_view_task(None, "web"));
         assert!(!dev.can_view_task(Some("root"), "web") && !dev.can_view_framework("web"));
         assert!(!dev.sees_all() && !dev.is_administrator());

@@ -69,7 +69,8 @@ impl JwtKey {
         let claims: Claims = serde_json::from_slice(&URL_SAFE_NO_PAD.decode(claims).ok()?).ok()?;
         #[allow(clippy::cast_precision_loss)] // seconds since 1970
         let now = now_secs as f64;
-        let valid = header.alg == "HS256" && claims.exp.is_none_or(|at| now < at) && claims.nbf.is_none_or(|at| now >= at);
+        let valid =
+            header.alg == "HS256" && claims.exp.is_none_or(|at| now < at) && claims.nbf.is_none_or(|at| now >= at);
         let subject = claims.sub.filter(|name| !name.is_empty() && !name.contains(':'));
         valid.then(|| subject.map_or(Claimed::Nobody, Claimed::Principal))
     }

@@ -71,7 +71,8 @@ impl RateLimits {
         let file: File = serde_json::from_str(text).map_err(|error| format!("not rate limits: {error}"))?;
         let mut principals = BTreeMap::new();
         for limit in file.limits {
-            let limiter = limiter(limit.qps, limit.capacity).map_err(|error| format!("'{}': {error}", limit.principal))?;
+            let limiter =
+                limiter(limit.qps, limit.capacity).map_err(|error| format!("'{}': {error}", limit.principal))?;
             if principals.insert(limit.principal.clone(), limiter).is_some() {
                 return Err(format!("'{}' appears twice", limit.principal));
             }

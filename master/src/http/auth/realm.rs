@@ -79,7 +79,9 @@ mod tests {
         for path in ["/state", "/master/flags", "/tasks", "/roles", "/mesolith/v1/nodes", "/", "/masterful"] {
             assert_eq!(realm(path), Some("mesos-master-readonly"), "{path}");
         }
-        for path in ["/api/v1", "/master/api/v1", "/api/v1/operator", "/teardown", "/quota/dev", "/maintenance/schedule"] {
+        for path in
+            ["/api/v1", "/master/api/v1", "/api/v1/operator", "/teardown", "/quota/dev", "/maintenance/schedule"]
+        {
             assert_eq!(realm(path), Some("mesos-master-readwrite"), "{path}");
         }
         assert_eq!(realm("/master/api/v1/scheduler"), Some("mesos-master-scheduler"));

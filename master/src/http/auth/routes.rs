@@ -100,10 +100,7 @@ fn unavailable(error: &TokenError) -> Response {
 }
 
 /// One's own, or everybody's for an administrator.
-async fn list_tokens(
-    Extension(guard): Extension<Arc<Guard>>,
-    Extension(approvers): Extension<Approvers>,
-) -> Response {
+async fn list_tokens(Extension(guard): Extension<Arc<Guard>>, Extension(approvers): Extension<Approvers>) -> Response {
     let now = unix_ms();
     let tokens: Vec<Value> = guard
         .tokens

@@ -1,13 +1,14 @@
 //! What operators change through the v0 endpoints: bodies to [`OperatorWrite`]s, with Mesos's order of checks
 //! and its texts, and then to the driver.
 
+mod allowed;
+
 use std::collections::BTreeMap;
 
 use api::{AgentId, FrameworkId, Milli, Resources};
 use axum::extract::{Request, State};
 use axum::response::Response;
 use hyper::{Method, StatusCode};
-use master_core::acl::Action;
 use master_core::io::operator::{MachineId, OperatorWrite, Unavailability, Window};
 use master_core::operation::ResourceOperation;
 use serde_json::Value;
@@ -16,11 +17,13 @@ use super::fields::{Fields, parse};
 use super::query::Query;
 use super::{Asked, body_of, only_leader};
 use crate::driver::Message;
-use crate::http::auth::{Approvers, forbidden};
+use crate::http::auth::forbidden;
 use crate::http::operator::may_tear_down;
 use crate::http::router::Api;
 use crate::http::scheduler::plain;
 use crate::http::{overloaded, text};
+
+pub(crate) use allowed::{allows_machine, is_allowed};
 
 /// What can be done to resources.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -74,60 +77,6 @@ pub(crate) async fn perform(api: &Api, asked: &Asked, write: Result<OperatorWrit
     }
 }
 
-/// May they do it?
-pub(crate) fn is_allowed(approvers: &Approvers, write: &OperatorWrite) -> bool {
-    let allows = |action, object: Option<&str>| approvers.allows(action, object);
-    match write {
-        OperatorWrite::UpdateWeights(weights) => {
-            weights.iter().all(|(role, _)| allows(Action::UpdateWeight, Some(role)))
-        }
-        OperatorWrite::UpdateQuota { configs, .. } => {
-            configs.iter().all(|config| allows(Action::UpdateQuota, Some(&config.role)))
-        }
-        OperatorWrite::SetQuota { role, .. } | OperatorWrite::RemoveQuota { role } => {
-            allows(Action::UpdateQuota, Some(role))
-        }
-        OperatorWrite::Apply { operation, .. } => {
-            let all = |resources: &Resources, action: Action| {
-                resources.iter().all(|resource| allows(action, Some(resource.role())))
-            };
-            match operation {
-                ResourceOperation::Reserve { source, resources } => {
-                    all(resources, Action::ReserveResources) && all(source, Action::UnreserveResources)
-                }
-                ResourceOperation::Unreserve { resources } => all(resources, Action::UnreserveResources),
-                ResourceOperation::Create { volumes } => all(volumes, Action::CreateVolume),
-                ResourceOperation::Destroy { volumes } => all(volumes, Action::DestroyVolume),
-                ResourceOperation::Grow { volume, .. } | ResourceOperation::Shrink { volume, .. } => {
-                    allows(Action::ResizeVolume, Some(volume.role()))
-                }
-            }
-        }
-        OperatorWrite::UpdateMaintenanceSchedule(windows) => {
-            allows_machines(approvers, Action::UpdateMaintenanceSchedule, windows.iter().flat_map(|one| &one.machines))
-        }
-        OperatorWrite::StartMaintenance(machines) => allows_machines(approvers, Action::StartMaintenance, machines),
-        OperatorWrite::StopMaintenance(machines) => allows_machines(approvers, Action::StopMaintenance, machines),
-        OperatorWrite::DrainAgent { .. } => allows(Action::DrainAgent, None),
-        OperatorWrite::DeactivateAgent(_) => allows(Action::DeactivateAgent, None),
-        OperatorWrite::ReactivateAgent(_) => allows(Action::ReactivateAgent, None),
-        OperatorWrite::MarkAgentGone(_) => allows(Action::MarkAgentGone, None),
-        // Judged by the framework's principal, which the caller looked up.
-        OperatorWrite::Teardown(_) => true,
-    }
-}
-
-fn allows_machines<'a>(
-    approvers: &Approvers,
-    action: Action,
-    machines: impl IntoIterator<Item = &'a MachineId>,
-) -> bool {
-    machines.into_iter().all(|machine| {
-        let name = if machine.hostname.is_empty() { &machine.ip } else { &machine.hostname };
-        approvers.allows(action, Some(name))
-    })
-}
-
 /// The body of PUT /weights.
 pub(crate) fn read_weights(body: &[u8]) -> Result<OperatorWrite, Invalid> {
     let shown = String::from_utf8_lossy(body);
@@ -152,8 +101,8 @@ pub(crate) fn read_weights(body: &[u8]) -> Result<OperatorWrite, Invalid> {
 /// The body of POST /quota.
 pub(crate) fn read_set_quota(body: &[u8]) -> Result<OperatorWrite, Invalid> {
     let shown = String::from_utf8_lossy(body);
-    let value = object(body)
-        .map_err(|error| Invalid(format!("Failed to parse set quota request JSON '{shown}': {error}")))?;
+    let value =
+        object(body).map_err(|error| Invalid(format!("Failed to parse set quota request JSON '{shown}': {error}")))?;
     let read = || -> Result<(String, bool, Vec<Guarantee>), String> {
         let mut fields = Fields::of(&value)?;
         let role = fields.string("role")?.unwrap_or_default();
@@ -166,8 +115,8 @@ pub(crate) fn read_set_quota(body: &[u8]) -> Result<OperatorWrite, Invalid> {
         fields.done()?;
         Ok((role, force, guarantees))
     };
-    let (role, force, guarantees) = read()
-        .map_err(|error| Invalid(format!("Failed to validate set quota request JSON '{shown}': {error}")))?;
+    let (role, force, guarantees) =
+        read().map_err(|error| Invalid(format!("Failed to validate set quota request JSON '{shown}': {error}")))?;
     let guarantee = validate_guarantees(&role, guarantees)
         .map_err(|error| Invalid(format!("Failed to validate set quota request: {error}")))?;
     Ok(OperatorWrite::SetQuota { role, guarantee, force })
@@ -228,13 +177,13 @@ fn read_operation(kind: OperationKind, body: &[u8]) -> Result<OperatorWrite, Inv
         OperationKind::Create => ResourceOperation::Create { volumes: resources },
         OperationKind::Destroy => ResourceOperation::Destroy { volumes: resources },
     };
-    Ok(OperatorWrite::Apply { agent: AgentId(agent.to_owned()), operation, principal: None })
+    Ok(OperatorWrite::Apply { agent: AgentId::from(agent.to_owned()), operation, principal: None })
 }
 
 /// The form of POST /teardown.
 fn read_teardown(body: &[u8]) -> Result<OperatorWrite, Invalid> {
     let form = form(body)?;
-    Ok(OperatorWrite::Teardown(FrameworkId(form_field(&form, "frameworkId")?.to_owned())))
+    Ok(OperatorWrite::Teardown(FrameworkId::from(form_field(&form, "frameworkId")?.to_owned())))
 }
 
 pub(super) async fn reserve(State(api): State<Api>, asked: Asked, request: Request) -> Response {
@@ -435,7 +384,8 @@ pub(crate) fn validate_guarantees(role: &str, guarantees: Vec<Guarantee>) -> Res
         if valid.contains_key(name) {
             return Err(format!("QuotaInfo contains duplicate resource name '{name}'"));
         }
-        let amount = Milli::from_units(value).ok_or_else(|| invalid(name, "Invalid scalar resource: value too large"))?;
+        let amount =
+            Milli::from_units(value).ok_or_else(|| invalid(name, "Invalid scalar resource: value too large"))?;
         valid.insert(name.clone(), amount);
     }
     Ok(valid)

@@ -6,9 +6,9 @@ use axum::response::Response;
 
 use super::{Asked, elsewhere, redirect_to};
 use crate::driver::Message;
+use crate::http::overloaded;
 use crate::http::render::json::Json;
 use crate::http::router::{Api, Facts};
-use crate::http::overloaded;
 
 /// When this was built is not known to it: two builds of one source are the same bytes.
 const BUILD_DATE: &str = "1970-01-01 00:00:00";

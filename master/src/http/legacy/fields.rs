@@ -1,10 +1,19 @@
 //! JSON bodies of the v0 endpoints, taken apart with Mesos's words for what is wrong with them.
 
+use api::v1::ParseBodyError;
 use serde_json::{Map, Value};
 
 /// Parses a body; the error is Mesos's.
 pub(super) fn parse(body: &[u8]) -> Result<Value, String> {
     serde_json::from_slice(body).map_err(|error| syntax_error(body, &error))
+}
+
+/// Why a body of the v1 APIs is no call: Mesos's parser says where JSON ends to be JSON, and ours in other words.
+pub(crate) fn not_a_call(body: &[u8], error: &ParseBodyError) -> String {
+    match (error, parse(body)) {
+        (ParseBodyError::Json(_), Err(syntax)) => format!("Failed to parse body into JSON: {syntax}"),
+        _ => error.to_string(),
+    }
 }
 
 /// `syntax error at line 1 near: …`, with the rest of the line.
@@ -67,7 +76,9 @@ impl<'a> Fields<'a> {
             None => Ok(None),
             Some(Value::Number(number)) => Ok(number.as_f64()),
             Some(Value::String(text)) => text.parse().map(Some).map_err(|_| {
-                format!("Failed to parse '{text}' as a JSON number for field '{name}': syntax error at line 1 near: {text}")
+                format!(
+                    "Failed to parse '{text}' as a JSON number for field '{name}': syntax error at line 1 near: {text}"
+                )
             }),
             Some(other) => Err(unexpected(other, name)),
         }
@@ -113,7 +124,9 @@ impl<'a> Fields<'a> {
             None => Ok(None),
             Some(Value::Bool(truth)) => Ok(Some(*truth)),
             Some(Value::String(text)) => text.parse().map(Some).map_err(|_| {
-                format!("Failed to parse '{text}' as a JSON boolean for field '{name}': syntax error at line 1 near: {text}")
+                format!(
+                    "Failed to parse '{text}' as a JSON boolean for field '{name}': syntax error at line 1 near: {text}"
+                )
             }),
             Some(other) => Err(unexpected(other, name)),
         }

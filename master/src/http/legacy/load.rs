@@ -42,7 +42,8 @@ mod tests {
 
     #[test]
     fn proc_is_read() {
-        let load = Load::parse("0.50 1.25 2.00 3/400 5\n", "MemTotal:       1000 kB\nMemFree:  10 kB\nMemFreeX: 3 kB\n");
+        let load =
+            Load::parse("0.50 1.25 2.00 3/400 5\n", "MemTotal:       1000 kB\nMemFree:  10 kB\nMemFreeX: 3 kB\n");
         assert_eq!(load.averages, [0.5, 1.25, 2.0]);
         assert_eq!((load.memory_free_bytes, load.memory_total_bytes), (10_240, 1_024_000));
         assert!(Load::read().memory_total_bytes > 0 && Load::read().cpus > 0);

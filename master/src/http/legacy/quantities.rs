@@ -1,4 +1,4 @@
-//! Amounts by name, as /roles and quotas have them: scalars, and how many there are of everything else.
+//! Amounts by name, as /roles and quotas have them: scalars only, as in Mesos.
 
 use std::collections::BTreeMap;
 
@@ -25,12 +25,9 @@ impl Quantities {
     /// Adds what those resources amount to.
     pub(crate) fn add_all<'a>(&mut self, resources: impl IntoIterator<Item = &'a api::Resource>) {
         for resource in resources {
-            let amount = match &resource.value {
-                ResourceValue::Scalar(amount) => *amount,
-                ResourceValue::Ranges(ranges) => Milli(ranges.count().saturating_mul(1000)),
-                ResourceValue::Set(items) => Milli((items.len() as u64).saturating_mul(1000)),
-            };
-            self.add(&resource.name, amount);
+            if let ResourceValue::Scalar(amount) = resource.value {
+                self.add(&resource.name, amount);
+            }
         }
     }
 
@@ -79,12 +76,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn ports_and_sets_are_counted() {
+    fn only_scalars_count() {
         let quantities = Quantities::of(&Resources::parse("cpus:7.8;ports:[31000-32000];disk:0;bugs:{a,b}").unwrap());
-        assert_eq!(quantities.to_string(), "bugs:2; cpus:7.8; ports:1001");
+        assert_eq!(quantities.to_string(), "cpus:7.8");
         let mut json = Json::default();
         quantities.write(&mut json);
-        assert_eq!(String::from_utf8(json.into_bytes()).unwrap(), r#"{"bugs":2.0,"cpus":7.8,"ports":1001.0}"#);
+        assert_eq!(String::from_utf8(json.into_bytes()).unwrap(), r#"{"cpus":7.8}"#);
         assert_eq!(Quantities::default().to_string(), "{}");
     }
 }

@@ -7,6 +7,7 @@ use api::FrameworkId;
 use axum::extract::{Extension, State};
 use axum::response::Response;
 use master_core::View;
+use master_core::io::operator::QuotaConfig;
 
 use super::quantities::Quantities;
 use super::{Asked, document, policy};
@@ -48,7 +49,8 @@ pub(crate) fn known_roles(view: &View) -> BTreeMap<String, Role> {
             roles.entry(role).or_default().frameworks.insert(framework.id.clone());
         }
     }
-    let set = policy::weights_of(view).map(|(role, _)| role).chain(policy::quotas_of(view).map(|quota| quota.role.as_str()));
+    let quotas = policy::quotas_of(view).filter(|quota| !is_empty(quota));
+    let set = policy::weights_of(view).map(|(role, _)| role).chain(quotas.map(|quota| quota.role.as_str()));
     for role in set {
         for_each_above(role, |role| _ = entry(&mut roles, role));
     }
@@ -78,6 +80,11 @@ pub(crate) fn known_roles(view: &View) -> BTreeMap<String, Role> {
     roles
 }
 
+/// It was set to nothing: it is listed as a quota, and makes no role known.
+fn is_empty(quota: &QuotaConfig) -> bool {
+    quota.guarantees.is_empty() && quota.limits.is_empty()
+}
+
 fn entry<'a>(roles: &'a mut BTreeMap<String, Role>, name: &str) -> &'a mut Role {
     if !roles.contains_key(name) {
         roles.insert(name.to_owned(), Role::default());
@@ -101,7 +108,8 @@ pub(super) fn plan(view: &Arc<View>, approvers: &Approvers) -> Vec<Piece> {
         json.begin();
         json.key("roles").begin_array();
     });
-    let roles: Vec<(String, Role)> = known_roles(view).into_iter().filter(|(name, _)| approvers.can_view_role(name)).collect();
+    let roles: Vec<(String, Role)> =
+        known_roles(view).into_iter().filter(|(name, _)| approvers.can_view_role(name)).collect();
     let (pictured, rights) = (view.clone(), approvers.clone());
     document.list(roles, move |json, (name, role)| {
         let weight = pictured.state.weights.get(&name).copied().unwrap_or(1.0);

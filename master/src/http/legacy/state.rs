@@ -77,7 +77,7 @@ fn write_head(json: &mut Json, view: &View, facts: &Facts, approvers: &Approvers
     if let Some(at) = view.elected_at {
         json.key("elected_time").thousandths(at);
     }
-    json.key("id").string(&view.master_id.0);
+    json.key("id").string(view.master_id.as_str());
     json.key("pid").string(&facts.pid());
     json.key("hostname").string(&facts.hostname);
     json.key("capabilities").array(CAPABILITIES, Json::string);
@@ -86,7 +86,7 @@ fn write_head(json: &mut Json, view: &View, facts: &Facts, approvers: &Approvers
     json.key("unreachable_slaves").double(agents().filter(|agent| is_unreachable(agent)).count() as f64);
     json.key("leader").string(&facts.pid());
     json.key("leader_info").object(|json| {
-        json.key("id").string(&view.master_id.0);
+        json.key("id").string(view.master_id.as_str());
         json.key("pid").string(&facts.pid());
         json.key("port").integer(u64::from(facts.port));
         json.key("hostname").string(&facts.hostname);

@@ -6,9 +6,10 @@ use master_core::acl::Action;
 
 use super::Asked;
 use super::load::Load;
-use crate::http::render::json::Json;
 use crate::http::auth::forbidden;
 use crate::http::metrics::parse_duration;
+use crate::http::render::answer::not_found;
+use crate::http::render::json::Json;
 use crate::http::text;
 use crate::logging;
 
@@ -52,10 +53,30 @@ pub(super) async fn files_debug(asked: Asked) -> Response {
     asked.wish.answer(b"{}".to_vec())
 }
 
-/// A file that is not there.
+/// A file or directory that is not there.
 pub(super) async fn files_missing(asked: Asked) -> Response {
-    if asked.query.get("path").is_none_or(str::is_empty) {
-        return text(StatusCode::BAD_REQUEST, "Expecting 'path=value' in query.\n");
+    if let Some(missing) = no_path(&asked) {
+        return missing;
     }
-    Response::builder().status(StatusCode::NOT_FOUND).body(axum::body::Body::empty()).unwrap_or_default()
+    if asked.uri.path() == "/files/read" {
+        for name in ["offset", "length"] {
+            if let Some(given) = asked.query.get(name)
+                && given.parse::<i64>().is_err()
+            {
+                let reason = format!("Failed to parse {name}: Failed to convert '{given}' to number.\n");
+                return text(StatusCode::BAD_REQUEST, reason);
+            }
+        }
+    }
+    text(StatusCode::NOT_FOUND, "")
+}
+
+/// The same for downloads, which say so.
+pub(super) async fn download_missing(asked: Asked) -> Response {
+    no_path(&asked).unwrap_or_else(not_found)
+}
+
+fn no_path(asked: &Asked) -> Option<Response> {
+    let named = asked.query.get("path").is_some_and(|path| !path.is_empty());
+    (!named).then(|| text(StatusCode::BAD_REQUEST, "Expecting 'path=value' in query.\n"))
 }

@@ -12,8 +12,8 @@ use super::query::Query;
 use super::{Asked, document};
 use crate::http::auth::Approvers;
 use crate::http::render::document::Document;
-use crate::http::render::json::Place;
 use crate::http::render::framework::Visible;
+use crate::http::render::json::Place;
 use crate::http::render::pool::Piece;
 use crate::http::render::reads::Reads;
 use crate::http::render::task::write_task;
@@ -66,7 +66,7 @@ fn plan(view: &View, page: &Page, approvers: &Approvers) -> Vec<Piece> {
 
 /// By the first status; a task that has none is newer than all that do.
 fn compare(a: &Task, b: &Task) -> Ordering {
-    let since = |task: &Task| task.statuses.first().and_then(|status| status.timestamp).unwrap_or(f64::INFINITY);
+    let since = |task: &Task| task.statuses.first().and_then(|status| status.get().timestamp).unwrap_or(f64::INFINITY);
     since(a).total_cmp(&since(b)).then(a.launched_at.cmp(&b.launched_at)).then_with(|| a.id().cmp(b.id()))
 }
 

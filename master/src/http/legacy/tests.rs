@@ -43,7 +43,8 @@ fn made_up(agents: u64, frameworks: u64, running: u64, ended: u64) -> State {
             agent: None,
             hostname: format!("node-{number}.example"),
             address: "10.0.0.1".to_owned(),
-            version: "1.11.0".to_owned(),
+            version: "0.1.0".to_owned(),
+            capabilities: api::v1::OUR_AGENTS,
             kernel: "6.12".to_owned(),
             resources: api::Resources::parse("cpus:64;mem:65536;disk:100000;ports:[31000-32000]").unwrap(),
             attributes: Vec::new(),
@@ -115,6 +116,7 @@ pub(super) fn facts() -> Arc<Facts> {
         cluster: None,
         started_ms: 1,
         flags: [("port".to_owned(), "5050".to_owned())].into(),
+        event_streams: 10,
         ca_sha256: String::new(),
     })
 }
@@ -138,15 +140,34 @@ fn state_holds_every_task_once_and_has_mesoss_shape() {
         assert_eq!((tasks("tasks"), tasks("unreachable_tasks"), tasks("completed_tasks")), (700, 0, 300));
         assert_eq!(framework["used_resources"]["cpus"], json!(70.0));
     }
-    let used: f64 = state["slaves"].as_array().unwrap().iter().map(|one| one["used_resources"]["mem"].as_f64().unwrap()).sum();
+    let used: f64 =
+        state["slaves"].as_array().unwrap().iter().map(|one| one["used_resources"]["mem"].as_f64().unwrap()).sum();
     assert!((used - 3.0 * 700.0 * 32.0).abs() < 1e-6);
     let mut keys: Vec<&str> = state.as_object().unwrap().keys().map(String::as_str).collect();
     keys.sort_unstable();
     let mut mesos = vec![
-        "activated_slaves", "build_date", "build_time", "build_user", "capabilities", "completed_frameworks",
-        "deactivated_slaves", "flags", "frameworks", "hostname", "id", "leader", "leader_info", "mesolith_version",
-        "orphan_tasks", "pid", "recovered_slaves", "slaves", "start_time", "unreachable_slaves",
-        "unregistered_frameworks", "version",
+        "activated_slaves",
+        "build_date",
+        "build_time",
+        "build_user",
+        "capabilities",
+        "completed_frameworks",
+        "deactivated_slaves",
+        "flags",
+        "frameworks",
+        "hostname",
+        "id",
+        "leader",
+        "leader_info",
+        "mesolith_version",
+        "orphan_tasks",
+        "pid",
+        "recovered_slaves",
+        "slaves",
+        "start_time",
+        "unreachable_slaves",
+        "unregistered_frameworks",
+        "version",
     ];
     mesos.sort_unstable();
     assert_eq!(keys, mesos);
@@ -172,7 +193,11 @@ fn what_may_not_be_seen_is_left_out() {
     let acls = r#"{"permissive":true,"view_frameworks":[{"principals":{"type":"ANY"},"users":{"type":"NONE"}}],
         "view_roles":[{"principals":{"type":"ANY"},"roles":{"type":"NONE"}}],
         "view_flags":[{"principals":{"type":"ANY"},"flags":{"type":"NONE"}}]}"#;
-    let approvers = Approvers::new(Arc::new(master_core::acl::Acls::parse(acls).unwrap()), Some("dev"), false);
+    let approvers = Approvers::new(
+        Arc::new(master_core::acl::Acls::parse(acls).unwrap()),
+        Some("dev"),
+        crate::http::auth::Rank::Ordinary,
+    );
     let view = cluster(2, 2, 3, 1);
     let state = read(state::plan(&view, &facts(), &approvers));
     assert_eq!((&state["frameworks"], &state["flags"]), (&json!([]), &Value::Null));

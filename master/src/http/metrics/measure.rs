@@ -174,6 +174,10 @@ fn tasks_and_resources(view: &View, metrics: &mut Metrics) {
             metrics.value(&format!("master/{name}{suffix}_used"), used);
             metrics.value(&format!("master/{name}{suffix}_percent"), if total > 0.0 { used / total } else { 0.0 });
         }
+        // As in Mesos, of what somebody has.
+        if total.0[at] == 0 && in_use.0[at] == 0 && *name == "gpus" {
+            continue;
+        }
         let prefix = format!("allocator/mesos/resources/{name}");
         metrics.value(&format!("{prefix}/total"), Milli(total.0[at]).units());
         metrics.value(&format!("{prefix}/offered_or_allocated"), Milli(in_use.0[at]).units());

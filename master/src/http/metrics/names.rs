@@ -94,17 +94,8 @@ pub(super) const OPERATIONS: &[&str] =
     &["create", "create_disk", "destroy", "destroy_disk", "grow_volume", "reserve", "shrink_volume", "unreserve"];
 
 /// What can become of an operation.
-pub(super) const OPERATION_STATES: &[&str] = &[
-    "dropped",
-    "error",
-    "failed",
-    "finished",
-    "gone_by_operator",
-    "pending",
-    "recovering",
-    "total",
-    "unreachable",
-];
+pub(super) const OPERATION_STATES: &[&str] =
+    &["dropped", "error", "failed", "finished", "gone_by_operator", "pending", "recovering", "total", "unreachable"];
 
 /// Resources that are measured by name.
 pub(super) const RESOURCES: [&str; 4] = ["cpus", "disk", "gpus", "mem"];

@@ -6,8 +6,8 @@ use api::v1::maintenance::{ClusterStatus, Schedule, Window, cluster_status};
 use api::v1::master::{Response, response};
 use api::v1::quota::{QuotaConfig, QuotaInfo, QuotaStatus};
 use api::v1::{
-    self, DurationInfo, Flag, MachineId, Metric, OperationStatus, Resource, Role, TimeInfo, Unavailability, Uuid, VersionInfo,
-    WeightInfo, value,
+    self, DurationInfo, Flag, MachineId, Metric, OperationStatus, Resource, Role, TimeInfo, Unavailability, Uuid,
+    VersionInfo, WeightInfo, value,
 };
 use api::{Milli, OperationId};
 use master_core::View;
@@ -16,7 +16,7 @@ use master_core::state::OperationState;
 
 use super::{messages, typed};
 use crate::http::auth::Approvers;
-use crate::http::legacy::maintenance::draining;
+use crate::http::legacy::maintenance::{down_machines, draining, said_of, windows as planned};
 use crate::http::legacy::quantities::Quantities;
 use crate::http::legacy::roles::known_roles;
 use crate::http::router::Facts;
@@ -66,7 +66,7 @@ pub(super) fn operations(view: &View, approvers: &Approvers) -> Response {
     let operations = known
         .map(|operation| {
             let status = OperationStatus {
-                operation_id: Some(OperationId(operation.id.clone())),
+                operation_id: Some(OperationId::from(operation.id.clone())),
                 state: state_of(operation.state).into(),
                 uuid: Some(Uuid { value: operation.status_uuid.to_vec() }),
                 agent_id: Some(operation.agent.clone()),
@@ -77,7 +77,7 @@ pub(super) fn operations(view: &View, approvers: &Approvers) -> Response {
                 agent_id: Some(operation.agent.clone()),
                 info: v1::offer::Operation {
                     r#type: v1::offer::operation::Type::from_str_name(operation.operation.name()).map(Into::into),
-                    id: Some(OperationId(operation.id.clone())),
+                    id: Some(OperationId::from(operation.id.clone())),
                     ..v1::offer::Operation::default()
                 },
                 latest_status: status.clone(),
@@ -86,10 +86,7 @@ pub(super) fn operations(view: &View, approvers: &Approvers) -> Response {
             }
         })
         .collect();
-    Response {
-        get_operations: Some(response::GetOperations { operations }),
-        ..typed(response::Type::GetOperations)
-    }
+    Response { get_operations: Some(response::GetOperations { operations }), ..typed(response::Type::GetOperations) }
 }
 
 const fn state_of(state: OperationState) -> v1::OperationState {
@@ -141,8 +138,11 @@ pub(super) fn roles(view: &View, approvers: &Approvers) -> Response {
 /// GET_WEIGHTS.
 pub(super) fn weights(view: &View, approvers: &Approvers) -> Response {
     let set = view.state.weights.iter().filter(|(role, _)| approvers.can_view_role(role));
-    let weight_infos = set.map(|(role, weight)| WeightInfo { weight: *weight, role: Some(role.clone()) }).collect();
-    Response { get_weights: Some(response::GetWeights { weight_infos }), ..typed(response::Type::GetWeights) }
+    let weight_infos: Vec<WeightInfo> =
+        set.map(|(role, weight)| WeightInfo { weight: *weight, role: Some(role.clone()) }).collect();
+    // Without any, Mesos leaves the member out.
+    let get_weights = (!weight_infos.is_empty()).then_some(response::GetWeights { weight_infos });
+    Response { get_weights, ..typed(response::Type::GetWeights) }
 }
 
 /// GET_MASTER.
@@ -162,11 +162,15 @@ fn machine(machine: &Machine) -> MachineId {
 }
 
 /// GET_MAINTENANCE_STATUS.
-pub(super) fn maintenance_status(view: &View) -> Response {
-    let draining_machines = draining(view)
-        .map(|draining| cluster_status::DrainingMachine { id: machine(draining), statuses: Vec::new() })
+pub(super) fn maintenance_status(view: &View, approvers: &Approvers) -> Response {
+    let draining_machines = draining(view, approvers)
+        .into_iter()
+        .map(|draining| cluster_status::DrainingMachine {
+            id: machine(draining),
+            statuses: said_of(view, draining, approvers),
+        })
         .collect();
-    let down_machines = view.state.maintenance.down.iter().map(machine).collect();
+    let down_machines = down_machines(view, approvers).into_iter().map(machine).collect();
     let status = ClusterStatus { draining_machines, down_machines };
     Response {
         get_maintenance_status: Some(response::GetMaintenanceStatus { status }),
@@ -175,8 +179,8 @@ pub(super) fn maintenance_status(view: &View) -> Response {
 }
 
 /// GET_MAINTENANCE_SCHEDULE.
-pub(super) fn maintenance_schedule(view: &View) -> Response {
-    let windows = view.state.maintenance.windows.iter().map(|window| Window {
+pub(super) fn maintenance_schedule(view: &View, approvers: &Approvers) -> Response {
+    let windows = planned(view, approvers).into_iter().map(|window| Window {
         machine_ids: window.machines.iter().map(machine).collect(),
         unavailability: Unavailability {
             start: TimeInfo { nanoseconds: window.unavailability.start },

@@ -5,13 +5,14 @@ use std::sync::Arc;
 
 use api::v1::master::response::{get_agents, get_executors, get_frameworks};
 use api::v1::{
-    self, Address, AgentInfo, DrainConfig, DrainInfo, DurationInfo, DrainState, Format, MasterInfo, Offer, TimeInfo, Url, agent_info,
-    attributes_to_wire, master_info, resource, resources_to_wire,
+    self, Address, AgentInfo, DrainConfig, DrainInfo, DrainState, DurationInfo, Format, MasterInfo, Offer, TimeInfo,
+    Url, attributes_to_wire, master_info, resource, resources_to_wire,
 };
 use api::{AgentId, FrameworkId, Resources};
 use master_core::state::{Agent, CompletedFramework, Framework, Task};
 use master_core::{OutstandingOffer, View};
 
+use crate::http::auth::Approvers;
 use crate::http::render::agent::{AGENT_PORT, is_registered, pid};
 use crate::http::router::Facts;
 
@@ -82,30 +83,28 @@ fn agent_info(agent: &Agent) -> AgentInfo {
         resources: resources_to_wire(&agent.resources, &Format { refined: true, allocation_role: None }),
         attributes: attributes_to_wire(&agent.attributes),
         id: Some(agent.id.clone()),
+        // Its tasks outlive it.
+        checkpoint: Some(true),
         ..AgentInfo::default()
     }
 }
 
-/// An agent of GET_AGENTS and AGENT_ADDED.
-pub(crate) fn agent(view: &View, shares: &AllShares, agent: &Agent) -> get_agents::Agent {
+/// An agent of GET_AGENTS and AGENT_ADDED, as far as its roles may be seen.
+pub(crate) fn agent(view: &View, shares: &AllShares, agent: &Agent, approvers: &Approvers) -> get_agents::Agent {
     let none = Shares::default();
     let own = shares.agents.get(&agent.id).unwrap_or(&none);
-    let capability = |kind: agent_info::capability::Type| agent_info::Capability { r#type: Some(kind.into()) };
-    get_agents::Agent {
+    let mut shown = get_agents::Agent {
         agent_info: agent_info(agent),
         active: view.connected_agents.contains(&agent.id) && !agent.deactivated,
         deactivated: Some(agent.deactivated),
-        version: agent.version.clone(),
+        version: api::MESOS_VERSION.to_owned(),
         pid: Some(pid(agent)),
         registered_time: Some(time(agent.registered_at)),
         reregistered_time: agent.reregistered_at.map(time),
         total_resources: in_full(&agent.resources, None),
         allocated_resources: by_role(&own.used),
         offered_resources: by_role(&own.offered),
-        capabilities: vec![
-            capability(agent_info::capability::Type::MultiRole),
-            capability(agent_info::capability::Type::HierarchicalRole),
-        ],
+        capabilities: agent.capabilities.to_wire(),
         resource_providers: Vec::new(),
         drain_info: agent.drain.as_ref().map(|drain| DrainInfo {
             state: if drain.drained { DrainState::Drained } else { DrainState::Draining }.into(),
@@ -117,13 +116,43 @@ pub(crate) fn agent(view: &View, shares: &AllShares, agent: &Agent) -> get_agent
             },
         }),
         estimated_drain_start_time: agent.drain.as_ref().map(|drain| time(drain.since)),
+    };
+    hide_roles(&mut shown, approvers);
+    shown
+}
+
+/// Leaves out what is reserved for or allocated to roles that may not be seen.
+pub(crate) fn hide_roles(agent: &mut get_agents::Agent, approvers: &Approvers) {
+    if approvers.sees_all() {
+        return;
+    }
+    let lists = [
+        &mut agent.agent_info.resources,
+        &mut agent.total_resources,
+        &mut agent.allocated_resources,
+        &mut agent.offered_resources,
+    ];
+    for resources in lists {
+        resources.retain(|resource| shows(resource, approvers));
     }
 }
 
+fn shows(resource: &v1::Resource, approvers: &Approvers) -> bool {
+    let reserved = resource.reservations.last().and_then(|reservation| reservation.role.as_deref());
+    let reserved = reserved.or(resource.role.as_deref()).filter(|role| *role != "*");
+    let allocated = resource.allocation_info.as_ref().and_then(|info| info.role.as_deref());
+    reserved.into_iter().chain(allocated).all(|role| approvers.can_view_role(role))
+}
+
 /// Agents that were registered with the last leader and are not back.
-pub(crate) fn recovered_agents(view: &View) -> impl Iterator<Item = AgentInfo> {
+pub(crate) fn recovered_agents(view: &View, approvers: &Approvers) -> impl Iterator<Item = AgentInfo> {
     let agents = view.state.agents.values();
-    agents.filter(|agent| is_registered(agent) && !view.connected_agents.contains(&agent.id)).map(|agent| agent_info(agent))
+    let away = agents.filter(|agent| is_registered(agent) && !view.connected_agents.contains(&agent.id));
+    away.map(|agent| {
+        let mut info = agent_info(agent);
+        info.resources.retain(|resource| shows(resource, approvers));
+        info
+    })
 }
 
 /// A framework of GET_FRAMEWORKS, FRAMEWORK_ADDED and FRAMEWORK_UPDATED.
@@ -139,7 +168,7 @@ pub(crate) fn framework(view: &View, shares: &AllShares, framework: &Framework) 
         registered_time: Some(time(framework.registered_at)),
         reregistered_time: Some(time(framework.reregistered_at.unwrap_or(framework.registered_at))),
         unregistered_time: None,
-        offers: own.offers.iter().map(|one| offer(view, framework, one)).collect(),
+        offers: own.offers.iter().map(|one| offer(view, one)).collect(),
         inverse_offers: Vec::new(),
         allocated_resources: by_role(&own.used),
         offered_resources: by_role(&own.offered),
@@ -147,8 +176,19 @@ pub(crate) fn framework(view: &View, shares: &AllShares, framework: &Framework) 
     }
 }
 
-fn offer(view: &View, framework: &Framework, offer: &OutstandingOffer) -> Offer {
-    let refined = framework.info.has(v1::Capability::ReservationRefinement);
+/// The same when it comes, returns or changes. Offers follow that, they are not part of it.
+pub(crate) fn framework_event(view: &View, shares: &AllShares, one: &Framework) -> get_frameworks::Framework {
+    get_frameworks::Framework {
+        unregistered_time: Some(time(0)),
+        offers: Vec::new(),
+        offered_resources: Vec::new(),
+        offer_constraints: one.offer_constraints.as_deref().cloned(),
+        ..framework(view, shares, one)
+    }
+}
+
+/// As the master keeps it: not as its framework would be shown it.
+fn offer(view: &View, offer: &OutstandingOffer) -> Offer {
     let agent = view.state.agents.get(&offer.agent);
     Offer {
         id: offer.id.clone(),
@@ -156,7 +196,10 @@ fn offer(view: &View, framework: &Framework, offer: &OutstandingOffer) -> Offer 
         agent_id: offer.agent.clone(),
         hostname: agent.map(|agent| agent.hostname.clone()).unwrap_or_default(),
         url: agent.map(|agent| Box::new(url(agent))),
-        resources: resources_to_wire(&offer.resources, &Format { refined, allocation_role: Some(offer.role.clone()) }),
+        resources: resources_to_wire(
+            &offer.resources,
+            &Format { refined: true, allocation_role: Some(offer.role.clone()) },
+        ),
         attributes: agent.map(|agent| attributes_to_wire(&agent.attributes)).unwrap_or_default(),
         allocation_info: Some(resource::AllocationInfo { role: Some(offer.role.clone()) }),
         ..Offer::default()
@@ -190,35 +233,36 @@ pub(crate) fn completed_framework(framework: &CompletedFramework) -> get_framewo
 
 /// A task of GET_TASKS and TASK_ADDED.
 pub(crate) fn task(task: &Task) -> v1::Task {
-    let info = &task.info;
-    let last = task.last_status();
+    let info = task.info.get();
+    let statuses: Vec<v1::TaskStatus> = task.statuses.iter().map(v1::Packed::get).collect();
+    let last = statuses.last();
     v1::Task {
-        name: info.name.clone(),
-        task_id: info.task_id.clone(),
+        name: info.name,
+        task_id: info.task_id,
         framework_id: task.framework.clone(),
-        executor_id: info.executor.as_ref().map(|executor| executor.executor_id.clone()),
+        executor_id: task.executor.clone(),
         agent_id: task.agent.clone(),
         state: task.state.into(),
         resources: resources_to_wire(
             &task.resources,
             &Format { refined: true, allocation_role: Some(task.role.clone()) },
         ),
-        statuses: task.statuses.clone(),
         status_update_state: last.map(|status| status.state),
         status_update_uuid: last.and_then(|status| status.uuid.clone()),
-        labels: info.labels.clone(),
-        discovery: info.discovery.clone(),
-        container: info.container.clone(),
-        health_check: info.health_check.clone(),
+        statuses,
+        labels: info.labels,
+        discovery: info.discovery,
+        container: info.container,
+        health_check: info.health_check,
         kill_policy: info.kill_policy,
-        user: crate::http::render::task::own_user(task).map(str::to_owned),
-        limits: info.limits.clone(),
+        user: task.own_user.as_deref().map(str::to_owned),
+        limits: info.limits,
     }
 }
 
 /// The executor of a task that brought one.
 pub(crate) fn executor(task: &Task) -> Option<get_executors::Executor> {
-    let mut executor_info = task.info.executor.as_deref()?.clone();
+    let mut executor_info = *task.info.get().executor?;
     executor_info.framework_id = Some(task.framework.clone());
     Some(get_executors::Executor { executor_info, agent_id: task.agent.clone() })
 }
@@ -228,7 +272,7 @@ pub(crate) fn master(view: &View, facts: &Facts) -> MasterInfo {
     let capability = |kind: master_info::capability::Type| master_info::Capability { r#type: Some(kind.into()) };
     let ip = facts.ip.parse::<std::net::Ipv4Addr>().map_or(0, |ip| u32::from_le_bytes(ip.octets()));
     MasterInfo {
-        id: view.master_id.0.clone(),
+        id: view.master_id.to_string(),
         ip,
         port: u32::from(facts.port),
         pid: Some(facts.pid()),

@@ -17,7 +17,6 @@ use crate::http::render::document::Document;
 use crate::http::render::framework::{Visible, is_reachable, is_unreachable};
 use crate::http::render::json::{Json, Place};
 use crate::http::render::pool::Piece;
-use crate::http::render::task::own_user;
 
 /// Which call.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -140,12 +139,13 @@ impl Shown {
     /// One task of each executor that runs.
     fn executor_tasks(&self) -> Vec<Arc<Task>> {
         let mut executors = BTreeMap::new();
-        for framework in self.view.state.frameworks.values() {
+        let shown = |one: &&Arc<Framework>| self.approvers.can_view_framework(&one.info.user);
+        for framework in self.view.state.frameworks.values().filter(shown) {
             for task in framework.tasks.values().filter(|task| task.holds_resources()) {
-                if let Some(executor) = &task.info.executor
-                    && self.approvers.can_view_executor(own_user(task), &framework.info.user)
+                if let Some(executor) = &task.executor
+                    && self.approvers.can_view_executor(task.own_user.as_deref(), &framework.info.user)
                 {
-                    executors.entry((&task.framework, &task.agent, &executor.executor_id)).or_insert(task);
+                    executors.entry((&task.framework, &task.agent, executor)).or_insert(task);
                 }
             }
         }
@@ -186,8 +186,8 @@ impl Shown {
         let shares = AllShares::of(&self.view);
         let agents = self.view.state.agents.values().filter(|agent| is_registered(agent));
         response::GetAgents {
-            agents: agents.map(|agent| messages::agent(&self.view, &shares, agent)).collect(),
-            recovered_agents: messages::recovered_agents(&self.view).collect(),
+            agents: agents.map(|agent| messages::agent(&self.view, &shares, agent, &self.approvers)).collect(),
+            recovered_agents: messages::recovered_agents(&self.view, &self.approvers).collect(),
         }
     }
 
@@ -271,12 +271,14 @@ fn add_frameworks(document: &mut Document, shown: &Shown) {
 
 fn add_agents(document: &mut Document, shown: &Shown) {
     let (view, shares) = (shown.view.clone(), Arc::new(AllShares::of(&shown.view)));
+    let (approvers, rights) = (shown.approvers.clone(), shown.approvers.clone());
     let agents: Vec<_> = shown.view.state.agents.values().filter(|agent| is_registered(agent)).cloned().collect();
     begin_list(document, "agents", Place::First);
-    document.list(agents, move |json, agent| json.serialize(&messages::agent(&view, &shares, &agent)));
+    document.list(agents, move |json, agent| json.serialize(&messages::agent(&view, &shares, &agent, &approvers)));
     end_list(document);
     let view = shown.view.clone();
     document.add(1, Place::Next, move |json| {
-        json.key("recovered_agents").array(messages::recovered_agents(&view), |json, agent| json.serialize(&agent));
+        json.key("recovered_agents")
+            .array(messages::recovered_agents(&view, &rights), |json, agent| json.serialize(&agent));
     });
 }

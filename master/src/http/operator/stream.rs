@@ -25,16 +25,14 @@ use tokio_stream::wrappers::ReceiverStream;
 use super::state::{self, Part, Shown};
 use crate::driver::{Handle, Message};
 use crate::http::auth::Approvers;
-use crate::http::router::Api;
-use crate::http::server::Connection;
 use crate::http::overloaded;
 use crate::http::render::document::Document;
 use crate::http::render::json::Place;
+use crate::http::router::Api;
+use crate::http::server::Connection;
 use crate::subscribers::Kill;
 use api::recordio;
 
-/// Mesos's `--max_operator_event_stream_subscribers`; beyond it the oldest is closed.
-const MOST_SUBSCRIBERS: usize = 1000;
 /// How soon a change is told.
 const LOOK: Duration = Duration::from_millis(50);
 const HEARTBEAT: Duration = Duration::from_secs(15);
@@ -44,17 +42,37 @@ const CAPACITY: usize = 4096;
 const CAPACITY_BYTES: usize = 64 << 20;
 
 /// Those who watch.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Watchers(Arc<Mutex<Watched>>);
 
 #[derive(Debug, Default)]
 struct Watched {
+    /// Beyond so many the oldest is closed.
+    most: usize,
     /// Oldest first.
     all: Vec<Watcher>,
     /// A task looks.
     looking: bool,
     /// Not told the state yet.
     new: usize,
+    /// Taken out of `all`, to be told something.
+    being_told: usize,
+}
+
+impl Watched {
+    /// Closes the oldest streams there are too many of.
+    fn close_oldest(&mut self) {
+        // Those who are being told something are the older ones: their turn is when they are back.
+        while self.being_told == 0 && self.all.len() > self.most {
+            tracing::info!("too many watch the events; the oldest one's stream is closed");
+            self.all.remove(0).kill.kill();
+        }
+    }
+
+    /// Closes all streams.
+    fn end(&mut self) {
+        *self = Self { most: self.most, ..Self::default() };
+    }
 }
 
 #[derive(Debug)]
@@ -68,9 +86,15 @@ struct Watcher {
 }
 
 impl Watchers {
+    /// Nobody, and never more than that (`--max-operator-event-stream-subscribers`).
+    pub(crate) fn at_most(most: usize) -> Self {
+        Self(Arc::new(Mutex::new(Watched { most, ..Watched::default() })))
+    }
+
     /// How many.
     pub(crate) fn count(&self) -> usize {
-        lock(&self.0).all.len()
+        let watched = lock(&self.0);
+        watched.all.len() + watched.being_told
     }
 }
 
@@ -96,13 +120,9 @@ pub(super) async fn subscribe(
     let watcher = Watcher { records, waiting, content_type, approvers, kill: connection.kill, is_new: true };
     let begin = {
         let mut watched = lock(&watchers.0);
-        if watched.all.len() >= MOST_SUBSCRIBERS {
-            let oldest = watched.all.remove(0);
-            tracing::info!("too many watch the events; the oldest one's stream is closed");
-            oldest.kill.kill();
-        }
         watched.all.push(watcher);
         watched.new += 1;
+        watched.close_oldest();
         !std::mem::replace(&mut watched.looking, true)
     };
     if begin {
@@ -131,8 +151,7 @@ async fn look(driver: Handle, watched: Arc<Mutex<Watched>>, leading: tokio::sync
         let view = driver.ask(Message::View).await;
         let (Ok(view), true) = (view, *leading.borrow()) else {
             // Whoever leads next tells them all.
-            let mut watched = lock(&watched);
-            *watched = Watched::default();
+            lock(&watched).end();
             return;
         };
         let changed = seen.as_ref().is_none_or(|seen| seen.version != view.version);
@@ -143,7 +162,7 @@ async fn look(driver: Handle, watched: Arc<Mutex<Watched>>, leading: tokio::sync
             let telling = tokio::task::spawn_blocking(move || tell(&told, last.as_deref(), &view, beat));
             if telling.await.is_err() {
                 tracing::error!("telling the watchers of events failed; their streams are closed");
-                *lock(&watched) = Watched::default();
+                lock(&watched).end();
                 return;
             }
         }
@@ -159,7 +178,11 @@ async fn look(driver: Handle, watched: Arc<Mutex<Watched>>, leading: tokio::sync
 /// Tells what is different now, and the whole state to those who are new.
 fn tell(watched: &Mutex<Watched>, last: Option<&View>, view: &Arc<View>, beat: Option<Beat>) {
     let changes = last.map(|last| difference::between(last, view)).unwrap_or_default();
-    let mut watchers = std::mem::take(&mut lock(watched).all);
+    let mut watchers = {
+        let mut watched = lock(watched);
+        watched.being_told = watched.all.len();
+        std::mem::take(&mut watched.all)
+    };
     let heartbeat = Event { r#type: Some(event::Type::Heartbeat.into()), ..Event::default() };
     // Encoded once for all who see everything.
     let mut shared: Vec<[Option<Bytes>; 2]> = vec![[None, None]; changes.len()];
@@ -171,10 +194,12 @@ fn tell(watched: &Mutex<Watched>, last: Option<&View>, view: &Arc<View>, beat: O
             continue;
         }
         for (change, encoded) in changes.iter().zip(&mut shared) {
-            if watcher.approvers.sees_all() || change.is_visible(&watcher.approvers) {
+            if watcher.approvers.sees_all() {
                 let place = usize::from(watcher.content_type == ContentType::Protobuf);
                 let bytes = encoded[place].get_or_insert_with(|| record(watcher.content_type, &change.event));
                 watcher.push(bytes.clone());
+            } else if let Some(event) = change.shown_to(&watcher.approvers) {
+                watcher.push(record(watcher.content_type, &event));
             }
         }
         if beat.is_some() {
@@ -186,6 +211,8 @@ fn tell(watched: &Mutex<Watched>, last: Option<&View>, view: &Arc<View>, beat: O
     watchers.append(&mut watched.all);
     watched.new = watchers.iter().filter(|watcher| watcher.is_new).count();
     watched.all = watchers;
+    watched.being_told = 0;
+    watched.close_oldest();
 }
 
 impl Watcher {

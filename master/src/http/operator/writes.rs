@@ -58,14 +58,19 @@ pub(crate) fn validate(call: &Call) -> Result<(), String> {
         | call::Type::GetQuota => true,
     };
     if !present {
-        return Err(format!("Failed to validate master::Call: Expecting '{}' to be present", name.to_ascii_lowercase()));
+        return Err(format!(
+            "Failed to validate master::Call: Expecting '{}' to be present",
+            name.to_ascii_lowercase()
+        ));
     }
     let grows = call.grow_volume.as_ref().filter(|_| call.r#type() == call::Type::GrowVolume);
     let shrinks = call.shrink_volume.as_ref().filter(|_| call.r#type() == call::Type::ShrinkVolume);
     if grows.is_some_and(|grow| grow.agent_id.is_none()) || shrinks.is_some_and(|shrink| shrink.agent_id.is_none()) {
-        return Err("Failed to validate master::Call: Expecting 'agent_id' to be present; only agent default resources \
+        return Err(
+            "Failed to validate master::Call: Expecting 'agent_id' to be present; only agent default resources \
                     are supported right now"
-            .to_owned());
+                .to_owned(),
+        );
     }
     Ok(())
 }

@@ -14,9 +14,6 @@ use crate::http::auth::Approvers;
 /// Mesos prints agents as `slave(1)@ip:port`.
 pub(crate) const AGENT_PORT: u16 = 5051;
 
-/// What our agents can do, in Mesos's words.
-pub(crate) const CAPABILITIES: [&str; 2] = ["MULTI_ROLE", "HIERARCHICAL_ROLE"];
-
 /// Is it counted on? Others are not shown.
 pub(crate) fn is_registered(agent: &Agent) -> bool {
     agent.reachability == Reachability::Reachable
@@ -60,8 +57,9 @@ pub(crate) fn write_agent(json: &mut Json, view: &View, usage: &AgentUsage, agen
     Amounts::of(agent.resources.iter().filter(|resource| resource.role() == "*")).write(json);
     json.key("active").bool(view.connected_agents.contains(&agent.id) && !agent.deactivated);
     json.key("deactivated").bool(agent.deactivated);
-    json.key("version").string(&agent.version);
-    json.key("capabilities").array(CAPABILITIES, Json::string);
+    // Tools compare it with Mesos's: our own version is in the list of nodes.
+    json.key("version").string(api::MESOS_VERSION);
+    json.key("capabilities").array(agent.capabilities.iter(), |json, one| json.string(one.as_str_name()));
     if let Some(drain) = &agent.drain {
         json.key("drain_info").object(|json| {
             json.key("state").string(if drain.drained { "DRAINED" } else { "DRAINING" });

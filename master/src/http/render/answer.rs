@@ -12,9 +12,7 @@ use bytes::Bytes;
 use flate2::Compression;
 use flate2::write::GzEncoder;
 use futures_util::Stream;
-use hyper::header::{
-    ACCEPT_ENCODING, ALLOW, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, HeaderMap, HeaderValue,
-};
+use hyper::header::{ACCEPT_ENCODING, ALLOW, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, HeaderMap, HeaderValue};
 use hyper::{Method, StatusCode};
 use tokio::sync::watch;
 
@@ -279,7 +277,8 @@ mod tests {
     }
 
     fn document(pool: &Pool, pieces: usize) -> Arc<Rendering> {
-        let plan = move || (0..pieces).map(|number| -> Piece { Box::new(move || vec![letter(number); 50_000]) }).collect();
+        let plan =
+            move || (0..pieces).map(|number| -> Piece { Box::new(move || vec![letter(number); 50_000]) }).collect();
         pool.render(Box::new(plan), Arc::new(AtomicUsize::new(0)))
     }
 

@@ -3,8 +3,8 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
-use api::v1::framework_info::capability::Type as Capability;
 use api::v1::FrameworkInfo;
+use api::v1::framework_info::capability::Type as Capability;
 use api::v1::scheduler::OfferConstraints;
 use api::{AgentId, FrameworkId, TaskState};
 use master_core::state::{CompletedFramework, Framework, Task};
@@ -13,7 +13,7 @@ use master_core::{OutstandingOffer, View};
 use super::document::Document;
 use super::json::{Json, Place};
 use super::resources::{Amounts, write_labels, write_resources};
-use super::task::{own_user, write_task};
+use super::task::write_task;
 use super::usage::{FrameworkUsage, Usage};
 use crate::http::auth::Approvers;
 
@@ -120,7 +120,7 @@ fn write_offer(json: &mut Json, offer: &OutstandingOffer) {
 
 /// The executor of a task that brought one.
 fn write_executor(json: &mut Json, task: &Task) {
-    let Some(executor) = &task.info.executor else { return };
+    let Some(executor) = task.info.get().executor else { return };
     json.object(|json| {
         json.key("executor_id").string(executor.executor_id.as_str());
         json.key("name").string(executor.name.as_deref().unwrap_or_default());
@@ -235,9 +235,11 @@ pub(crate) struct Visible {
 }
 
 impl Visible {
-    /// May this one be seen?
+    /// May this one be seen? Not unless its framework may.
     pub(crate) fn shows(&self, task: &Task) -> bool {
-        self.approvers.sees_all() || self.approvers.can_view_task(own_user(task), &self.user)
+        self.approvers.sees_all()
+            || self.approvers.can_view_framework(&self.user)
+                && self.approvers.can_view_task(task.own_user.as_deref(), &self.user)
     }
 }
 
@@ -261,7 +263,10 @@ fn add_tasks(document: &mut Document, framework: &Arc<Framework>, wanted: fn(&Ta
         let (framework, visible, taken) = (framework.clone(), visible.clone(), *count);
         document.add(taken, place, move |json| {
             let tasks = framework.tasks.range(from..).map(|(_, task)| task);
-            tasks.filter(|task| wanted(task) && visible.shows(task)).take(taken).for_each(|task| write_task(json, task));
+            tasks
+                .filter(|task| wanted(task) && visible.shows(task))
+                .take(taken)
+                .for_each(|task| write_task(json, task));
         });
         place = Place::Next;
         *count = 0;
@@ -305,10 +310,10 @@ fn add_completed<T: Send + Sync + 'static>(
 fn executors(framework: &Framework, visible: &Visible) -> Vec<Arc<Task>> {
     let mut executors: BTreeMap<(&AgentId, &str), &Arc<Task>> = BTreeMap::new();
     for task in framework.tasks.values().filter(|task| task.holds_resources()) {
-        if let Some(executor) = &task.info.executor
-            && visible.approvers.can_view_executor(own_user(task), &visible.user)
+        if let Some(executor) = &task.executor
+            && visible.approvers.can_view_executor(task.own_user.as_deref(), &visible.user)
         {
-            executors.entry((&task.agent, executor.executor_id.as_str())).or_insert(task);
+            executors.entry((&task.agent, executor.as_str())).or_insert(task);
         }
     }
     executors.into_values().cloned().collect()

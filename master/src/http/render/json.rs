@@ -128,7 +128,8 @@ impl Json {
     fn escaped(&mut self, text: &str) {
         self.out.push(b'"');
         let mut rest = text.as_bytes();
-        while let Some(at) = rest.iter().position(|byte| *byte < 0x20 || *byte == b'"' || *byte == b'\\' || *byte == 0x7f)
+        while let Some(at) =
+            rest.iter().position(|byte| *byte < 0x20 || *byte == b'"' || *byte == b'\\' || *byte == 0x7f)
         {
             self.out.extend_from_slice(&rest[..at]);
             match rest[at] {
@@ -176,7 +177,8 @@ impl Json {
         self.digits(value / 1000);
         self.out.push(b'.');
         let fraction = value % 1000;
-        let digits = [fraction / 100, fraction / 10 % 10, fraction % 10].map(|digit| b'0' + u8::try_from(digit).unwrap_or(0));
+        let digits =
+            [fraction / 100, fraction / 10 % 10, fraction % 10].map(|digit| b'0' + u8::try_from(digit).unwrap_or(0));
         let shown = if digits[2] != b'0' { 3 } else { 1 + usize::from(digits[1] != b'0') };
         self.out.extend_from_slice(&digits[..shown]);
     }
@@ -212,15 +214,17 @@ impl Json {
     }
 }
 
+/// What was written, for tests.
+#[cfg(test)]
+pub(super) fn written(write: impl FnOnce(&mut Json)) -> String {
+    let mut json = Json::default();
+    write(&mut json);
+    String::from_utf8(json.into_bytes()).expect("what is written is text")
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn written(write: impl FnOnce(&mut Json)) -> String {
-        let mut json = Json::default();
-        write(&mut json);
-        String::from_utf8(json.into_bytes()).unwrap()
-    }
 
     #[test]
     fn commas_stand_between_values_only() {

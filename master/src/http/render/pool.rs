@@ -78,11 +78,7 @@ impl Pool {
     /// Starts the threads.
     pub(crate) fn start() -> Self {
         let threads = std::thread::available_parallelism().map_or(1, std::num::NonZero::get).min(MOST_THREADS);
-        let queue = Arc::new(Queue {
-            work: Mutex::default(),
-            arrived: Condvar::new(),
-            closed: AtomicBool::new(false),
-        });
+        let queue = Arc::new(Queue { work: Mutex::default(), arrived: Condvar::new(), closed: AtomicBool::new(false) });
         let mut started = 0;
         for number in 0..threads {
             let queue = queue.clone();

@@ -230,7 +230,10 @@ mod tests {
             let (reads, driver, count) = (reads.clone(), driver.clone(), count.clone());
             askers.spawn(async move {
                 tokio::time::sleep(Duration::from_millis(number)).await;
-                let rendering = reads.read(&driver, Key { name: "test", query: String::new(), principal: None }, slow(count)).await.unwrap();
+                let rendering = reads
+                    .read(&driver, Key { name: "test", query: String::new(), principal: None }, slow(count))
+                    .await
+                    .unwrap();
                 let mut progress = rendering.progress();
                 while matches!(rendering.at(0), Found::NotYet) {
                     progress.changed().await.unwrap();
@@ -238,7 +241,11 @@ mod tests {
                 assert!(matches!(rendering.at(0), Found::Piece(_)));
             });
         }
-        tokio::time::timeout(Duration::from_secs(10), async { while askers.join_next().await.transpose().unwrap().is_some() {} }).await.unwrap();
+        tokio::time::timeout(Duration::from_secs(10), async {
+            while askers.join_next().await.transpose().unwrap().is_some() {}
+        })
+        .await
+        .unwrap();
         until_nothing_is_held(&reads.held).await;
         count.load(Ordering::Relaxed)
     }

@@ -246,17 +246,13 @@ fn write_reservation_info(json: &mut Json, reservation: &Reservation) {
 
 #[cfg(test)]
 mod tests {
+    use super::super::json::written;
     use super::*;
-
-    fn written(write: impl FnOnce(&mut Json)) -> String {
-        let mut json = Json::default();
-        write(&mut json);
-        String::from_utf8(json.into_bytes()).unwrap()
-    }
 
     #[test]
     fn resources_always_show_the_four_scalars_and_ports_as_text() {
-        let resources = Resources::parse("cpus:1.5;ports:[1-2, 5-7];bugs:{a,b};cpus(dev):0.5;ports(dev):[9-9]").unwrap();
+        let resources =
+            Resources::parse("cpus:1.5;ports:[1-2, 5-7];bugs:{a,b};cpus(dev):0.5;ports(dev):[9-9]").unwrap();
         let expected = r#"{"disk":0.0,"mem":0.0,"gpus":0.0,"cpus":2.0,"ports":"[1-2, 5-7, 9-9]","bugs":"{a, b}"}"#;
         assert_eq!(written(|json| write_resources(json, &resources)), expected);
         let mut twice = Amounts::of(resources.iter());

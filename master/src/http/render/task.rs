@@ -1,7 +1,7 @@
 //! TASK of the v0 endpoints.
 
 use api::TaskState;
-use api::v1::{ContainerStatus, TaskStatus};
+use api::v1::{ContainerStatus, Packed, TaskStatus};
 use master_core::state::Task;
 
 use super::json::Json;
@@ -9,13 +9,13 @@ use super::resources::{write_labels, write_resources};
 
 /// Writes a task.
 pub(crate) fn write_task(json: &mut Json, task: &Task) {
-    let info = &task.info;
+    let info = task.info.get();
     json.begin();
     json.key("id").string(task.id().as_str());
     json.key("name").string(&info.name);
     json.key("framework_id").string(task.framework.as_str());
     json.key("executor_id");
-    json.string(info.executor.as_ref().map_or("", |executor| executor.executor_id.as_str()));
+    json.string(task.executor.as_ref().map_or("", |executor| executor.as_str()));
     json.key("slave_id").string(task.agent.as_str());
     json.key("state").string(task.state.name());
     json.key("resources");
@@ -31,9 +31,10 @@ pub(crate) fn write_task(json: &mut Json, task: &Task) {
     }
     json.key("role").string(&task.role);
     json.key("statuses").begin_array();
-    write_statuses(json, &task.statuses);
+    let statuses: Vec<TaskStatus> = task.statuses.iter().map(Packed::get).collect();
+    write_statuses(json, &statuses);
     json.end_array();
-    if let Some(user) = own_user(task) {
+    if let Some(user) = &task.own_user {
         json.key("user").string(user);
     }
     write_labels(json, info.labels.as_ref());
@@ -47,13 +48,6 @@ pub(crate) fn write_task(json: &mut Json, task: &Task) {
         json.key("health_check").serialize(health_check);
     }
     json.end();
-}
-
-/// Who runs it, if not the framework's user.
-pub(crate) fn own_user(task: &Task) -> Option<&str> {
-    let command = task.info.command.as_ref();
-    let of_executor = || task.info.executor.as_ref().and_then(|executor| executor.command.as_deref());
-    command.or_else(of_executor).and_then(|command| command.user.as_deref())
 }
 
 /// The last one of each run of equal states.
@@ -173,17 +167,14 @@ mod tests {
     #[test]
     fn only_the_last_status_of_a_run_of_equal_states_is_shown() {
         let status = |state, at| TaskStatus { timestamp: Some(at), ..TaskStatus::new("t".into(), state) };
-        let mut json = Json::default();
-        json.begin_array();
-        write_statuses(
-            &mut json,
-            &[status(TaskState::Running, 1.0), status(TaskState::Running, 2.0), status(TaskState::Finished, 3.0)],
-        );
-        json.end_array();
-        let text = String::from_utf8(json.into_bytes()).unwrap();
-        assert_eq!(
-            text,
-            r#"[{"state":"TASK_RUNNING","timestamp":2.0},{"state":"TASK_FINISHED","timestamp":3.0}]"#
-        );
+        let text = super::super::json::written(|json| {
+            json.begin_array();
+            write_statuses(
+                json,
+                &[status(TaskState::Running, 1.0), status(TaskState::Running, 2.0), status(TaskState::Finished, 3.0)],
+            );
+            json.end_array();
+        });
+        assert_eq!(text, r#"[{"state":"TASK_RUNNING","timestamp":2.0},{"state":"TASK_FINISHED","timestamp":3.0}]"#);
     }
 }

@@ -33,6 +33,12 @@ pub(super) fn scenarios() -> Vec<Dialogue> {
             s.operate(call);
         })
     };
+    // Machines that were never named are refused in other words.
+    let once_scheduled = |name: &str, shows: &str, call: Value| {
+        reaching(Reach::Cluster, &format!("maintenance/{name}"), shows, |s| {
+            s.operate(schedule(json!([window(spare())]))).operate(schedule(json!([]))).operate(call);
+        })
+    };
     let get = |kind: &str| operator(json!({"type": kind}));
     vec![
         wrong("window-without-machines", "A window is of some machines.", schedule(json!([window(json!([]))]))),
@@ -46,8 +52,8 @@ pub(super) fn scenarios() -> Vec<Dialogue> {
                 json!([{"machine_ids": spare(), "unavailability": {"start": {"nanoseconds": 1}, "duration": {"nanoseconds": -1}}}]),
             ),
         ),
-        wrong("start-unscheduled", "Only scheduled machines go down.", start(spare())),
-        wrong("stop-not-down", "Only machines that are down come up.", stop(spare())),
+        once_scheduled("start-unscheduled", "Only scheduled machines go down.", start(spare())),
+        once_scheduled("stop-not-down", "Only machines that are down come up.", stop(spare())),
         wrong("start-nothing", "START_MAINTENANCE of nothing.", start(json!([]))),
         reaching(
             Reach::Cluster,

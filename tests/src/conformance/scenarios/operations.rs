@@ -210,10 +210,17 @@ pub(super) fn scenarios() -> Vec<Dialogue> {
         ),
         reaching(Reach::Cluster, "operations/feedback", "Operations with ids are told when they are done.", |s| {
             let f = s.subscribe("f", &refined());
-            let (make, take) = (reserve(Some("make"), json!([reserved("cpus", 1.0)])), unreserve(Some("take"), json!([reserved("cpus", 1.0)])));
+            let (make, take) = (
+                reserve(Some("make"), json!([reserved("cpus", 1.0)])),
+                unreserve(Some("take"), json!([reserved("cpus", 1.0)])),
+            );
             // Suppressed, so that no offer can overtake the update.
             s.offers("f", 2).call(&f, "SUPPRESS", Value::Null).accept(&f, &["${offer.1}"], &[make]).update("f");
-            s.call(&f, "ACKNOWLEDGE_OPERATION_STATUS", json!({"agent_id": {"value": "${agent.1}"}, "operation_id": {"value": "make"}, "uuid": "${update.1}"}));
+            s.call(
+                &f,
+                "ACKNOWLEDGE_OPERATION_STATUS",
+                json!({"agent_id": {"value": "${agent.1}"}, "operation_id": {"value": "make"}, "uuid": "${update.1}"}),
+            );
             s.call(&f, "REVIVE", Value::Null).offers("f", 1);
             s.accept(&f, &["${offer.3}"], &[take]).update("f");
         }),

@@ -99,7 +99,8 @@ pub(super) fn scenarios() -> Vec<Dialogue> {
             s.operate(json!({"type": "LIST_FILES", "list_files": {"path": "/nowhere"}}));
             s.operate(json!({"type": "READ_FILE", "read_file": {"path": "/nowhere", "offset": 0}}));
         }),
-        dialogue("operator/set-logging-level", "The logging level is set for a while.", |s| {
+        // It leaves a level behind, for a second.
+        reaching(Reach::Fresh, "operator/set-logging-level", "The logging level is set for a while.", |s| {
             s.operate(json!({"type": "SET_LOGGING_LEVEL", "set_logging_level": {"level": 1, "duration": {"nanoseconds": 1_000_000_000}}}));
             s.operate(json!({"type": "GET_LOGGING_LEVEL"})).pause(1_200).operate(json!({"type": "GET_LOGGING_LEVEL"}));
             s.operate(json!({"type": "SET_LOGGING_LEVEL", "set_logging_level": {"level": 100, "duration": {"nanoseconds": 1_000_000_000}}}));

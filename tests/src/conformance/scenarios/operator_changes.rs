@@ -48,7 +48,6 @@ pub(super) fn scenarios() -> Vec<Dialogue> {
             }
         })
     };
-    let cluster = |name: &str, shows: &str, calls: Vec<Value>| changing(Reach::Cluster, name, shows, calls);
     let get = |kind: &str| json!({"type": kind});
     let none = || json!([{"role": "operated"}]);
     vec![
@@ -101,12 +100,14 @@ pub(super) fn scenarios() -> Vec<Dialogue> {
                 json!([{"role": "operated", "guarantees": {"cpus": {"value": 1000.0}}, "limits": {"cpus": {"value": 1000.0}}}]),
             ),
         ),
-        wrong(
+        // The later one is kept.
+        changing(
+            Reach::Fresh,
             "quota-duplicate-role",
             "A role is named once.",
-            quota(
+            vec![quota(
                 json!([{"role": "operated", "limits": {"cpus": {"value": 1.0}}}, {"role": "operated", "limits": {"cpus": {"value": 2.0}}}]),
-            ),
+            )],
         ),
         wrong(
             "set-quota-invalid",
@@ -183,7 +184,9 @@ pub(super) fn scenarios() -> Vec<Dialogue> {
                 get("GET_WEIGHTS"),
             ],
         ),
-        cluster(
+        // A quota that was set once is listed until it is removed.
+        changing(
+            Reach::Fresh,
             "quota",
             "A quota is kept, seen, and removed.",
             vec![
@@ -196,7 +199,9 @@ pub(super) fn scenarios() -> Vec<Dialogue> {
                 get("GET_QUOTA"),
             ],
         ),
-        cluster(
+        // A quota that was set once is listed until it is removed.
+        changing(
+            Reach::Fresh,
             "quota-force",
             "Forced, a guarantee may be more than the cluster has.",
             vec![
@@ -206,10 +211,13 @@ pub(super) fn scenarios() -> Vec<Dialogue> {
                 quota(none()),
             ],
         ),
-        cluster(
+        // A quota that was set once is listed until it is removed.
+        changing(
+            Reach::Fresh,
             "set-and-remove-quota",
             "The older calls: a guarantee that is also the limit.",
             vec![
+                quota(none()),
                 json!({"type": "SET_QUOTA", "set_quota": {"quota_request": {"role": "operated", "guarantee": [scalar("cpus", 1.0)]}}}),
                 get("GET_QUOTA"),
                 json!({"type": "SET_QUOTA", "set_quota": {"quota_request": {"role": "operated", "guarantee": [scalar("cpus", 2.0)]}}}),

@@ -2,8 +2,8 @@
 
 use serde_json::{Value, json};
 
-use crate::conformance::builder::{dialogue, info, launch, scheduler, task, with};
-use crate::conformance::dialogue::Dialogue;
+use crate::conformance::builder::{dialogue, info, launch, reaching, scheduler, task, with};
+use crate::conformance::dialogue::{Dialogue, Reach};
 
 pub(super) fn scenarios() -> Vec<Dialogue> {
     let refused = |name: &str, shows: &str, over: Value| {
@@ -94,7 +94,8 @@ pub(super) fn scenarios() -> Vec<Dialogue> {
         dialogue("subscribe/unknown-capability", "A capability nobody knows is dropped.", |s| {
             s.subscribe_quietly("f", &info(json!({"capabilities": [{"type": "MULTI_ROLE"}, {"type": "TELEPATHY"}]})));
         }),
-        dialogue(
+        reaching(
+            Reach::Fresh,
             "subscribe/unknown-id",
             "An id the master has never seen is taken: after a failover it knows none.",
             |s| {

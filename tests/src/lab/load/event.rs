@@ -104,10 +104,10 @@ impl Offer<'_> {
 const CPUS: f64 = 0.1;
 const MEM: f64 = 10.0;
 
-pub(super) fn subscribe(name: &str, suppressed: bool) -> String {
-    let suppressed = if suppressed { r#","suppressed_roles":["*"]"# } else { "" };
+pub(super) fn subscribe(name: &str, suppressed_roles: &[&str]) -> String {
+    let suppressed = serde_json::json!(suppressed_roles);
     format!(
-        r#"{{"type":"SUBSCRIBE","subscribe":{{"framework_info":{{"user":"root","name":"{name}","roles":["*"],"failover_timeout":600,"capabilities":[{{"type":"MULTI_ROLE"}},{{"type":"PARTITION_AWARE"}}]}}{suppressed}}}}}"#
+        r#"{{"type":"SUBSCRIBE","subscribe":{{"framework_info":{{"user":"root","name":"{name}","roles":["*"],"failover_timeout":600,"capabilities":[{{"type":"MULTI_ROLE"}},{{"type":"PARTITION_AWARE"}}]}},"suppressed_roles":{suppressed}}}}}"#
     )
 }
 

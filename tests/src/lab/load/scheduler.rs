@@ -55,9 +55,9 @@ pub(super) struct Scheduler {
 }
 
 impl Scheduler {
-    /// Subscribes. Suppressed: it gets no offers before its first job.
-    pub(super) async fn subscribe(address: &str, name: &str, suppressed: bool) -> Result<Self> {
-        let body = event::subscribe(name, suppressed);
+    /// Subscribes. While its role is suppressed it gets no offers.
+    pub(super) async fn subscribe(address: &str, name: &str, suppressed_roles: &[&str]) -> Result<Self> {
+        let body = event::subscribe(name, suppressed_roles);
         let mut events = Events::subscribe(address, event::MEDIA_TYPE, body.as_bytes()).await?;
         let framework = {
             let event: Event<'_> = serde_json::from_slice(events.next().await?)?;

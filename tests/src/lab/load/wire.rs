@@ -64,8 +64,8 @@ impl Calls {
         let head = std::str::from_utf8(&self.received[..end])?;
         let status = head.split(' ').nth(1).unwrap_or_default().to_owned();
         let length = head.lines().filter_map(|line| line.split_once(':'));
-        let length = length.filter(|(name, _)| name.eq_ignore_ascii_case("content-length"));
-        let length: usize = length.last().map_or(Ok(0), |(_, value)| value.trim().parse())?;
+        let mut length = length.filter(|(name, _)| name.eq_ignore_ascii_case("content-length"));
+        let length: usize = length.next_back().map_or(Ok(0), |(_, value)| value.trim().parse())?;
         while self.received.len() < end + 4 + length {
             let count = self.stream.read_buf(&mut self.received).await?;
             ensure!(count > 0, "the master closed the connection");
@@ -113,8 +113,8 @@ impl Events {
             let rest = String::from_utf8_lossy(&received[end + 4..]).into_owned();
             bail!("SUBSCRIBE was answered {} {rest}", head.lines().next().unwrap_or_default());
         }
-        let stream_id = head.lines().filter_map(|line| line.split_once(':'));
-        let stream_id = stream_id.filter(|(name, _)| name.eq_ignore_ascii_case("mesos-stream-id")).last();
+        let mut stream_id = head.lines().filter_map(|line| line.split_once(':'));
+        let stream_id = stream_id.rfind(|(name, _)| name.eq_ignore_ascii_case("mesos-stream-id"));
         let stream_id = stream_id.context("the answer carries no Mesos-Stream-Id")?.1.trim().to_owned();
         received.drain(..end + 4);
         let mut events = Self { stream, received, plain: Vec::new(), taken: 0, left: 0, stream_id };
