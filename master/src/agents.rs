@@ -15,7 +15,7 @@ use api::{Attribute, MasterId, NodeName, Resources, TaskState};
 use bytes::Bytes;
 use futures_util::Stream;
 use master_core::{AgentMessage, Registration, ReportedTask, SessionId, ToAgent};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tonic::{Request, Response, Status, Streaming};
 
 use crate::ca::{self, Role};
@@ -155,6 +155,12 @@ impl Link for LinkService {
             node,
             driver: self.driver.clone(),
             replica: self.replica.clone(),
+            links: {
+                let mut links = self.replica.links();
+                // Where they are now is news to the agent.
+                links.mark_changed();
+                links
+            },
             stage: Stage::New(commands),
             inbound: request.into_inner(),
             queue,
@@ -176,6 +182,8 @@ struct Session {
     node: NodeName,
     driver: Handle,
     replica: Replica,
+    /// Where all masters are.
+    links: watch::Receiver<Arc<[String]>>,
     stage: Stage,
     inbound: Streaming<link::FromAgent>,
     queue: mpsc::Receiver<SessionCommand>,
@@ -240,6 +248,10 @@ impl Session {
                     Some(command) => self.command(command),
                     None => Err(Ended),
                 },
+                Ok(()) = self.links.changed() => {
+                    let links = self.links.borrow_and_update().to_vec();
+                    Ok(Some(FromMaster::Masters(link::Masters { links })))
+                }
             };
             match word {
                 Ok(Some(word)) => return Some(word),
@@ -341,7 +353,6 @@ impl Session {
                 agent_id: agent.into(),
                 master_id: master.to_string(),
                 ping_timeout_ms: u64::try_from(self.ping_timeout.as_millis()).unwrap_or(u64::MAX),
-                masters: self.replica.standing().members.into_iter().map(|seat| seat.member.addr).collect(),
             }),
             ToAgent::Refused { reason, retry } => {
                 let standing = self.replica.standing();

@@ -198,7 +198,7 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
     let limits = Limits::connections(config.access.connections).per_address(config.access.per_address);
     serving.spawn(http::server::serve(sockets.http, tls, app, limits, stopped.clone()));
     if let Some(listener) = sockets.zk {
-        serving.spawn(zookeeper::serve(listener, replica.clone(), MESOS_VERSION, stopped.clone()));
+        serving.spawn(zookeeper::serve(listener, replica.clone(), api::MESOS_VERSION, stopped.clone()));
     }
     if let (Some((listener, address)), Some((_, directory))) = (sockets.boot, &config.boot) {
         let boot = Boot {

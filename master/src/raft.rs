@@ -26,7 +26,7 @@ use master_core::{Command, State};
 use openraft::SnapshotPolicy;
 use openraft::error::{ClientWriteError, RaftError};
 use openraft::raft::AppendEntriesResponse;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot, watch};
 
 pub use members::{ChangeError, Seat, Standing};
 pub use segment_log::{LogError, TornTail};
@@ -130,6 +130,8 @@ pub struct Replica {
     id: u64,
     raft: openraft::Raft<Types>,
     election: Arc<Election>,
+    /// Where agents reach the members.
+    links: watch::Receiver<Arc<[String]>>,
 }
 
 /// A started replica, the state to begin with, and what it has to say.
@@ -182,8 +184,9 @@ pub async fn start(directory: &Path, options: &Options) -> Result<Started, Start
     let alone = alone.await.map_err(|error| consensus(&error))?;
     let election = Election { id, raft: raft.clone(), peers, hearing: Hearing::new(), last };
     tokio::spawn(election.clone().run());
-    let replica = Replica { id, raft, election: Arc::new(election) };
-    tokio::spawn(leadership::watch(replica.clone(), options.member.clone(), to_driver));
+    let (tell_links, links) = watch::channel(Arc::default());
+    let replica = Replica { id, raft, election: Arc::new(election), links };
+    tokio::spawn(leadership::watch(replica.clone(), options.member.clone(), to_driver, tell_links));
     Ok(Started { replica, state, messages, alone })
 }
 

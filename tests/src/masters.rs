@@ -115,12 +115,6 @@ impl Masters {
         self.seats.get(&key).map(|seat| format!("http://{}", seat.http)).unwrap_or_default()
     }
 
-    /// All links but this one's.
-    #[must_use]
-    pub fn links_but(&self, key: usize) -> Vec<String> {
-        self.seats.iter().filter(|(other, _)| **other != key).map(|(_, seat)| seat.link.clone()).collect()
-    }
-
     /// `zk://host:port,.../mesos`.
     #[must_use]
     pub fn zk(&self) -> String {

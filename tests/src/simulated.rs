@@ -153,12 +153,6 @@ impl Agents {
 
     /// Starts them all without waiting.
     pub fn admit(master: &BareMaster, specs: Vec<Spec>, admission: Admission) -> Result<Self> {
-        Self::admit_among(master, &[], specs, admission)
-    }
-
-    /// As [`admit`](Self::admit), with agents that also know these masters' links, and go to another one when theirs is
-    /// lost.
-    pub fn admit_among(master: &BareMaster, others: &[String], specs: Vec<Spec>, admission: Admission) -> Result<Self> {
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(2)
             .thread_name("agents")
@@ -167,15 +161,14 @@ impl Agents {
             .context("cannot start the agents' runtime")?;
         let names: Vec<&str> = specs.iter().map(|spec| spec.name.as_str()).collect();
         let identities = runtime.block_on(certificates::obtain(master, &names, admission))?;
-        let links: Vec<Arc<str>> =
-            std::iter::once(&master.link).chain(others).map(|link| link.as_str().into()).collect();
+        let link: Arc<str> = master.link.as_str().into();
         let doors = Arc::new(Semaphore::new(CONNECTING));
         let mut agents = BTreeMap::new();
         for (number, (spec, tls)) in specs.into_iter().zip(identities).enumerate() {
             let (words, inbox) = mpsc::channel(WORDS);
             let (report, standing) = watch::channel(Standing::default());
             let name = spec.name.clone();
-            runtime.spawn(Agent::new(spec, links.clone(), tls, number as u64, report, doors.clone()).run(inbox));
+            runtime.spawn(Agent::new(spec, link.clone(), tls, number as u64, report, doors.clone()).run(inbox));
             agents.insert(name, Handle { words, standing });
         }
         Ok(Self { runtime: Some(runtime), agents })

@@ -83,8 +83,7 @@ fn kazoo_and_pymesos_find_every_new_leader_through_a_zk_url() {
 
     let leader = masters.wait_leader().unwrap();
     let specs = ["node-1", "node-2"].map(|name| Spec::new(name, "cpus:4;mem:4096;disk:1000"));
-    let (first, others) = (masters.process(leader).unwrap(), masters.links_but(leader));
-    let agents = Agents::admit_among(first, &others, specs.to_vec(), Admission::Join).unwrap();
+    let agents = Agents::admit(masters.process(leader).unwrap(), specs.to_vec(), Admission::Join).unwrap();
     agents.wait_registered(Duration::from_secs(60)).unwrap();
     let result = dir.path().join("result.json");
     let mut framework = Command::new(&python);

@@ -110,6 +110,8 @@ pub struct Registration {
     randomness: Randomness,
     /// Attempts since a master took us last.
     tries: u32,
+    /// So many of the masters, the first ones, are those we were started with.
+    given: usize,
 }
 
 /// The first wait after a loss: short, because a restarted master is back in a second.
@@ -118,7 +120,7 @@ const FIRST_WAIT_MS: u64 = 500;
 const HURRIED_WAIT_MS: u64 = 150;
 /// For so many attempts.
 const HURRIED_TRIES: u32 = 20;
-/// Masters remembered. More: the rest is not.
+/// Masters remembered besides those we were started with. More: the rest is not.
 const MOST_MASTERS: usize = 16;
 /// The longest: a rack that lost its master for an hour must still come back within half a minute.
 const LONGEST_WAIT_MS: u64 = 30_000;
@@ -132,6 +134,7 @@ impl Registration {
     #[must_use]
     pub fn new(masters: Vec<String>, has: Credential, seed: [u8; 16], now_ms: u64) -> Self {
         Self {
+            given: masters.len(),
             masters,
             current: 0,
             certified: has == Credential::Certificate,
@@ -142,18 +145,24 @@ impl Registration {
         }
     }
 
-    /// A master has told where all of them are. Those we were started with stay known.
+    /// A master has told where all of them are now. Those we were started with stay known besides.
     pub fn know(&mut self, masters: &[String]) {
-        for master in masters {
-            if self.masters.len() < MOST_MASTERS && !master.is_empty() && !self.masters.contains(master) {
-                self.masters.push(master.clone());
-            }
+        let here = self.masters.get(self.current).cloned();
+        self.masters.truncate(self.given);
+        masters.iter().chain(&here).for_each(|master| self.add(master));
+        let position = self.masters.iter().position(|master| Some(master) == here.as_ref());
+        self.current = position.unwrap_or_default();
+    }
+
+    fn add(&mut self, master: &String) {
+        if self.masters.len() < self.given + MOST_MASTERS && !master.is_empty() && !self.masters.contains(master) {
+            self.masters.push(master.clone());
         }
     }
 
     /// A master has told that another one leads: that one is tried next, at once.
     pub fn follow(&mut self, leader: &str, now_ms: u64) {
-        self.know(&[leader.to_owned()]);
+        self.add(&leader.to_owned());
         let Some(position) = self.masters.iter().position(|master| master == leader) else { return };
         self.current = position;
         // Somebody who is told the same again and again must not ask without a pause.
@@ -318,6 +327,22 @@ mod tests {
         }
         assert_eq!(seen[..3], ["a:1", "b:2", "a:1"]);
         assert!((LONGEST_WAIT_MS / 2..=LONGEST_WAIT_MS).contains(&longest));
+    }
+
+    #[test]
+    fn masters_that_are_replaced_are_forgotten_but_for_those_of_the_start() {
+        let mut registration = registered();
+        let list = |names: &[&str]| names.iter().map(|&name| name.to_owned()).collect::<Vec<_>>();
+        registration.know(&list(&["a:1", "b:2", "c:3"]));
+        registration.know(&list(&["d:4", "c:3"]));
+        assert_eq!(registration.masters, list(&["a:1", "d:4", "c:3"]));
+        registration.follow("e:5", 0);
+        registration.know(&list(&["d:4"]));
+        assert_eq!(registration.masters, list(&["a:1", "d:4", "e:5"]));
+        assert_eq!(registration.masters[registration.current], "e:5");
+        let many: Vec<String> = (0..100).map(|number| format!("m:{number}")).collect();
+        registration.know(&many);
+        assert_eq!(registration.masters.len(), 1 + MOST_MASTERS);
     }
 
     #[test]

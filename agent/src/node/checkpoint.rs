@@ -23,6 +23,9 @@ pub(crate) struct Kept {
     pub(crate) agent: Option<AgentId>,
     /// Hosted machines are told apart by this, not by their hardware: one host may run several.
     pub(crate) machine: Option<String>,
+    /// Where the masters were when one told it last.
+    #[serde(default)]
+    pub(crate) masters: Vec<String>,
 }
 
 /// A file that cannot be used.
@@ -118,7 +121,7 @@ mod tests {
         fs::create_dir(dir.path().join("tasks")).unwrap();
         let checkpoint = Checkpoint::new(dir.path());
         assert_eq!(checkpoint.load().unwrap(), Kept::default());
-        let kept = Kept { agent: Some("m-S1".into()), machine: None };
+        let kept = Kept { agent: Some("m-S1".into()), machine: None, masters: vec!["m:5052".to_owned()] };
         checkpoint.keep(&kept).unwrap();
         assert_eq!(checkpoint.load().unwrap(), kept);
         fs::write(dir.path().join("tasks/c1.new"), "{\"ver").unwrap();

@@ -217,11 +217,17 @@ impl Driver {
         self.supervision.agent.site_mut().address = online.address.map(|address| address.to_string());
         self.online = Some(online);
         if self.registration.is_none() {
-            let seed = *uuid::Uuid::new_v4().as_bytes();
-            let masters = self.settings.config.masters.clone();
             let has = if self.identity.is_some() { Credential::Certificate } else { Credential::Nothing };
-            self.registration = Some(Registration::new(masters, has, seed, uptime::millis()));
+            self.search(self.settings.config.masters.clone(), has);
         }
+    }
+
+    /// Begins to look for a master: these first, then those of which a master has told.
+    fn search(&mut self, masters: Vec<String>, has: Credential) {
+        let seed = *uuid::Uuid::new_v4().as_bytes();
+        let mut registration = Registration::new(masters, has, seed, uptime::millis());
+        registration.know(&self.kept.masters);
+        self.registration = Some(registration);
     }
 
     fn registration(&mut self, event: registration::Event) {
@@ -309,8 +315,7 @@ impl Driver {
         self.failed("joining anew", "the node's certificate has expired");
         let mut masters = self.settings.config.masters.clone();
         masters.sort_by_key(|other| *other != master);
-        let seed = *uuid::Uuid::new_v4().as_bytes();
-        self.registration = Some(Registration::new(masters, Credential::Nothing, seed, uptime::millis()));
+        self.search(masters, Credential::Nothing);
     }
 
     fn start_session(&mut self, master: String) {
@@ -405,13 +410,19 @@ impl Driver {
                         let _ = lines.send(residents::line()).await;
                     });
                 }
-                if let Some(registration) = &mut self.registration {
-                    registration.know(&registered.masters);
-                }
                 let ping_timeout_ms = registered.ping_timeout_ms.max(1_000);
                 self.registration(registration::Event::Registered { ping_timeout_ms });
                 self.renew_certificate();
                 self.supervision.input(Input::Registered { agent });
+            }
+            from_master::Message::Masters(masters) => {
+                if let Some(registration) = &mut self.registration {
+                    registration.know(&masters.links);
+                }
+                if self.kept.masters != masters.links {
+                    self.kept.masters = masters.links;
+                    self.checkpoint.keep(&self.kept)?;
+                }
             }
             from_master::Message::Refused(refused) => {
                 self.failed(if refused.retry { "not registered yet" } else { "REFUSED" }, &refused.reason);

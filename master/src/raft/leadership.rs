@@ -3,10 +3,11 @@
 //! A leader that a majority no longer answers, or that has itself stood still for a while (the machine was suspended,
 //! the process stopped), may have been replaced: it ceases to lead here until a majority has confirmed it.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use openraft::ServerState;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, MissedTickBehavior};
 
 use super::types::Member;
@@ -22,12 +23,18 @@ const STANDSTILL: Duration = Duration::from_millis(700);
 /// For a majority's confirmation.
 const CONFIRMATION: Duration = Duration::from_millis(1000);
 
-pub(super) async fn watch(replica: Replica, member: Member, driver: mpsc::Sender<FromLog>) {
+pub(super) async fn watch(
+    replica: Replica,
+    member: Member,
+    driver: mpsc::Sender<FromLog>,
+    links: watch::Sender<Arc<[String]>>,
+) {
     let raft = &replica.raft;
     let mut metrics = raft.metrics();
     let (mut leads, mut was_member) = (None, false);
     let mut looks = tokio::time::interval(LOOK);
     looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut known = None;
     let (mut looked, mut reported) = (Instant::now(), Instant::now());
     loop {
         let (mut now_leads, stopped, membership) = {
@@ -45,6 +52,10 @@ pub(super) async fn watch(replica: Replica, member: Member, driver: mpsc::Sender
             // The driver may be gone already: then nobody needs to know.
             drop(driver.send(FromLog::Failed(reason)).await);
             return;
+        }
+        if known != Some(*membership.log_id()) {
+            known = Some(*membership.log_id());
+            links.send_replace(membership.membership().nodes().map(|(_, member)| member.addr.clone()).collect());
         }
         let seat = membership.membership().get_node(&replica.id);
         if seat.is_none() && was_member {

@@ -1,10 +1,12 @@
 //! Who belongs to the cluster, as the log says, and how that changes.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 use std::time::Duration;
 
 use openraft::{ChangeMembers, ServerState};
 use serde::{Deserialize, Serialize};
+use tokio::sync::watch;
 
 use super::Replica;
 use super::types::Member;
@@ -88,6 +90,12 @@ impl Replica {
     #[must_use]
     pub const fn id(&self) -> u64 {
         self.id
+    }
+
+    /// Where agents reach the members, as it changes.
+    #[must_use]
+    pub fn links(&self) -> watch::Receiver<Arc<[String]>> {
+        self.links.clone()
     }
 
     /// How things stand.

@@ -57,14 +57,14 @@ enum End {
 impl Agent {
     pub(super) fn new(
         spec: Spec,
-        masters: Vec<Arc<str>>,
+        master: Arc<str>,
         tls: Arc<ClientConfig>,
         number: u64,
         report: watch::Sender<Standing>,
         doors: Arc<Semaphore>,
     ) -> Self {
         let runs = Runs::new(spec.statuses, number);
-        Self { spec, masters: masters.into(), tls, runs, boot: 1, id: String::new(), report, doors }
+        Self { spec, masters: VecDeque::from([master]), tls, runs, boot: 1, id: String::new(), report, doors }
     }
 
     pub(super) async fn run(mut self, mut inbox: mpsc::Receiver<Word>) {
@@ -193,6 +193,13 @@ impl Agent {
                 error: "a simulated agent has no files".to_owned(),
             })),
             Message::CancelRead(_) => {}
+            Message::Masters(masters) => {
+                for link in masters.links {
+                    if !self.masters.iter().any(|known| **known == *link) {
+                        self.masters.push_back(link.into());
+                    }
+                }
+            }
         }
         Ok(None)
     }

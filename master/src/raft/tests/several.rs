@@ -97,8 +97,10 @@ impl Cluster {
 
     /// As if its process was killed.
     async fn kill(&mut self, id: u64) -> One {
-        let one = self.replicas.remove(&id).unwrap();
+        let mut one = self.replicas.remove(&id).unwrap();
         one.serving.abort();
+        // Only then is its address free.
+        drop((&mut one.serving).await);
         one.driver.replica.stop().await;
         one
     }
