@@ -186,6 +186,11 @@ pub struct Driver {
     reign: u64,
     next_request: u64,
     waiting: BTreeMap<RequestId, oneshot::Sender<Response>>,
+    /// How many commands were gathered, and how many of them are committed, in this reign.
+    proposed: u64,
+    committed: u64,
+    /// Answers that promise what is not committed yet, with how many commands have to be.
+    promised: VecDeque<(u64, oneshot::Sender<Response>, Response)>,
     streams: BTreeMap<StreamId, EventSink>,
     /// Frameworks whose last stream was cut off, until they return or are forgotten.
     cut_off: BTreeMap<FrameworkId, String>,
@@ -197,8 +202,8 @@ struct Session {
     agent: Option<AgentId>,
 }
 
-/// What became of a batch, and in which reign it was proposed.
-type Written = (u64, Result<(), WriteError>);
+/// In which reign a batch was proposed, its size, and what became of it.
+type Written = (u64, u64, Result<(), WriteError>);
 
 impl Driver {
     /// Puts the parts together.
@@ -223,6 +228,9 @@ impl Driver {
             reign: 0,
             next_request: 0,
             waiting: BTreeMap::new(),
+            proposed: 0,
+            committed: 0,
+            promised: VecDeque::new(),
             streams: BTreeMap::new(),
             cut_off: BTreeMap::new(),
             sessions: BTreeMap::new(),
@@ -292,6 +300,9 @@ impl Driver {
                 self.reign += 1;
                 self.writing = false;
                 self.gathered.clear();
+                // Whoever waits for these hears that it failed, and asks the leader what became of it.
+                (self.proposed, self.committed) = (0, 0);
+                self.promised.clear();
                 self.handle(Input::Leading(leads));
                 if !leads {
                     // Whoever waits for something that only a leader's memory held would wait in vain.
@@ -304,11 +315,20 @@ impl Driver {
         Ok(())
     }
 
-    fn batch_written(&mut self, (reign, result): Written) -> Result<(), DriverError> {
+    fn batch_written(&mut self, (reign, size, result): Written) -> Result<(), DriverError> {
         if reign == self.reign {
             self.writing = false;
         }
         match result {
+            Ok(()) if reign == self.reign => {
+                self.committed += size;
+                while self.promised.front().is_some_and(|(needs, ..)| *needs <= self.committed) {
+                    let Some((_, reply, response)) = self.promised.pop_front() else { break };
+                    // The caller may have gone away.
+                    drop(reply.send(response));
+                }
+                Ok(())
+            }
             Ok(()) => Ok(()),
             // Not written. While we believe to lead it is for a moment only, and order must be kept.
             Err(WriteError::NotLeading(commands)) if self.leading.is_some() && reign == self.reign => {
@@ -329,13 +349,14 @@ impl Driver {
         }
         self.writing = true;
         let (replica, written, reign) = (self.replica.clone(), self.written.0.clone(), self.reign);
+        let size = commands.len() as u64;
         tokio::spawn(async move {
             let result = replica.write(term, commands).await;
             if matches!(result, Err(WriteError::NotLeading(_))) {
                 tokio::time::sleep(Duration::from_millis(20)).await;
             }
             // If the driver is gone, so is whoever waited for these commands.
-            drop(written.send((reign, result)).await);
+            drop(written.send((reign, size, result)).await);
         });
     }
 
@@ -408,20 +429,46 @@ impl Driver {
         // What performing an output causes (a stream that overflows) is handed in after it, not within it.
         let mut inputs = vec![input];
         while let Some(input) = inputs.pop() {
+            let asks = matches!(input, Input::Call { .. } | Input::Teardown { .. } | Input::Operator { .. });
+            let before = self.proposed;
             let (began, runs) = (std::time::Instant::now(), self.master.counters().allocation_runs);
             let outputs = self.master.handle(input, self.clock.now());
             if self.master.counters().allocation_runs != runs {
                 timings::ALLOCATION_RUN.record(began.elapsed());
             }
+            let mut answer = None;
             for output in outputs {
-                self.perform(output, &mut inputs);
+                match output {
+                    Output::Respond { request, response } if asks && answer.is_none() => {
+                        answer = Some((request, response));
+                    }
+                    output => self.perform(output, &mut inputs),
+                }
             }
+            if let Some((request, response)) = answer {
+                self.promise(before, request, response);
+            }
+        }
+    }
+
+    /// Answers a call. What it has caused must be committed by then: who was told that a call is accepted can rely on
+    /// it, whatever becomes of this master.
+    fn promise(&mut self, before: u64, request: RequestId, response: Response) {
+        let Some(reply) = self.waiting.remove(&request) else { return };
+        if self.proposed == before {
+            // The caller may have gone away.
+            drop(reply.send(response));
+        } else {
+            self.promised.push_back((self.proposed, reply, response));
         }
     }
 
     fn perform(&mut self, output: Output, caused: &mut Vec<Input>) {
         match output {
-            Output::Propose(commands) => self.gathered.extend(commands),
+            Output::Propose(commands) => {
+                self.proposed += commands.len() as u64;
+                self.gathered.extend(commands);
+            }
             Output::Respond { request, response } => {
                 if let Some(reply) = self.waiting.remove(&request) {
                     // The caller may have gone away.

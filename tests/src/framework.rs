@@ -125,7 +125,7 @@ fn open(api_url: &str, call: &Value) -> Result<(TcpStream, String, Reader)> {
     let body = call.to_string();
     let head = format!(
         "POST /api/v1/scheduler HTTP/1.1\r\nHost: {address}\r\nContent-Type: application/json\r\nAccept: application/json\r\n\
-         Content-Length: {}\r\n\r\n",
+         Connection: close\r\nContent-Length: {}\r\n\r\n",
         body.len()
     );
     stream.write_all(head.as_bytes())?;

@@ -26,9 +26,9 @@ struct Heard {
 }
 
 impl Hearing {
-    /// As if a leader had just been heard of: it has its time to call.
+    /// As if a leader had been lost just now: one that is there has the time of a lease to call.
     pub(super) fn new() -> Self {
-        let heard = Heard { at: Instant::now(), connection: None, lost: false };
+        let heard = Heard { at: Instant::now(), connection: None, lost: true };
         Self(Arc::new(Shared { heard: Mutex::new(heard), lost: Notify::new() }))
     }
 
