@@ -21,8 +21,8 @@ struct Books {
     offers: Vec<Value>,
     /// Launched, and the ends that were reported: by the update's id, for an update may come twice.
     ends: BTreeMap<String, BTreeMap<String, String>>,
-    /// Of which the master says that it does not know them: their ACCEPT was lost with the leader.
-    never_launched: BTreeSet<String>,
+    /// Of which the master says that it does not know them, and how: their ACCEPT was lost with the leader.
+    never_launched: BTreeMap<String, String>,
     /// Their ACCEPT was answered: they were launched, whoever died.
     accepted: BTreeSet<String>,
 }
@@ -41,7 +41,7 @@ impl Books {
 
     fn open(masters: &Masters) -> Result<Self> {
         let framework = masters.subscribe("books", &Self::info(None))?;
-        Ok(Self { framework, offers: Vec::new(), ends: BTreeMap::new(), never_launched: BTreeSet::new(), accepted: BTreeSet::new() })
+        Ok(Self { framework, offers: Vec::new(), ends: BTreeMap::new(), never_launched: BTreeMap::new(), accepted: BTreeSet::new() })
     }
 
     /// With whichever leads now. Offers of before are void.
@@ -66,14 +66,14 @@ impl Books {
                 let state = status["state"].as_str().context("a status has a state")?.to_owned();
                 let ends = self.ends.get_mut(&task).with_context(|| format!("an update of {task}, never launched"))?;
                 if let Some(uuid) = status["uuid"].as_str() {
-                    ensure!(!self.never_launched.contains(&task), "{task} was never launched, and is {state}");
+                    ensure!(!self.never_launched.contains_key(&task), "{task} was never launched, and is {state}");
                     if TERMINAL.contains(&state.as_str()) {
                         ends.insert(uuid.to_owned(), state);
                     }
                 } else if ["TASK_DROPPED", "TASK_LOST", "TASK_UNKNOWN", "TASK_GONE"].contains(&state.as_str()) {
                     // An answer to reconciliation: the master does not know it.
                     if ends.is_empty() {
-                        self.never_launched.insert(task);
+                        self.never_launched.insert(task, status.to_string());
                     }
                 }
             }
@@ -118,7 +118,7 @@ impl Books {
     }
 
     fn unaccounted(&self) -> Vec<String> {
-        let open = |task: &&String| self.ends[*task].is_empty() && !self.never_launched.contains(*task);
+        let open = |task: &&String| self.ends[*task].is_empty() && !self.never_launched.contains_key(*task);
         self.ends.keys().filter(open).cloned().collect()
     }
 
@@ -180,11 +180,12 @@ fn twenty_leaders_are_killed_and_every_task_is_accounted_for_once() -> Result<()
     let closed = books.close();
     explained(&masters, closed)?;
     for (task, ends) in &books.ends {
-        let never = books.never_launched.contains(task);
+        let never = books.never_launched.contains_key(task);
         ensure!(ends.len() + usize::from(never) == 1, "{task} ended {ends:?}, never launched: {never}");
     }
-    let lost: Vec<&String> = books.accepted.intersection(&books.never_launched).collect();
-    ensure!(lost.is_empty(), "accepted, and never launched: {lost:?}");
+    let mut lost = books.never_launched.clone();
+    lost.retain(|task, _| books.accepted.contains(task));
+    ensure!(lost.is_empty(), "accepted, and never launched: {lost:?}\n{}", masters.logs());
     // The master's own books agree. What is not acknowledged yet is among the tasks.
     let leader = masters.wait_leader()?;
     let state = http::get(&format!("{}/state", masters.url(leader)), EVENT)?.success()?.json()?;
