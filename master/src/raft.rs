@@ -198,8 +198,9 @@ impl Replica {
     pub async fn write(&self, term: u64, commands: Vec<Command>) -> Result<(), WriteError> {
         let (batch, proposed) = Batch::new(term, commands);
         match self.raft.client_write(batch).await {
-            Ok(_) => Ok(()),
-            Err(RaftError::APIError(ClientWriteError::ForwardToLeader(_))) => {
+            Ok(written) if written.data => Ok(()),
+            // In the log, where it says nothing: we had lost our place, and have won it again since.
+            Ok(_) | Err(RaftError::APIError(ClientWriteError::ForwardToLeader(_))) => {
                 Err(WriteError::NotLeading(proposed.take().unwrap_or_default()))
             }
             Err(error) => Err(WriteError::Stopped(error.to_string())),

@@ -72,12 +72,12 @@ pub fn read(directory: &Path) -> Result<Content, OfflineError> {
         let entry: Entry = rmp_serde::from_slice(&record).map_err(|error| OfflineError::Entry(at, error))?;
         last = Some(entry.log_id);
         match entry.payload {
-            EntryPayload::Blank => {}
-            EntryPayload::Normal(batch) => {
-                for command in batch.commands(entry.log_id.leader_id.term)? {
+            EntryPayload::Normal(batch) if batch.is_of(entry.log_id.leader_id.term) => {
+                for command in batch.commands()? {
                     state.apply(command);
                 }
             }
+            EntryPayload::Blank | EntryPayload::Normal(_) => {}
             EntryPayload::Membership(members) => membership = Membership::new(Some(entry.log_id), members),
         }
     }

@@ -53,7 +53,7 @@ impl RaftStateMachine<Types> for StateMachine {
         Ok((self.last_applied, self.membership.clone()))
     }
 
-    async fn apply<I>(&mut self, entries: I) -> Result<Vec<()>, StorageError>
+    async fn apply<I>(&mut self, entries: I) -> Result<Vec<bool>, StorageError>
     where
         I: IntoIterator<Item = Entry> + OptionalSend,
         I::IntoIter: OptionalSend,
@@ -62,19 +62,19 @@ impl RaftStateMachine<Types> for StateMachine {
         let mut last = self.last_applied;
         for entry in entries {
             last = Some(entry.log_id);
-            applied.push(());
-            match entry.payload {
-                EntryPayload::Blank => {}
-                EntryPayload::Normal(batch) => commands.append(
+            applied.push(match entry.payload {
+                EntryPayload::Blank => true,
+                EntryPayload::Normal(batch) if batch.is_of(entry.log_id.leader_id.term) => {
                     // A batch this version cannot read must stop the replica: skipping it would diverge.
-                    &mut batch
-                        .commands(entry.log_id.leader_id.term)
-                        .map_err(|error| IoError::apply(entry.log_id, &error))?,
-                ),
+                    commands.append(&mut batch.commands().map_err(|error| IoError::apply(entry.log_id, &error))?);
+                    true
+                }
+                EntryPayload::Normal(_) => false,
                 EntryPayload::Membership(membership) => {
                     self.membership = Membership::new(Some(entry.log_id), membership);
+                    true
                 }
-            }
+            });
         }
         if !commands.is_empty() {
             self.ask(|done| FromLog::Committed { commands, done })

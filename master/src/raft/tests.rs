@@ -176,11 +176,12 @@ fn an_entry_of_before_there_were_terms_is_read() {
     let commands = vec![subscribe(3)];
     let old = rmp_serde::to_vec_named(&OldBatch(Command::encode_batch(&commands))).unwrap();
     let batch: Batch = rmp_serde::from_slice(&old).unwrap();
-    assert_eq!(batch.commands(7).unwrap(), commands);
+    assert!(batch.is_of(7));
+    assert_eq!(batch.commands().unwrap(), commands);
     let (batch, _) = Batch::new(4, commands.clone());
     let batch: Batch = rmp_serde::from_slice(&rmp_serde::to_vec_named(&batch).unwrap()).unwrap();
-    assert_eq!(batch.commands(5).unwrap(), []);
-    assert_eq!(batch.commands(4).unwrap(), commands);
+    assert!(batch.is_of(4) && !batch.is_of(5));
+    assert_eq!(batch.commands().unwrap(), commands);
     let member: Member =
         rmp_serde::from_slice(&rmp_serde::to_vec_named(&openraft::BasicNode::new("a")).unwrap()).unwrap();
     assert_eq!((member.addr.as_str(), member.http.as_str()), ("a", ""));

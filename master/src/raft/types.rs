@@ -11,10 +11,10 @@ use serde::ser::SerializeTuple;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 openraft::declare_raft_types!(
-    /// The library's types for our log.
+    /// The library's types for our log. What is answered to an entry: was it applied, or of another term?
     pub(super) Types:
         D = Batch,
-        R = (),
+        R = bool,
         NodeId = u64,
         Node = Member,
         Entry = openraft::Entry<Types>,
@@ -76,11 +76,13 @@ impl Batch {
         (Self { term: Some(term), bytes, proposed: Some(proposed.clone()) }, proposed)
     }
 
-    /// What to apply of an entry of this term.
-    pub(super) fn commands(&self, term: u64) -> Result<Vec<Command>, DecodeError> {
-        if self.term.is_some_and(|decided| decided != term) {
-            return Ok(Vec::new());
-        }
+    /// Was it decided in the term in which it got into the log?
+    pub(super) fn is_of(&self, term: u64) -> bool {
+        self.term.is_none_or(|decided| decided == term)
+    }
+
+    /// What to apply, if it [is of](Self::is_of) its term.
+    pub(super) fn commands(&self) -> Result<Vec<Command>, DecodeError> {
         match self.proposed.as_ref().and_then(Proposed::take) {
             Some(commands) => Ok(commands),
             None => Command::decode_batch(&self.bytes),
