@@ -215,7 +215,7 @@ impl Replica {
         match kind {
             kind::APPEND => Some(self.append(caller, &content).await),
             kind::SNAPSHOT => Some(self.install(caller, content).await),
-            kind::VOTE => Some(self.vote(&content).await),
+            kind::VOTE => Some(self.vote(caller, &content).await),
             kind::WOULD_VOTE => Some(self.would_vote(&content)),
             _ => None,
         }
@@ -241,9 +241,14 @@ impl Replica {
         encode(&answer)
     }
 
-    async fn vote(&self, content: &[u8]) -> Result<Vec<u8>, String> {
+    async fn vote(&self, caller: &Caller, content: &[u8]) -> Result<Vec<u8>, String> {
         let question = rmp_serde::from_slice(content).map_err(|error| error.to_string())?;
-        encode(&self.raft.vote(question).await.map_err(|error| error.to_string())?)
+        let answer = self.raft.vote(question).await.map_err(|error| error.to_string())?;
+        if answer.vote_granted {
+            // It is about to lead: we do not stand against it.
+            self.election.hearing.leader_wrote(caller.connection);
+        }
+        encode(&answer)
     }
 
     fn would_vote(&self, content: &[u8]) -> Result<Vec<u8>, String> {

@@ -41,7 +41,13 @@ impl Books {
 
     fn open(masters: &Masters) -> Result<Self> {
         let framework = masters.subscribe("books", &Self::info(None))?;
-        Ok(Self { framework, offers: Vec::new(), ends: BTreeMap::new(), never_launched: BTreeMap::new(), accepted: BTreeSet::new() })
+        Ok(Self {
+            framework,
+            offers: Vec::new(),
+            ends: BTreeMap::new(),
+            never_launched: BTreeMap::new(),
+            accepted: BTreeSet::new(),
+        })
     }
 
     /// With whichever leads now. Offers of before are void.

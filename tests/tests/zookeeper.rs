@@ -3,48 +3,17 @@
 #![allow(clippy::unwrap_used)] // a panic is how a test fails, in its parts too
 
 use std::io::{BufRead, BufReader};
-use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Stdio};
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
+use tests::clients::{PythonPackages, programs};
 use tests::masters::Masters;
-use tests::rack::repository;
 use tests::simulated::{Admission, Agents, Spec};
 
 const SCENARIO: Duration = Duration::from_secs(300);
-const TASKS: usize = 60;
-const KILLS: usize = 3;
-
-fn clients() -> PathBuf {
-    repository().join("tests/clients")
-}
-
-/// A virtual environment with the clients of requirements.txt, each by its hash.
-fn install(venv: &Path) -> PathBuf {
-    let run = |command: &mut Command| {
-        let output = command.output().unwrap();
-        assert!(output.status.success(), "{command:?}: {}", String::from_utf8_lossy(&output.stderr));
-    };
-    run(Command::new("python3").args(["-m", "venv"]).arg(venv));
-    let python = venv.join("bin/python");
-    for file in ["build-requirements.txt", "requirements.txt"] {
-        let mut pip = Command::new(&python);
-        pip.args([
-            "-m",
-            "pip",
-            "--disable-pip-version-check",
-            "--no-input",
-            "install",
-            "--require-hashes",
-            "--no-deps",
-        ]);
-        pip.args(["--no-cache-dir", "--no-build-isolation", "-r"]).arg(clients().join(file));
-        // See sitecustomize.py there.
-        run(pip.env("PYTHONPATH", clients().join("build")));
-    }
-    python
-}
+const TASKS: usize = 160;
+const KILLS: usize = 20;
 
 /// Killed with the test.
 struct Process(Child);
@@ -60,13 +29,13 @@ impl Drop for Process {
 #[test]
 fn kazoo_and_pymesos_find_every_new_leader_through_a_zk_url() {
     let dir = tempfile::tempdir().unwrap();
-    let python = install(&dir.path().join("venv"));
+    let packages = PythonPackages::install(&dir.path().join("python"), &["requirements.txt"]).unwrap();
     let mut masters = Masters::start(dir.path(), 3, &[]).unwrap();
     let zk = masters.zk();
     let hosts = zk.trim_start_matches("zk://").trim_end_matches("/mesos");
 
-    let mut client = Command::new(&python);
-    client.arg(clients().join("zookeeper_client.py")).args([hosts, "3"]).stdin(Stdio::null()).stdout(Stdio::piped());
+    let mut client = packages.python();
+    client.arg(programs().join("zookeeper_client.py")).args([hosts, "3"]).stdin(Stdio::null()).stdout(Stdio::piped());
     let mut client = Process(client.spawn().unwrap());
     let mut lines = BufReader::new(client.0.stdout.take().unwrap()).lines();
     for _ in 0..3 {
@@ -86,8 +55,8 @@ fn kazoo_and_pymesos_find_every_new_leader_through_a_zk_url() {
     let agents = Agents::admit(masters.process(leader).unwrap(), specs.to_vec(), Admission::Join).unwrap();
     agents.wait_registered(Duration::from_secs(60)).unwrap();
     let result = dir.path().join("result.json");
-    let mut framework = Command::new(&python);
-    framework.arg(clients().join("pymesos_failover.py")).arg(&zk).arg(&result).arg(TASKS.to_string());
+    let mut framework = packages.python();
+    framework.arg(programs().join("pymesos_failover.py")).arg(&zk).arg(&result).arg(TASKS.to_string());
     let mut framework = Process(framework.stdin(Stdio::null()).stdout(Stdio::piped()).spawn().unwrap());
     let mut lines = BufReader::new(framework.0.stdout.take().unwrap()).lines().map(Result::unwrap);
     for _ in 0..KILLS {
@@ -122,5 +91,6 @@ fn kazoo_and_pymesos_find_every_new_leader_through_a_zk_url() {
         let counted = ends.as_array().unwrap().len() + usize::from(never.contains(&task.as_str()));
         assert_eq!(counted, 1, "{task}: {ends}");
     }
+    println!("{}", packages.verify().unwrap());
     println!("pymesos: {TASKS} tasks, {} never launched, {} registrations", never.len(), result["registrations"]);
 }

@@ -85,7 +85,8 @@ impl Election {
                 }
                 continue;
             }
-            if self.would_win(&voters).await {
+            // While we asked, another one may have been faster.
+            if self.would_win(&voters).await && self.hearing.silence().0 >= enough {
                 tracing::info!(silence_ms = silence.as_millis(), lost, "the leader is missed; standing for election");
                 self.stand().await;
                 if self.raft.metrics().borrow().state == ServerState::Leader {

@@ -164,7 +164,9 @@ async fn what_was_decided_in_another_term_is_not_applied() {
     let dir = tempfile::tempdir().unwrap();
     let driver = Driver::start(dir.path(), 1000).await;
     let term = driver.term.borrow().unwrap();
-    driver.replica.write(term + 1, vec![subscribe(0)]).await.unwrap();
+    // Whoever proposed it hears so, and gets it back.
+    let refused = driver.replica.write(term + 1, vec![subscribe(0)]).await;
+    assert!(matches!(refused, Err(WriteError::NotLeading(commands)) if commands == [subscribe(0)]));
     driver.replica.write(term, vec![subscribe(1)]).await.unwrap();
     assert_eq!(driver.stop().await.frameworks.len(), 1);
     // Nor when it is read from the disk.
