@@ -14,7 +14,6 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
-use api::link::read_file::Source;
 use axum::Router;
 use axum::body::Body;
 use axum::extract::{Extension, Query, Request, State};
@@ -22,24 +21,21 @@ use axum::middleware::{Next, from_fn_with_state};
 use axum::response::Response;
 use axum::routing::get;
 use bytes::Bytes;
+use futures_util::future::BoxFuture;
 use futures_util::stream;
 use hyper::StatusCode;
 use hyper::body::{Body as HttpBody, Frame, SizeHint};
 use hyper::header::{CONTENT_LENGTH, CONTENT_TYPE, HeaderValue};
 use serde::Deserialize;
 use tokio::io::AsyncReadExt;
-use tokio::sync::mpsc;
 
 use crate::address_buckets::AddressBuckets;
-use crate::agents::{Read, SessionCommand, SessionHandle, next_read};
 use crate::clock::unix_ms;
-use crate::driver::{AgentName, Handle, Message};
 use crate::http::server::Connection;
 use crate::http::text;
-use crate::join::SharedTokens;
 use crate::machines::{Machines, normalize_mac, normalize_uuid};
 use crate::revocations::Revocations;
-use crate::tokens::{MakeError, Scripts};
+use crate::tokens::{MakeError, Scripts, Tokens};
 
 /// A log line per request: when it has grown beyond this it is renamed, and the one before goes.
 const LOG_LIMIT: u64 = 16 << 20;
@@ -47,9 +43,9 @@ const PIECE: usize = 64 << 10;
 /// Scripts and tokens one address may ask for: so many at once, then one each [`ASK_REFILL`].
 const ASK_BURST: u32 = 64;
 const ASK_REFILL: Duration = Duration::from_secs(1);
-/// A live agent answers a question over its session in milliseconds; the session of a machine that was
-/// cut off stays open for longer than the machine takes to boot.
-const LIVENESS_DEADLINE: Duration = Duration::from_secs(2);
+
+/// Says whether a node is up.
+pub type Alive = Arc<dyn Fn(String) -> BoxFuture<'static, bool> + Send + Sync>;
 
 /// What the endpoints share.
 #[derive(Clone)]
@@ -61,13 +57,13 @@ pub struct Boot {
     /// Only those get a script and a token.
     pub only_listed: bool,
     /// For one token a script.
-    pub tokens: SharedTokens,
+    pub tokens: Arc<Tokens>,
     /// Who may fetch one.
     pub scripts: Arc<Mutex<Scripts>>,
     /// Nodes that are to be let in no more.
     pub revocations: Arc<Revocations>,
-    /// Knows which nodes are connected.
-    pub driver: Handle,
+    /// Knows which nodes are up.
+    pub alive: Alive,
     /// See [`asked`].
     pub asked: Asked,
     /// What machines reach us by.
@@ -213,21 +209,19 @@ async fn token(
         return text(StatusCode::FORBIDDEN, body);
     }
     let node = boot.machines.name(&mac);
-    if is_alive(&boot.driver, &node).await {
+    if (boot.alive)(node.clone()).await {
         tracing::warn!(%address, %mac, %node, "a boot token is asked for in the name of a node that is up");
         return text(StatusCode::CONFLICT, format!("{node} is up and connected: there is no token for a second one\n"));
     }
     let asked = (mac.clone(), node.clone());
-    let made = tokio::task::spawn_blocking(move || {
-        let mut tokens = boot.tokens.lock().unwrap_or_else(PoisonError::into_inner);
-        tokens.make_for_boot(&asked.0, &uuid, &asked.1, address, unix_ms())
-    })
-    .await;
+    let made =
+        tokio::task::spawn_blocking(move || boot.tokens.make_for_boot(&asked.0, &uuid, &asked.1, address, unix_ms()))
+            .await;
     match made {
         Ok(Ok(token)) => text(StatusCode::OK, token),
-        Ok(Err(error @ MakeError::Io(_))) => {
-            tracing::error!(%error, "cannot write the table of join tokens");
-            text(StatusCode::SERVICE_UNAVAILABLE, "the master cannot write its table of join tokens\n")
+        Ok(Err(error @ (MakeError::Random(_) | MakeError::Keep(_)))) => {
+            tracing::error!(%error, "no boot token was made");
+            text(StatusCode::SERVICE_UNAVAILABLE, format!("{error}\n"))
         }
         Ok(Err(error @ MakeError::LiveElsewhere { .. })) => {
             tracing::warn!(%address, %mac, %node, reason = %error, "a boot token is refused");
@@ -239,33 +233,6 @@ async fn token(
         }
         Err(_) => text(StatusCode::INTERNAL_SERVER_ERROR, "making the token failed\n"),
     }
-}
-
-/// Does the node answer on the session it has? A machine that was reset has a session for some seconds
-/// more, and must get its token all the same.
-async fn is_alive(driver: &Handle, node: &str) -> bool {
-    let name = AgentName::Node(node.into());
-    match driver.ask(|reply| Message::FindAgent { agent: name, reply }).await {
-        Ok(Some(session)) => tokio::time::timeout(LIVENESS_DEADLINE, answers(&session)).await.unwrap_or(false),
-        Ok(None) => false,
-        // Who cannot be asked about is not given a second token.
-        Err(_) => true,
-    }
-}
-
-/// Any word about a file says that somebody reads what we send.
-async fn answers(session: &SessionHandle) -> bool {
-    let (chunks, mut answer) = mpsc::channel(1);
-    let request = next_read();
-    let source = Source::NodeLog("console".to_owned());
-    let read = SessionCommand::Read(Box::new(Read { request, source, offset: 0, follow: false, chunks }));
-    if session.commands.send(read).await.is_err() {
-        return false;
-    }
-    let answered = answer.recv().await.is_some();
-    // A full queue: the session notices a closed channel with the next chunk.
-    drop(session.commands.try_send(SessionCommand::CancelRead(request)));
-    answered
 }
 
 async fn time() -> Response {
@@ -412,7 +379,7 @@ impl BootLog {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::tokens::Tokens;
+    use crate::kept::Keeper;
 
     #[test]
     fn the_script_names_the_machine_and_holds_no_secret() {
@@ -423,15 +390,16 @@ mod tests {
             r#"[{"mac":"52:54:00:77:00:01","name":"node-1","attributes":"rack:r1-a","cmdline":"quiet"}]"#,
         )
         .unwrap();
+        let keeper = Keeper::in_memory();
         let boot = Boot {
             directory: dir.path().to_owned(),
             machines: Arc::new(Machines::read(&list).unwrap()),
             only_listed: true,
             scripts: Arc::default(),
-            revocations: Arc::new(Revocations::open(dir.path().join("revocations.json")).unwrap()),
-            driver: Handle::channel().0,
+            revocations: Arc::new(Revocations::new(keeper.clone())),
+            alive: Arc::new(|_| Box::pin(async { false })),
             asked: asked(),
-            tokens: Arc::new(Mutex::new(Tokens::open(dir.path().join("tokens.json")).unwrap())),
+            tokens: Arc::new(Tokens::new(keeper)),
             advertise: "10.0.2.2".to_owned(),
             boot_port: 5080,
             link_port: 5052,

@@ -11,7 +11,7 @@ pub use place::Place;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
-use std::sync::{Arc, PoisonError};
+use std::sync::Arc;
 
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
@@ -19,9 +19,11 @@ use sha2::{Digest, Sha256};
 
 use crate::ca::Ca;
 use crate::clock::unix_ms;
-use crate::join::SharedTokens;
+use crate::kept::{self, Keeper};
+use crate::liveness::{self, Liveness};
 use crate::peers::{Caller, Service};
 use crate::raft::{ChangeError, Member, Replica};
+use crate::tokens::Tokens;
 use crate::{atomic_file, hex};
 
 /// The kinds of frames of this module. The log's are in `raft`.
@@ -30,8 +32,8 @@ mod kind {
     pub(super) const ANNOUNCE: u8 = 17;
 }
 
-/// What every master has a copy of: who may use the API, and who may not any more.
-pub(crate) const SHARED_FILES: [&str; 3] = ["api-credentials.json", "api-tokens.json", "revocations.json"];
+/// What every master has a copy of. (Tokens and revocations are in the replicated state.)
+pub(crate) const SHARED_FILES: [&str; 1] = ["api-credentials.json"];
 
 /// A stranger asks to be let in.
 #[derive(Deserialize, Serialize)]
@@ -75,7 +77,9 @@ enum Announced {
 pub struct Masters {
     replica: Replica,
     ca: Arc<Ca>,
-    tokens: SharedTokens,
+    tokens: Arc<Tokens>,
+    keeper: Keeper,
+    liveness: Liveness,
     data: PathBuf,
     /// One new member at a time: its number is that of the log entry that takes it in.
     admission: Arc<tokio::sync::Mutex<()>>,
@@ -84,8 +88,15 @@ pub struct Masters {
 impl Masters {
     /// On behalf of this replica.
     #[must_use]
-    pub fn new(replica: Replica, ca: Arc<Ca>, tokens: SharedTokens, data: PathBuf) -> Self {
-        Self { replica, ca, tokens, data, admission: Arc::default() }
+    pub fn new(
+        replica: Replica,
+        ca: Arc<Ca>,
+        tokens: Arc<Tokens>,
+        keeper: Keeper,
+        liveness: Liveness,
+        data: PathBuf,
+    ) -> Self {
+        Self { replica, ca, tokens, keeper, liveness, data, admission: Arc::default() }
     }
 
     /// Where to ask instead, if we do not lead.
@@ -101,21 +112,14 @@ impl Masters {
         let _one = self.admission.lock().await;
         let key: [u8; 32] = Sha256::digest(question.nonce.as_bytes()).into();
         let secret = question.token.split('.').next().unwrap_or_default().to_owned();
-        let checked = {
-            let tokens = self.tokens.lock().unwrap_or_else(PoisonError::into_inner);
-            tokens.check_master(&secret, &key, unix_ms()).map_err(|refusal| refusal.to_string())?
-        };
+        let checked = self.tokens.check_master(&secret, &key, unix_ms()).map_err(|refusal| refusal.to_string())?;
         let id = match checked.as_deref().map(str::parse::<u64>) {
             Some(Ok(id)) => id,
             _ => {
                 let id = self.replica.admit(question.member.clone()).await.map_err(|error| error.to_string())?;
                 let tokens = self.tokens.clone();
-                let used = tokio::task::spawn_blocking(move || {
-                    tokens.lock().unwrap_or_else(PoisonError::into_inner).used(&secret, &key, &id.to_string())
-                });
-                used.await
-                    .map_err(|error| error.to_string())?
-                    .map_err(|error| format!("the master cannot write its table of join tokens: {error}"))?;
+                let used = tokio::task::spawn_blocking(move || tokens.used(&secret, &key, &id.to_string()));
+                used.await.map_err(|error| error.to_string())?.map_err(|error| error.to_string())?;
                 id
             }
         };
@@ -178,6 +182,14 @@ impl Service for Masters {
         if kind == kind::ANNOUNCE {
             let words = serde_json::from_slice(&content).map_err(unreadable)?;
             return serde_json::to_vec(&self.announced(words).await?).map_err(encode);
+        }
+        if kind == kept::KEEP {
+            let keep = serde_json::from_slice(&content).map_err(unreadable)?;
+            return serde_json::to_vec(&self.keeper.answer(keep).await).map_err(encode);
+        }
+        if kind == liveness::IS_ALIVE {
+            let liveness::Asked { node } = serde_json::from_slice(&content).map_err(unreadable)?;
+            return serde_json::to_vec(&self.liveness.answer(&node).await).map_err(encode);
         }
         let answer = self.replica.answer(caller, kind, content).await;
         answer.unwrap_or_else(|| Err(format!("this version knows no question {kind}")))

@@ -11,6 +11,7 @@ use api::v1::scheduler::Call;
 use api::{AgentId, FrameworkId, NodeName, recordio};
 use bytes::Bytes;
 use master_core::io::operator::OperatorWrite;
+use master_core::state::Kept;
 use master_core::{
     AgentMessage, Command, Input, Master, Output, Registration, RequestId, Response, SessionId, StreamId, ToAgent, View,
 };
@@ -180,6 +181,8 @@ pub struct Driver {
     /// Proposed, not yet on the way.
     gathered: VecDeque<Command>,
     writing: bool,
+    /// Shows the readers what the masters keep.
+    kept: watch::Sender<Kept>,
     /// In which term we lead.
     leading: Option<u64>,
     /// Grows whenever we begin to lead: what was written before then concerns nobody any more.
@@ -215,6 +218,7 @@ impl Driver {
         inbox: mpsc::Receiver<Message>,
         log: mpsc::Receiver<FromLog>,
     ) -> Self {
+        let kept = watch::Sender::new(master.state().kept.clone());
         Self {
             master,
             clock,
@@ -224,6 +228,7 @@ impl Driver {
             written: mpsc::channel(1),
             gathered: VecDeque::new(),
             writing: false,
+            kept,
             leading: None,
             reign: 0,
             next_request: 0,
@@ -281,12 +286,14 @@ impl Driver {
         match message {
             FromLog::Committed { commands, done } => {
                 self.handle(Input::Committed(commands));
+                self.show_kept();
                 // If nobody waits the replica is stopping.
                 let _stopping = done.send(());
             }
             FromLog::Snapshot(reply) => drop(reply.send(self.master.view().state.clone())),
             FromLog::Install { state, done } => {
                 self.master.install(*state);
+                self.show_kept();
                 let _stopping = done.send(());
             }
             FromLog::Leading(term) => {
@@ -313,6 +320,18 @@ impl Driver {
             FromLog::Failed(reason) => return Err(DriverError::Log(reason)),
         }
         Ok(())
+    }
+
+    /// What the masters keep, as it changes.
+    pub(crate) fn kept(&self) -> watch::Receiver<Kept> {
+        self.kept.subscribe()
+    }
+
+    fn show_kept(&self) {
+        let kept = &self.master.state().kept;
+        if self.kept.borrow().version != kept.version {
+            self.kept.send_replace(kept.clone());
+        }
     }
 
     fn batch_written(&mut self, (reign, size, result): Written) -> Result<(), DriverError> {

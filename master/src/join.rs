@@ -1,6 +1,7 @@
 //! Certificates for nodes: in exchange for a token, or for a certificate that still holds.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use api::link::join_server::Join;
 use api::link::{JoinReply, JoinRequest};
@@ -9,21 +10,19 @@ use tonic::{Request, Response, Status};
 use crate::agents::node_of;
 use crate::ca::{self, Ca, NODE_DAYS, Request as CertificateRequest, SLACK_SECS};
 use crate::clock::unix_ms;
-use crate::raft::Replica;
 use crate::revocations::Revocations;
-use crate::tokens::{Claim, Grant, Refusal, Tokens};
+use crate::tokens::{Claim, Grant, Refusal, Tokens, UseError};
 
-/// The token table, shared by the boot endpoints, the API and this. Locked for one operation, never
-/// across a wait.
-pub type SharedTokens = Arc<Mutex<Tokens>>;
+/// A follower knows a token that was made elsewhere a moment ago only a moment later.
+const NEWS: Duration = Duration::from_secs(1);
+/// Between two looks.
+const LOOK: Duration = Duration::from_millis(50);
 
 /// The `Join` service.
 pub struct JoinService {
     ca: Arc<Ca>,
-    tokens: SharedTokens,
+    tokens: Arc<Tokens>,
     revocations: Arc<Revocations>,
-    /// Knows whether we lead.
-    replica: Replica,
 }
 
 /// Longer than any token or request of ours: nothing else is worth parsing.
@@ -32,8 +31,8 @@ const LONGEST_CSR: usize = 16 << 10;
 impl JoinService {
     /// Certifies with `ca` whoever `tokens` knows, unless it was revoked.
     #[must_use]
-    pub fn new(ca: Arc<Ca>, tokens: SharedTokens, revocations: Arc<Revocations>, replica: Replica) -> Self {
-        Self { ca, tokens, revocations, replica }
+    pub fn new(ca: Arc<Ca>, tokens: Arc<Tokens>, revocations: Arc<Revocations>) -> Self {
+        Self { ca, tokens, revocations }
     }
 }
 
@@ -41,8 +40,6 @@ impl JoinService {
 impl Join for JoinService {
     async fn join(&self, request: Request<JoinRequest>) -> Result<Response<JoinReply>, Status> {
         let remote = request.remote_addr();
-        let standing = self.replica.standing();
-        let leads = standing.leader == Some(standing.id);
         // Whether its certificate still holds was checked on the way in.
         let holder = node_of(&request).ok();
         let (ca, tokens, revocations) = (self.ca.clone(), self.tokens.clone(), self.revocations.clone());
@@ -52,7 +49,7 @@ impl Join for JoinService {
         let renews = holder.is_some();
         let joined = tokio::task::spawn_blocking(move || match holder {
             Some(node) => renew(&ca, &words, node.as_str()),
-            None => join(&ca, &tokens, &revocations, &words, leads),
+            None => join(&ca, &tokens, &revocations, &words),
         })
         .await
         .map_err(|_| Status::internal("joining failed"))?;
@@ -73,44 +70,45 @@ impl Join for JoinService {
 
 // tonic's own type; it is built once per refused machine.
 #[allow(clippy::result_large_err)]
-fn join(
-    ca: &Ca,
-    tokens: &SharedTokens,
-    revocations: &Revocations,
-    words: &JoinRequest,
-    leads: bool,
-) -> Result<JoinReply, Status> {
+fn join(ca: &Ca, tokens: &Tokens, revocations: &Revocations, words: &JoinRequest) -> Result<JoinReply, Status> {
     let now_ms = unix_ms();
-    let request = read_request(words, now_ms)?;
     let machine = words.machine.clone().unwrap_or_default();
     let macs: Vec<String> = machine.macs.iter().map(|mac| mac.to_ascii_lowercase()).collect();
-    let claim = Claim { uuid: &machine.uuid, macs: &macs, key: request.key };
-    // Held over signing: two requests with one token must not both be the first.
-    let mut tokens = tokens.lock().unwrap_or_else(PoisonError::into_inner);
-    let grant = tokens.check(&words.token, &claim, now_ms).map_err(|refusal| match refusal {
-        // Each master has a table of its own: that of the leader is where operators' tokens are.
-        Refusal::Wrong if !leads => Status::unavailable("this master did not make the token, and does not lead"),
-        refusal => Status::permission_denied(refusal.to_string()),
-    })?;
-    let admitted =
-        |node: &str| revocations.check_node(node).map_err(|revoked| Status::permission_denied(revoked.to_string()));
-    let (node, certificate) = match grant {
-        Grant::Again { node, certificate } => {
-            admitted(&node)?;
-            (node, certificate)
-        }
-        Grant::New(node) => {
-            admitted(&node)?;
-            let key = request.key;
-            let certificate = sign(ca, request, &node, now_ms)?;
-            tokens.used(&words.token, &key, &certificate).map_err(|error| {
-                tracing::error!(%error, "cannot write the table of join tokens");
-                Status::unavailable("the master cannot write its table of join tokens: try again")
-            })?;
-            (node, certificate)
-        }
-    };
-    Ok(reply(ca, node, certificate, now_ms))
+    let began = Instant::now();
+    loop {
+        let request = read_request(words, now_ms)?;
+        let claim = Claim { uuid: &machine.uuid, macs: &macs, key: request.key };
+        let grant = match tokens.check(&words.token, &claim, now_ms) {
+            Err(Refusal::Wrong) if !tokens.leads() && began.elapsed() < NEWS => {
+                std::thread::sleep(LOOK);
+                continue;
+            }
+            checked => checked.map_err(|refusal| Status::permission_denied(refusal.to_string()))?,
+        };
+        let admitted =
+            |node: &str| revocations.check_node(node).map_err(|revoked| Status::permission_denied(revoked.to_string()));
+        let (node, certificate) = match grant {
+            Grant::Again { node, certificate } => {
+                admitted(&node)?;
+                (node, certificate)
+            }
+            Grant::New(node) => {
+                admitted(&node)?;
+                let key = request.key;
+                let certificate = sign(ca, request, &node, now_ms)?;
+                match tokens.used(&words.token, &key, &certificate) {
+                    Ok(()) => (node, certificate),
+                    // Of two with one token only one is the first: the other one looks again.
+                    Err(UseError::Taken) => continue,
+                    Err(UseError::Keep(error)) => {
+                        tracing::error!(%error, "a node's joining was not kept");
+                        return Err(Status::unavailable(error.to_string()));
+                    }
+                }
+            }
+        };
+        return Ok(reply(ca, node, certificate, now_ms));
+    }
 }
 
 #[allow(clippy::result_large_err)]
@@ -166,21 +164,24 @@ mod tests {
     use rcgen::{CertificateParams, KeyPair};
 
     use super::*;
+    use crate::kept::Keeper;
     use crate::tokens::Binding;
 
     const MAC: &str = "52:54:00:77:00:01";
 
     struct Fixture {
-        dir: tempfile::TempDir,
         ca: Ca,
-        tokens: SharedTokens,
+        tokens: Tokens,
+        revocations: Revocations,
+        _dir: tempfile::TempDir,
     }
 
     fn fixture() -> Fixture {
         let dir = tempfile::tempdir().unwrap();
         let ca = Ca::open(dir.path(), seconds(unix_ms())).unwrap();
-        let tokens = Arc::new(Mutex::new(Tokens::open(dir.path().join("tokens.json")).unwrap()));
-        Fixture { dir, ca, tokens }
+        let keeper = Keeper::in_memory();
+        let (tokens, revocations) = (Tokens::new(keeper.clone()), Revocations::new(keeper));
+        Fixture { ca, tokens, revocations, _dir: dir }
     }
 
     fn csr(key: &KeyPair) -> String {
@@ -191,10 +192,9 @@ mod tests {
     fn a_lost_reply_is_given_again_to_the_same_key_only() {
         let fixture = fixture();
         let binding = Binding::Machine { mac: MAC.to_owned(), uuid: String::new() };
-        let token = fixture.tokens.lock().unwrap().make(binding, "node-1", unix_ms()).unwrap();
+        let token = fixture.tokens.make(binding, "node-1", unix_ms()).unwrap();
         let machine = api::link::Machine { macs: vec![MAC.to_owned()], ..Default::default() };
         let key = KeyPair::generate().unwrap();
-        let revocations = Revocations::open(fixture.dir.path().join("revocations.json")).unwrap();
         let ask = |token: &str, key: &KeyPair| {
             let words = JoinRequest {
                 token: token.to_owned(),
@@ -202,7 +202,7 @@ mod tests {
                 machine: Some(machine.clone()),
                 unix_ms: unix_ms(),
             };
-            join(&fixture.ca, &fixture.tokens, &revocations, &words, true)
+            join(&fixture.ca, &fixture.tokens, &fixture.revocations, &words)
         };
         assert!(ask("wrong", &key).unwrap_err().message().contains("wrong"));
         let first = ask(&token, &key).unwrap();
@@ -211,7 +211,7 @@ mod tests {
         let other = ask(&token, &KeyPair::generate().unwrap()).unwrap_err();
         assert_eq!(other.code(), tonic::Code::PermissionDenied);
         assert!(other.message().contains("used"));
-        revocations.revoke_node("node-1", "stolen", unix_ms()).unwrap();
+        fixture.revocations.revoke_node("node-1", "stolen", unix_ms()).unwrap();
         let revoked = ask(&token, &key).unwrap_err();
         assert!(revoked.message().contains("'node-1' was revoked by an operator: stolen"), "{revoked}");
     }

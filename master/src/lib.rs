@@ -18,7 +18,9 @@ mod flags;
 mod hex;
 pub mod http;
 pub mod join;
+pub mod kept;
 pub mod link;
+pub mod liveness;
 pub mod logging;
 pub mod machines;
 pub mod peers;
@@ -39,7 +41,7 @@ use std::fs::{DirBuilder, OpenOptions};
 use std::net::{IpAddr, SocketAddr};
 use std::os::unix::fs::DirBuilderExt;
 use std::path::Path;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, anyhow};
@@ -59,7 +61,9 @@ use crate::http::auth::{self, ApiTokens, Credentials, Guard};
 use crate::http::server::Limits;
 use crate::http::tls::Served;
 use crate::http::{Api, router::Facts};
-use crate::join::{JoinService, SharedTokens};
+use crate::join::JoinService;
+use crate::kept::Keeper;
+use crate::liveness::Liveness;
 use crate::peers::Dialer;
 use crate::raft::Member;
 use crate::ready::{Ready, connectable};
@@ -109,13 +113,6 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
     let place = Place::read(data).context("cannot read replica.json")?;
     let ca = Arc::new(Ca::open(data, now_secs)?);
     let identity = || server_identity(&ca, &config.advertise, now_secs);
-    let tokens: SharedTokens =
-        Arc::new(Mutex::new(Tokens::open(data.join("tokens.json")).context("cannot read the table of join tokens")?));
-
-    let revocations =
-        Revocations::open(data.join("revocations.json")).context("cannot read the list of revocations")?;
-    let revocations = Arc::new(revocations);
-
     let dialer = Dialer::master(&ca, identity()?).context("cannot set up TLS for the other masters")?;
     let options = raft::Options {
         snapshot_every: config.snapshot_every,
@@ -135,12 +132,17 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
     let (lead, leading) = watch::channel(false);
     let replica = started.replica.clone();
     let driver = Driver::new(master, clock, started.replica, inbox, started.messages);
+    let keeper = Keeper::new(driver.kept(), handle.clone(), replica.clone(), dialer.clone());
+    let tokens = Arc::new(Tokens::new(keeper.clone()));
+    let revocations = Arc::new(Revocations::new(keeper.clone()));
+    let liveness = Liveness { driver: handle.clone(), replica: replica.clone(), dialer: dialer.clone() };
     let mut driver = tokio::spawn(driver.run(stopped.clone(), lead));
     let mut serving = tokio::task::JoinSet::new();
     let mut link_to_serve = Some({
         let tls = link::tls(&ca, identity()?).context("cannot set up TLS for the link")?;
-        let masters = Masters::new(replica.clone(), ca.clone(), tokens.clone(), data.clone());
-        let join = JoinService::new(ca.clone(), tokens.clone(), revocations.clone(), replica.clone());
+        let masters =
+            Masters::new(replica.clone(), ca.clone(), tokens.clone(), keeper.clone(), liveness.clone(), data.clone());
+        let join = JoinService::new(ca.clone(), tokens.clone(), revocations.clone());
         let link = LinkService::new(handle.clone(), replica.clone(), 2 * PING_INTERVAL);
         let (revocations, stopped, listener) = (revocations.clone(), stopped.clone(), sockets.link);
         async move {
@@ -155,6 +157,9 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
             led = tokio::time::timeout(LEAD_DEADLINE, wait_for(leading.clone())) => led.context("the log was not ready in time")?,
             ended = &mut driver => return Err(driver_end(ended)),
         }
+        // Before anybody is let in: the revocations are among it.
+        let (files, keeper) = (data.clone(), keeper.clone());
+        tokio::task::spawn_blocking(move || kept::import(&files, &keeper)).await??;
     } else if let Some(link) = link_to_serve.take() {
         // There is no leader unless the masters reach each other.
         serving.spawn(link);
@@ -177,7 +182,7 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
         tokens: tokens.clone(),
         facts,
     };
-    let guard = Arc::new(guard(&config, revocations.clone())?);
+    let guard = Arc::new(guard(&config, keeper.clone(), revocations.clone())?);
     let tls = if config.access.insecure_api {
         None
     } else {
@@ -208,7 +213,10 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
             tokens: tokens.clone(),
             scripts: Arc::default(),
             revocations: revocations.clone(),
-            driver: handle.clone(),
+            alive: Arc::new(move |node| {
+                let liveness = liveness.clone();
+                Box::pin(async move { liveness.is_alive(&node).await })
+            }),
             asked: boot::asked(),
             advertise: config.advertise.clone(),
             boot_port: address.port(),
@@ -394,7 +402,7 @@ fn server_identity(ca: &Ca, advertise: &str, now_secs: i64) -> Result<Identity, 
 }
 
 /// Who may use the API. The generated credentials are made when somebody is asked for some.
-fn guard(config: &Config, revocations: Arc<Revocations>) -> anyhow::Result<Guard> {
+fn guard(config: &Config, keeper: Keeper, revocations: Arc<Revocations>) -> anyhow::Result<Guard> {
     let (data, access) = (&config.data, &config.access);
     let mut credentials = access.credentials.clone();
     let mut administrators = access.administrators.clone();
@@ -410,7 +418,7 @@ fn guard(config: &Config, revocations: Arc<Revocations>) -> anyhow::Result<Guard
     Ok(Guard::new(auth::Options {
         enforced: access.enforced,
         credentials,
-        tokens: ApiTokens::open(data.join("api-tokens.json")).context("cannot read the table of API tokens")?,
+        tokens: ApiTokens::new(keeper),
         jwt: access.jwt.clone(),
         rate_limits: access.rate_limits.clone(),
         acls: access.acls.clone(),

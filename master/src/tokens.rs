@@ -1,18 +1,18 @@
 //! Join tokens: one-time, short-lived, bound to the machine (or name) they were made for.
 //!
-//! Only a token's SHA-256 is kept, here and on disk: who reads the table cannot join with it. The
-//! table is on disk so that a machine that is booting while the master restarts still gets in.
+//! Only a token's SHA-256 is kept: who reads the table cannot join with it. Every master has the table, so that a machine
+//! that boots while one of them dies still gets in.
 
 use std::collections::BTreeMap;
 use std::io;
 use std::net::IpAddr;
-use std::path::PathBuf;
 
+use master_core::state;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
-use crate::atomic_file;
 use crate::hex;
+use crate::kept::{KeepError, Keeper, Table};
 
 /// Long enough for a slow machine's firmware and a big initramfs.
 pub const LIFETIME_MS: u64 = 10 * 60 * 1000;
@@ -70,7 +70,7 @@ pub enum Refusal {
     Used,
 }
 
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Eq, PartialEq, Serialize, Deserialize)]
 struct Token {
     binding: Binding,
     node: String,
@@ -103,12 +103,26 @@ pub enum MakeError {
     /// Too many.
     #[error("too many tokens are waiting to be used: try again in some minutes")]
     Full,
-    /// The file.
-    #[error("the master cannot write its table of join tokens: {0}")]
-    Io(#[from] io::Error),
+    /// No chance.
+    #[error("the machine gives no random numbers: {0}")]
+    Random(#[from] io::Error),
+    /// The table.
+    #[error(transparent)]
+    Keep(#[from] KeepError),
 }
 
-#[derive(Clone, Debug, Serialize, Deserialize)]
+/// Why a token's use was not remembered.
+#[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
+pub enum UseError {
+    /// Somebody else used it a moment ago, or it was replaced.
+    #[error("the token was used a moment ago")]
+    Taken,
+    /// The table.
+    #[error(transparent)]
+    Keep(#[from] KeepError),
+}
+
+#[derive(Clone, Debug, Eq, PartialEq, Serialize, Deserialize)]
 struct Use {
     key: String,
     certificate: String,
@@ -128,12 +142,10 @@ pub enum Grant {
     },
 }
 
-/// The table.
-#[derive(Debug)]
-pub struct Tokens {
-    path: PathBuf,
-    tokens: BTreeMap<String, Token>,
-}
+/// The table. Reading never waits; whatever changes it blocks until that is committed.
+pub struct Tokens(Table<Token>);
+
+type All = BTreeMap<String, Token>;
 
 /// Machines whose boot script was handed out and whose token was not fetched yet. In memory only: it is
 /// never locked over the disk.
@@ -169,35 +181,32 @@ impl Scripts {
 }
 
 impl Tokens {
-    /// Reads the table, or starts an empty one.
-    ///
-    /// # Errors
-    /// The file cannot be read. A table that cannot be parsed is dropped with a warning: it only costs
-    /// machines that are booting right now another boot.
-    pub fn open(path: PathBuf) -> io::Result<Self> {
-        let tokens = match atomic_file::read(&path)? {
-            Some(bytes) => serde_json::from_slice(&bytes).unwrap_or_else(|error| {
-                tracing::warn!(%error, file = %path.display(), "the table of join tokens is unreadable; starting an empty one");
-                BTreeMap::new()
-            }),
-            None => BTreeMap::new(),
-        };
-        Ok(Self { path, tokens })
+    /// The table that `keeper` keeps.
+    #[must_use]
+    pub fn new(keeper: Keeper) -> Self {
+        Self(Table::new(state::Table::JoinTokens, keeper))
+    }
+
+    /// Does this master decide? If not, it may not know a token that was made a moment ago.
+    #[must_use]
+    pub fn leads(&self) -> bool {
+        self.0.leads()
     }
 
     /// Makes a token for whoever the operator gives it to.
     ///
     /// # Errors
-    /// The table is full or cannot be written.
-    pub fn make(&mut self, binding: Binding, node: &str, now_ms: u64) -> Result<String, MakeError> {
-        self.make_room(CAPACITY, now_ms)?;
-        self.insert(Token {
-            binding,
-            node: node.to_owned(),
-            expires_ms: now_ms + LIFETIME_MS,
-            used: None,
-            given_to: None,
-        })
+    /// The table is full or cannot be changed.
+    pub fn make(&self, binding: Binding, node: &str, now_ms: u64) -> Result<String, MakeError> {
+        let secret = hex::encode(&crate::random::bytes::<32>()?);
+        let expires_ms = now_ms + LIFETIME_MS;
+        let token = Token { binding, node: node.to_owned(), expires_ms, used: None, given_to: None };
+        self.0.change(|all| {
+            make_room(all, now_ms)?;
+            all.insert(fingerprint(&secret), token.clone());
+            Ok::<_, MakeError>(())
+        })?;
+        Ok(secret)
     }
 
     /// Makes a token for a machine that boots. It replaces the one the machine had, unless that was
@@ -206,7 +215,7 @@ impl Tokens {
     /// # Errors
     /// See [`MakeError`].
     pub fn make_for_boot(
-        &mut self,
+        &self,
         mac: &str,
         uuid: &str,
         node: &str,
@@ -214,41 +223,29 @@ impl Tokens {
         now_ms: u64,
     ) -> Result<String, MakeError> {
         let of_machine = |token: &Token| matches!(&token.binding, Binding::Machine { mac: bound, .. } if bound == mac);
-        for token in self.tokens.values().filter(|token| of_machine(token) && token.is_live(now_ms)) {
-            if let Some(other) = token.given_to.filter(|other| *other != address) {
-                return Err(MakeError::LiveElsewhere { address: other, seconds: (token.expires_ms - now_ms) / 1000 });
-            }
-        }
-        self.tokens.retain(|_, token| !(of_machine(token) && token.is_live(now_ms)));
-        let live = || self.tokens.values().filter(|token| token.is_live(now_ms) && token.given_to.is_some());
-        if live().count() >= BOOT_CAPACITY
-            || live().filter(|token| token.given_to == Some(address)).count() >= BOOT_SHARE
-        {
-            return Err(MakeError::Full);
-        }
-        self.make_room(CAPACITY, now_ms)?;
+        let secret = hex::encode(&crate::random::bytes::<32>()?);
         let binding = Binding::Machine { mac: mac.to_owned(), uuid: uuid.to_owned() };
         let expires_ms = now_ms + LIFETIME_MS;
-        self.insert(Token { binding, node: node.to_owned(), expires_ms, used: None, given_to: Some(address) })
-    }
-
-    fn insert(&mut self, token: Token) -> Result<String, MakeError> {
-        let secret = hex::encode(&crate::random::bytes::<32>()?);
-        self.tokens.insert(fingerprint(&secret), token);
-        self.save()?;
+        let token = Token { binding, node: node.to_owned(), expires_ms, used: None, given_to: Some(address) };
+        self.0.change(|all| {
+            for token in all.values().filter(|token| of_machine(token) && token.is_live(now_ms)) {
+                if let Some(other) = token.given_to.filter(|other| *other != address) {
+                    let seconds = (token.expires_ms - now_ms) / 1000;
+                    return Err(MakeError::LiveElsewhere { address: other, seconds });
+                }
+            }
+            all.retain(|_, token| !(of_machine(token) && token.is_live(now_ms)));
+            let live = || all.values().filter(|token| token.is_live(now_ms) && token.given_to.is_some());
+            if live().count() >= BOOT_CAPACITY
+                || live().filter(|token| token.given_to == Some(address)).count() >= BOOT_SHARE
+            {
+                return Err(MakeError::Full);
+            }
+            make_room(all, now_ms)?;
+            all.insert(fingerprint(&secret), token.clone());
+            Ok(())
+        })?;
         Ok(secret)
-    }
-
-    /// Room for one more. An expired token is remembered for as long again, so that its refusal can say
-    /// so; a used one, so that a lost reply can be given again. Both only while there is room.
-    fn make_room(&mut self, capacity: usize, now_ms: u64) -> Result<(), MakeError> {
-        self.tokens.retain(|_, token| token.expires_ms + LIFETIME_MS > now_ms);
-        while self.tokens.len() >= capacity {
-            let spent = self.tokens.iter().filter(|(_, token)| !token.is_live(now_ms));
-            let first = spent.min_by_key(|(_, token)| token.expires_ms).map(|(key, _)| key.clone());
-            self.tokens.remove(&first.ok_or(MakeError::Full)?);
-        }
-        Ok(())
     }
 
     /// May this machine join with this token?
@@ -257,7 +254,8 @@ impl Tokens {
     /// Says why not.
     pub fn check(&self, token: &str, claim: &Claim<'_>, now_ms: u64) -> Result<Grant, Refusal> {
         // Looked up by digest: the time it takes tells nothing about the token.
-        let entry = self.tokens.get(&fingerprint(token)).ok_or(Refusal::Wrong)?;
+        let all = self.0.all();
+        let entry = all.get(&fingerprint(token)).ok_or(Refusal::Wrong)?;
         if now_ms >= entry.expires_ms {
             return Err(Refusal::Expired((now_ms - entry.expires_ms) / 1000));
         }
@@ -286,7 +284,8 @@ impl Tokens {
     /// # Errors
     /// Says why not.
     pub fn check_master(&self, token: &str, key: &[u8; 32], now_ms: u64) -> Result<Option<String>, Refusal> {
-        let entry = self.tokens.get(&fingerprint(token)).ok_or(Refusal::Wrong)?;
+        let all = self.0.all();
+        let entry = all.get(&fingerprint(token)).ok_or(Refusal::Wrong)?;
         if entry.binding != Binding::Master {
             return Err(Refusal::OtherMachine("a node".to_owned()));
         }
@@ -303,22 +302,28 @@ impl Tokens {
     /// Remembers what a token was used for. Only after this may the certificate leave.
     ///
     /// # Errors
-    /// The table cannot be written; then the token is as before.
-    pub fn used(&mut self, token: &str, key: &[u8; 32], certificate: &str) -> io::Result<()> {
+    /// The token is as before, or somebody else has used it.
+    pub fn used(&self, token: &str, key: &[u8; 32], certificate: &str) -> Result<(), UseError> {
         let fingerprint = fingerprint(token);
-        let set = |tokens: &mut BTreeMap<String, Token>, used| {
-            if let Some(entry) = tokens.get_mut(&fingerprint) {
-                entry.used = used;
-            }
-        };
-        set(&mut self.tokens, Some(Use { key: hex::encode(key), certificate: certificate.to_owned() }));
-        self.save().inspect_err(|_| set(&mut self.tokens, None))
+        let used = Use { key: hex::encode(key), certificate: certificate.to_owned() };
+        self.0.change(|all| {
+            let entry = all.get_mut(&fingerprint).filter(|entry| entry.used.is_none()).ok_or(UseError::Taken)?;
+            entry.used = Some(used.clone());
+            Ok(())
+        })
     }
+}
 
-    fn save(&self) -> io::Result<()> {
-        let bytes = serde_json::to_vec(&self.tokens).map_err(io::Error::other)?;
-        atomic_file::write(&self.path, &bytes, 0o600)
+/// Room for one more. An expired token is remembered for as long again, so that its refusal can say
+/// so; a used one, so that a lost reply can be given again. Both only while there is room.
+fn make_room(all: &mut All, now_ms: u64) -> Result<(), MakeError> {
+    all.retain(|_, token| token.expires_ms + LIFETIME_MS > now_ms);
+    while all.len() >= CAPACITY {
+        let spent = all.iter().filter(|(_, token)| !token.is_live(now_ms));
+        let first = spent.min_by_key(|(_, token)| token.expires_ms).map(|(key, _)| key.clone());
+        all.remove(&first.ok_or(MakeError::Full)?);
     }
+    Ok(())
 }
 
 fn fingerprint(token: &str) -> String {
@@ -349,10 +354,8 @@ mod tests {
     const MAC: &str = "52:54:00:77:00:01";
     const UUID: &str = "00112233-4455-6677-8899-aabbccddeeff";
 
-    fn table() -> (tempfile::TempDir, Tokens) {
-        let dir = tempfile::tempdir().unwrap();
-        let tokens = Tokens::open(dir.path().join("tokens.json")).unwrap();
-        (dir, tokens)
+    fn table() -> Tokens {
+        Tokens::new(Keeper::in_memory())
     }
 
     fn address(last: u8) -> IpAddr {
@@ -365,7 +368,7 @@ mod tests {
 
     #[test]
     fn a_token_is_good_once_for_its_machine_until_it_expires() {
-        let (_dir, mut tokens) = table();
+        let tokens = table();
         let token = tokens.make(machine(), "node-1", 1000).unwrap();
         assert_eq!(token.len(), 64);
         let macs = ["52:54:00:00:00:09".to_owned(), MAC.to_owned()];
@@ -386,15 +389,17 @@ mod tests {
     }
 
     #[test]
-    fn the_table_survives_a_restart_and_holds_no_token() {
-        let (dir, mut tokens) = table();
+    fn every_master_knows_the_tokens_and_none_holds_them() {
+        let keeper = Keeper::in_memory();
+        let (tokens, others) = (Tokens::new(keeper.clone()), Tokens::new(keeper));
         let token = tokens.make(Binding::Name, "hosted-1", 0).unwrap();
-        tokens.used(&token, &[7; 32], "PEM").unwrap();
-        let path = dir.path().join("tokens.json");
-        assert!(!std::fs::read_to_string(&path).unwrap().contains(&token));
-        let tokens = Tokens::open(path).unwrap();
+        assert!(!format!("{:?}", tokens.0.all()).contains(&token));
+        // One of two with the same token was faster, at another master.
+        others.used(&token, &[7; 32], "PEM").unwrap();
+        assert_eq!(tokens.used(&token, &[8; 32], "PEM"), Err(UseError::Taken));
         let claim = Claim { key: [8; 32], ..Claim::default() };
         assert_eq!(tokens.check(&token, &claim, 1), Err(Refusal::Used));
+        assert_eq!(tokens.used("wrong", &[8; 32], "PEM"), Err(UseError::Taken));
     }
 
     #[test]
@@ -423,7 +428,7 @@ mod tests {
 
     #[test]
     fn a_machine_has_one_live_token_and_nobody_elsewhere_gets_another() {
-        let (_dir, mut tokens) = table();
+        let tokens = table();
         let macs = [MAC.to_owned()];
         let claim = Claim { uuid: UUID, macs: &macs, key: [1; 32] };
         let first = tokens.make_for_boot(MAC, UUID, "node-1", address(1), 0).unwrap();
@@ -440,7 +445,7 @@ mod tests {
 
     #[test]
     fn a_flood_evicts_no_live_token() {
-        let (_dir, mut tokens) = table();
+        let tokens = table();
         let live = tokens.make_for_boot(MAC, UUID, "node-1", address(1), 0).unwrap();
         let entry = |number: usize, given_to| Token {
             binding: Binding::Machine { mac: number.to_string(), uuid: String::new() },
@@ -449,21 +454,20 @@ mod tests {
             used: None,
             given_to,
         };
-        for number in 1..BOOT_SHARE + 1 {
-            tokens.tokens.insert(number.to_string(), entry(number, Some(address(9))));
-        }
+        let add = |more: Vec<(String, Token)>| {
+            tokens.0.change(|all| Ok::<_, KeepError>(all.extend(more.clone()))).unwrap();
+        };
+        add((1..=BOOT_SHARE).map(|number| (number.to_string(), entry(number, Some(address(9))))).collect());
         let full = tokens.make_for_boot("more", "", "x", address(9), 1);
         assert!(matches!(full, Err(MakeError::Full)));
         tokens.make_for_boot("other", "", "x", address(8), 1).unwrap();
-        for number in tokens.tokens.len()..CAPACITY {
-            tokens.tokens.insert(format!("n{number}"), entry(number, None));
-        }
+        add((tokens.0.all().len()..CAPACITY).map(|number| (format!("n{number}"), entry(number, None))).collect());
         assert!(matches!(tokens.make(Binding::Name, "hosted", 2), Err(MakeError::Full)));
         let macs = [MAC.to_owned()];
         assert!(tokens.check(&live, &Claim { uuid: UUID, macs: &macs, key: [1; 32] }, 2).is_ok());
         // Once it was used it may go.
         tokens.used(&live, &[1; 32], "PEM").unwrap();
         tokens.make(Binding::Name, "hosted", 3).unwrap();
-        assert_eq!(tokens.tokens.len(), CAPACITY);
+        assert_eq!(tokens.0.all().len(), CAPACITY);
     }
 }

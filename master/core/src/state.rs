@@ -4,6 +4,7 @@
 mod agent;
 mod draining;
 mod framework;
+mod kept;
 mod maintenance;
 mod operations;
 mod operator;
@@ -20,6 +21,7 @@ use serde::{Deserialize, Serialize};
 pub use agent::{Agent, Reachability};
 pub use draining::Drain;
 pub use framework::{CompletedFramework, Disconnection, Framework};
+pub use kept::{Change, Kept, Table};
 pub use maintenance::Maintenance;
 pub use operations::{MAX_UNACKNOWLEDGED_OPERATIONS, Operation, OperationState};
 use placement::Placement;
@@ -79,6 +81,9 @@ pub struct State {
     /// Agents that were marked gone, and when (milliseconds since 1970): their ids are refused.
     #[serde(default)]
     pub gone: BTreeMap<AgentId, u64>,
+    /// What the masters' shells keep.
+    #[serde(default)]
+    pub kept: Kept,
     /// Made of the tasks.
     #[serde(skip)]
     placement: Placement,

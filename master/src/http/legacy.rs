@@ -22,12 +22,13 @@ pub(super) mod query;
 use std::sync::Arc;
 
 use axum::body::Body;
-use axum::extract::{Extension, FromRequestParts, Request, State};
+use axum::extract::{Extension, FromRequestParts, OriginalUri, Request, State};
 use axum::middleware::Next;
 use axum::response::Response;
 use axum::routing::any;
 use axum::{Router, http};
 use hyper::header::{HeaderValue, LOCATION};
+use hyper::http::Extensions;
 use hyper::{Method, StatusCode, Uri};
 use master_core::View;
 
@@ -86,8 +87,10 @@ pub(super) fn siblings() -> Router<Api> {
 pub(super) struct Asked {
     /// The method.
     pub(super) method: Method,
-    /// Path and query as they came.
+    /// Path and query, without the prefix `/master`.
     pub(super) uri: Uri,
+    /// What is known of the request besides.
+    pub(super) extensions: Extensions,
     /// The query.
     pub(super) query: Query,
     /// How the answer is wanted.
@@ -107,7 +110,8 @@ impl FromRequestParts<Api> for Asked {
             .await
             .map_err(|_| text(StatusCode::INTERNAL_SERVER_ERROR, "it is not known who asks"))?;
         let wish = Wish::new(&parts.method, &parts.headers, query.get("jsonp"));
-        Ok(Self { method: parts.method.clone(), uri: parts.uri.clone(), query, wish, approvers })
+        let (method, uri, extensions) = (parts.method.clone(), parts.uri.clone(), parts.extensions.clone());
+        Ok(Self { method, uri, extensions, query, wish, approvers })
     }
 }
 
@@ -129,11 +133,13 @@ impl Asked {
 /// Sends the ones who ask a follower to the leader.
 // The error is the answer itself.
 #[allow(clippy::result_large_err)]
-pub(super) fn only_leader(api: &Api, uri: &Uri) -> Result<(), Response> {
+pub(super) fn only_leader(api: &Api, extensions: &Extensions) -> Result<(), Response> {
     if *api.leading.borrow() {
         Ok(())
     } else {
-        Err(elsewhere(api, uri.path_and_query().map_or("/", |path| path.as_str())))
+        // As it came, with the prefix `/master` if it had one.
+        let path = extensions.get().and_then(|OriginalUri(uri)| uri.path_and_query());
+        Err(elsewhere(api, path.map_or("/", |path| path.as_str())))
     }
 }
 
@@ -148,7 +154,7 @@ pub(super) fn elsewhere(api: &Api, path: &str) -> Response {
 
 /// For paths of which only the leader knows something.
 pub(super) async fn to_leader(State(api): State<Api>, request: Request, next: Next) -> Response {
-    match only_leader(&api, request.uri()) {
+    match only_leader(&api, request.extensions()) {
         Ok(()) => next.run(request).await,
         Err(response) => response,
     }
@@ -162,7 +168,7 @@ async fn document(
     key: Key,
     plan: impl FnOnce(Arc<View>) -> Vec<Piece> + Send + 'static,
 ) -> Response {
-    if let Err(response) = only_leader(api, &asked.uri) {
+    if let Err(response) = only_leader(api, &asked.extensions) {
         return response;
     }
     match reads.read(&api.driver, key, plan).await {
@@ -173,7 +179,7 @@ async fn document(
 
 /// Answers with a small document, written at once.
 pub(super) async fn small(api: &Api, asked: &Asked, write: impl FnOnce(&View, &mut Json)) -> Response {
-    if let Err(response) = only_leader(api, &asked.uri) {
+    if let Err(response) = only_leader(api, &asked.extensions) {
         return response;
     }
     match api.driver.ask(Message::View).await {

@@ -1,12 +1,10 @@
 //! `/mesolith/v1/masters`: who they are, and how that changes.
 
-use std::sync::PoisonError;
-
-use axum::extract::{Extension, Path, State};
+use axum::extract::{Extension, Path, Request, State};
 use axum::response::Response;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
-use hyper::{StatusCode, Uri};
+use hyper::StatusCode;
 use serde_json::json;
 
 use super::auth::{Approvers, forbidden};
@@ -20,10 +18,10 @@ use crate::raft::ChangeError;
 use crate::tokens::{Binding, LIFETIME_MS};
 
 /// From the leader, who alone knows how far the others are; while there is none, what this master knows.
-pub(super) async fn list(State(api): State<Api>, uri: Uri) -> Response {
+pub(super) async fn list(State(api): State<Api>, request: Request) -> Response {
     let standing = api.replica.standing();
     if standing.leader.is_some()
-        && let Err(elsewhere) = only_leader(&api, &uri)
+        && let Err(elsewhere) = only_leader(&api, request.extensions())
     {
         return elsewhere;
     }
@@ -36,9 +34,7 @@ pub(super) async fn token(State(api): State<Api>, Extension(approvers): Extensio
         return forbidden();
     }
     let tokens = api.tokens.clone();
-    let made = tokio::task::spawn_blocking(move || {
-        tokens.lock().unwrap_or_else(PoisonError::into_inner).make(Binding::Master, "", unix_ms())
-    });
+    let made = tokio::task::spawn_blocking(move || tokens.make(Binding::Master, "", unix_ms()));
     match made.await {
         Ok(Ok(secret)) => {
             tracing::info!("made a join token for a master");

@@ -51,9 +51,9 @@ pub(super) async fn operator(
     Extension(approvers): Extension<Approvers>,
     request: Request,
 ) -> Response {
-    let (method, uri, headers) = (request.method().clone(), request.uri().clone(), request.headers().clone());
+    let (method, headers) = (request.method().clone(), request.headers().clone());
     let read = async {
-        only_leader(&api, &uri)?;
+        only_leader(&api, request.extensions())?;
         if method != Method::POST {
             return Err(method_not_allowed(&[Method::POST], &method));
         }

@@ -12,8 +12,8 @@ use super::render::answer::not_found;
 use super::render::reads::Reads;
 use super::{files, legacy, masters, metrics, nodes, operator, scheduler, tokens};
 use crate::driver::Handle;
-use crate::join::SharedTokens;
 use crate::raft::Replica;
+use crate::tokens::Tokens;
 
 /// What the handlers share.
 #[derive(Clone)]
@@ -25,7 +25,7 @@ pub struct Api {
     /// Knows the other masters.
     pub replica: Replica,
     /// For tokens operators make.
-    pub tokens: SharedTokens,
+    pub tokens: Arc<Tokens>,
     /// What does not change.
     pub facts: Arc<Facts>,
 }

@@ -48,7 +48,7 @@ async fn pipeline(
     principal: &Principal,
     request: Request,
 ) -> Result<HttpResponse, HttpResponse> {
-    only_leader(api, request.uri())?;
+    only_leader(api, request.extensions())?;
     if request.method() != Method::POST {
         return Err(method_not_allowed(&[Method::POST], request.method()));
     }

@@ -1,7 +1,5 @@
 //! `POST /mesolith/v1/tokens`: join tokens that an operator carries to a hosted agent.
 
-use std::sync::PoisonError;
-
 use axum::extract::{Extension, Request, State};
 use axum::response::Response;
 use hyper::StatusCode;
@@ -43,10 +41,7 @@ pub(super) async fn make(
     }
     let tokens = api.tokens.clone();
     let name = wanted.name.clone();
-    let made = tokio::task::spawn_blocking(move || {
-        tokens.lock().unwrap_or_else(PoisonError::into_inner).make(Binding::Name, &name, unix_ms())
-    })
-    .await;
+    let made = tokio::task::spawn_blocking(move || tokens.make(Binding::Name, &name, unix_ms())).await;
     match made {
         Ok(Ok(token)) => {
             tracing::info!(node = %wanted.name, "made a join token");
@@ -57,9 +52,7 @@ pub(super) async fn make(
                 "expires_in_seconds": LIFETIME_MS / 1000,
             }))
         }
-        Ok(Err(error)) => {
-            text(StatusCode::SERVICE_UNAVAILABLE, format!("cannot write the table of join tokens: {error}"))
-        }
+        Ok(Err(error)) => text(StatusCode::SERVICE_UNAVAILABLE, format!("no token was made: {error}\n")),
         Err(_) => text(StatusCode::INTERNAL_SERVER_ERROR, "making the token failed"),
     }
 }

@@ -7,6 +7,7 @@ use api::{AgentId, FrameworkId, Milli};
 use serde::{Deserialize, Serialize};
 
 use crate::operation::ResourceOperation;
+use crate::state::{Change, Table};
 
 /// One write. All but [`Apply`](Self::Apply) are answered [`Response::Ok`](crate::Response::Ok) when
 /// they are committed.
@@ -70,6 +71,13 @@ pub enum OperatorWrite {
     MarkAgentGone(AgentId),
     /// TEARDOWN, POST /teardown.
     Teardown(FrameworkId),
+    /// No operator's, but the master's own: see [`Kept`](crate::state::Kept).
+    Keep {
+        /// Where.
+        table: Table,
+        /// All or none.
+        changes: Vec<Change>,
+    },
 }
 
 /// A role's quota.
@@ -155,7 +163,7 @@ impl std::fmt::Display for MachineId {
 /// Why a write was refused: an HTTP status with Mesos's text.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Refusal {
-    /// 400, 404, 409.
+    /// 400, 404, 409, 507.
     pub status: u16,
     /// Plain text.
     pub text: String,

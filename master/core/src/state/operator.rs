@@ -43,6 +43,7 @@ impl State {
             OperatorWrite::DeactivateAgent(agent) => self.deactivate_agent(&agent, events),
             OperatorWrite::ReactivateAgent(agent) => self.reactivate_agent(&agent, events),
             OperatorWrite::MarkAgentGone(agent) => self.mark_agent_gone(&agent, at, events),
+            OperatorWrite::Keep { table, changes } => self.kept.change(table, changes),
             OperatorWrite::Teardown(framework) => {
                 if self.frameworks.contains_key(&framework) {
                     self.remove_framework(&framework, at, events);

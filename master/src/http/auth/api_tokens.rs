@@ -2,13 +2,14 @@
 
 use std::collections::BTreeMap;
 use std::io;
-use std::path::PathBuf;
-use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::sync::Arc;
 
+use master_core::state;
 use serde::{Deserialize, Serialize};
 
 use super::credentials::{digest, same};
-use crate::{atomic_file, hex, random};
+use crate::kept::{KeepError, Keeper, Table};
+use crate::{hex, random};
 
 /// So that a token that turns up somewhere can be told for what it is.
 const PREFIX: &str = "mesolith_";
@@ -20,7 +21,7 @@ pub(super) const DEFAULT_LIFE_SECS: u64 = 30 * 24 * 3600;
 pub(super) const LONGEST_LIFE_SECS: u64 = 10 * 365 * 24 * 3600;
 
 /// What is kept of a token.
-#[derive(Clone, Debug, Deserialize, Serialize)]
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
 pub(super) struct ApiToken {
     pub(super) principal: String,
     pub(super) created_ms: u64,
@@ -31,16 +32,8 @@ pub(super) struct ApiToken {
     sha256: String,
 }
 
-type Table = BTreeMap<String, ApiToken>;
-
-/// All of them. Readers never wait for the disk.
-#[derive(Debug)]
-pub struct ApiTokens {
-    path: PathBuf,
-    table: RwLock<Arc<Table>>,
-    /// Held over writing the file.
-    writing: Mutex<()>,
-}
+/// All of them, the same on every master. Readers never wait.
+pub struct ApiTokens(Table<ApiToken>);
 
 /// Why no token was issued or revoked.
 #[derive(Debug, thiserror::Error)]
@@ -48,41 +41,32 @@ pub enum TokenError {
     /// Too many.
     #[error("there are {CAPACITY} tokens already: revoke some first")]
     Full,
-    /// The file.
-    #[error("the master cannot write its table of API tokens")]
-    Io(#[from] io::Error),
+    /// No chance.
+    #[error("the machine gives no random numbers")]
+    Random(#[from] io::Error),
+    /// The table.
+    #[error(transparent)]
+    Keep(#[from] KeepError),
 }
 
 impl ApiTokens {
-    /// Reads the file, if there is one.
-    ///
-    /// # Errors
-    /// It cannot be read, or not be understood: tokens that were revoked must not come back by being forgotten.
-    pub fn open(path: PathBuf) -> io::Result<Self> {
-        let table = match atomic_file::read(&path)? {
-            Some(bytes) => serde_json::from_slice(&bytes).map_err(|error| {
-                io::Error::new(io::ErrorKind::InvalidData, format!("not a table of tokens: {error}"))
-            })?,
-            None => Table::new(),
-        };
-        Ok(Self { path, table: RwLock::new(Arc::new(table)), writing: Mutex::new(()) })
-    }
-
-    fn table(&self) -> Arc<Table> {
-        self.table.read().unwrap_or_else(PoisonError::into_inner).clone()
+    /// The table that `keeper` keeps.
+    #[must_use]
+    pub fn new(keeper: Keeper) -> Self {
+        Self(Table::new(state::Table::ApiTokens, keeper))
     }
 
     /// Whose token it is, if it is one and has not expired.
     pub(super) fn principal(&self, token: &str, now_ms: u64) -> Option<String> {
         let (id, secret) = token.strip_prefix(PREFIX)?.split_once('_')?;
-        let table = self.table();
+        let table = self.0.all();
         let known = table.get(id);
         let expected = known.and_then(|known| hex::decode(&known.sha256)).unwrap_or([0; 32]);
         let right = same(&expected, &digest(secret));
         known.filter(|known| right && now_ms < known.expires_ms).map(|known| known.principal.clone())
     }
 
-    /// Makes one: its id, and the token, which is shown this once. Blocks on the disk.
+    /// Makes one: its id, and the token, which is shown this once. Blocks until it is committed.
     pub(super) fn issue(
         &self,
         principal: &str,
@@ -90,12 +74,6 @@ impl ApiTokens {
         life_secs: u64,
         now_ms: u64,
     ) -> Result<(String, String), TokenError> {
-        let _writing = self.writing.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut table = Table::clone(&self.table());
-        table.retain(|_, token| now_ms < token.expires_ms);
-        if table.len() >= CAPACITY {
-            return Err(TokenError::Full);
-        }
         let (id, secret) = (hex::encode(&random::bytes::<8>()?), hex::encode(&random::bytes::<32>()?));
         let entry = ApiToken {
             principal: principal.to_owned(),
@@ -104,38 +82,31 @@ impl ApiTokens {
             note: note.to_owned(),
             sha256: hex::encode(&digest(&secret)),
         };
-        table.insert(id.clone(), entry);
-        self.replace(table)?;
+        self.0.change(|table| {
+            table.retain(|_, token| now_ms < token.expires_ms);
+            if table.len() >= CAPACITY {
+                return Err(TokenError::Full);
+            }
+            table.insert(id.clone(), entry.clone());
+            Ok(())
+        })?;
         let token = format!("{PREFIX}{id}_{secret}");
         Ok((id, token))
     }
 
-    /// Ends one; false if it is not known. Blocks on the disk.
+    /// Ends one; false if it is not known. Blocks until that is committed.
     pub(super) fn revoke(&self, id: &str) -> Result<bool, TokenError> {
-        let _writing = self.writing.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut table = Table::clone(&self.table());
-        if table.remove(id).is_none() {
-            return Ok(false);
-        }
-        self.replace(table)?;
-        Ok(true)
-    }
-
-    fn replace(&self, table: Table) -> io::Result<()> {
-        let bytes = serde_json::to_vec(&table).map_err(io::Error::other)?;
-        atomic_file::write(&self.path, &bytes, 0o600)?;
-        *self.table.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(table);
-        Ok(())
+        self.0.change(|table| Ok(table.remove(id).is_some()))
     }
 
     /// One token's facts.
     pub(super) fn get(&self, id: &str) -> Option<ApiToken> {
-        self.table().get(id).cloned()
+        self.0.all().get(id).cloned()
     }
 
     /// Every token's facts, by id.
     pub(super) fn list(&self) -> Arc<BTreeMap<String, ApiToken>> {
-        self.table()
+        self.0.all()
     }
 }
 
@@ -144,26 +115,22 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_token_is_good_until_it_expires_or_is_revoked_and_is_not_on_the_disk() {
-        let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("api-tokens.json");
-        let tokens = ApiTokens::open(path.clone()).unwrap();
+    fn a_token_is_good_until_it_expires_or_is_revoked_and_is_kept_nowhere() {
+        let keeper = Keeper::in_memory();
+        let tokens = ApiTokens::new(keeper.clone());
         let (id, token) = tokens.issue("ci", "build", 60, 1000).unwrap();
         let (other, second) = tokens.issue("ci", "", 60, 1000).unwrap();
         assert_eq!(tokens.principal(&token, 1000).as_deref(), Some("ci"));
         assert_eq!(tokens.principal(&token, 61_000), None);
         let secret = token.rsplit_once('_').unwrap().1;
-        assert!(!std::fs::read_to_string(&path).unwrap().contains(secret));
+        assert!(!format!("{:?}", tokens.list()).contains(secret));
         for bad in ["", "mesolith_", secret, &token[..token.len() - 1], &format!("mesolith_{other}_{secret}")] {
             assert_eq!(tokens.principal(bad, 1000), None, "{bad}");
         }
-        let again = ApiTokens::open(path.clone()).unwrap();
+        let again = ApiTokens::new(keeper);
         assert_eq!(again.principal(&token, 1000).as_deref(), Some("ci"));
         assert!(again.revoke(&id).unwrap() && !again.revoke(&id).unwrap());
-        assert_eq!(again.principal(&token, 1000), None);
-        let again = ApiTokens::open(path.clone()).unwrap();
-        assert_eq!((again.principal(&token, 1000), again.principal(&second, 1000).as_deref()), (None, Some("ci")));
-        std::fs::write(&path, "{").unwrap();
-        assert!(ApiTokens::open(path).is_err());
+        assert_eq!(tokens.principal(&token, 1000), None);
+        assert_eq!(tokens.principal(&second, 1000).as_deref(), Some("ci"));
     }
 }

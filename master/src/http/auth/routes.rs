@@ -144,7 +144,7 @@ async fn list_revocations(
     if !approvers.is_administrator() {
         return forbidden();
     }
-    answer(guard.revocations.list().as_ref())
+    answer(&guard.revocations.list())
 }
 
 async fn revoke_node(

@@ -41,7 +41,7 @@ pub(crate) struct Invalid(pub(crate) String);
 
 /// Makes a change, or says why it is none.
 pub(crate) async fn perform(api: &Api, asked: &Asked, write: Result<OperatorWrite, Invalid>) -> Response {
-    if let Err(response) = only_leader(api, &asked.uri) {
+    if let Err(response) = only_leader(api, &asked.extensions) {
         return response;
     }
     let mut write = match write {
@@ -213,7 +213,7 @@ async fn post(
     read: impl FnOnce(&[u8]) -> Result<OperatorWrite, Invalid>,
 ) -> Response {
     // A follower does not judge methods: the leader will.
-    if let Err(response) = only_leader(api, &asked.uri) {
+    if let Err(response) = only_leader(api, &asked.extensions) {
         return response;
     }
     if let Err(response) = asked.only(&[Method::POST]) {

@@ -20,6 +20,8 @@ pub(crate) fn is_allowed(approvers: &Approvers, write: &OperatorWrite) -> bool {
         OperatorWrite::SetQuota { role, .. } | OperatorWrite::RemoveQuota { role } => {
             allows(Action::UpdateQuota, Some(role))
         }
+        // The master's own, which no operator writes.
+        OperatorWrite::Keep { .. } => false,
         OperatorWrite::Apply { operation, .. } => {
             let all = |resources: &Resources, action: Action| {
                 resources.iter().all(|resource| allows(action, Some(resource.role())))
