@@ -151,6 +151,12 @@ impl Agents {
         Ok(agents)
     }
 
+    /// Joins with a token that was made before, and does nothing more.
+    pub fn join_once(master: &BareMaster, name: &str, token: &str) -> Result<()> {
+        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
+        runtime.block_on(certificates::redeem(master, name, token.to_owned())).map(drop)
+    }
+
     /// Starts them all without waiting.
     pub fn admit(master: &BareMaster, specs: Vec<Spec>, admission: Admission) -> Result<Self> {
         let runtime = tokio::runtime::Builder::new_multi_thread()

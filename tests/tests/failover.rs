@@ -300,6 +300,44 @@ fn a_damaged_disk_takes_no_part_and_says_so() -> Result<()> {
 }
 
 #[test]
+fn tokens_and_revocations_outlive_the_leader() -> Result<()> {
+    let dir = tempfile::tempdir()?;
+    let mut masters = Masters::start(dir.path(), 3, &[])?;
+    let first = masters.wait_leader()?;
+    let post = |masters: &Masters, key: usize, path: &str, body: &Value| {
+        http::post_json(&format!("{}{path}", masters.url(key)), &body.to_string(), EVENT)
+    };
+    let make = |masters: &Masters, key: usize, name: &str| -> Result<String> {
+        let made = post(masters, key, "/mesolith/v1/tokens", &json!({"name": name}))?.success()?.json()?;
+        Ok(made["token"].as_str().context("there is a token")?.to_owned())
+    };
+    let (token, revoked) = (make(&masters, first, "node-1")?, make(&masters, first, "node-2")?);
+    post(&masters, first, "/mesolith/v1/revocations/nodes/node-2", &json!({"reason": "stolen"}))?.success()?;
+    let issued = post(&masters, first, "/mesolith/v1/api-tokens", &json!({"principal": "ci"}))?.success()?.json()?;
+    masters.kill(first)?;
+    let leader = explained(&masters, masters.wait_leader())?;
+    let follower = (0..3).find(|key| *key != leader && *key != first).context("one follows")?;
+    // Any master lets in, and keeps out.
+    let joined = Agents::join_once(masters.process(follower)?, "node-1", &token);
+    explained(&masters, joined)?;
+    let again = Agents::join_once(masters.process(leader)?, "node-1", &token).err().context("a token joined twice")?;
+    ensure!(format!("{again:#}").contains("used already"), "{again:#}");
+    let refused = Agents::join_once(masters.process(follower)?, "node-2", &revoked).err().context("node-2 joined")?;
+    ensure!(format!("{refused:#}").contains("stolen"), "{refused:#}");
+    let tokens = http::get(&format!("{}/mesolith/v1/api-tokens", masters.url(leader)), EVENT)?.success()?.json()?;
+    ensure!(tokens["tokens"][0]["id"] == issued["id"], "{tokens}");
+    // A token of now is good at a follower at once.
+    let token = make(&masters, leader, "node-3")?;
+    let joined = Agents::join_once(masters.process(follower)?, "node-3", &token);
+    explained(&masters, joined)?;
+    // Whoever asks a follower is sent on, to the path it asked for.
+    let answer = http::get(&format!("{}/master/state?framework_id=x", masters.url(follower)), EVENT)?;
+    let there = format!("{}/master/state?framework_id=x", &masters.url(leader)[5..]);
+    ensure!(answer.status == 307 && answer.header("location") == Some(there.as_str()), "{answer:?}");
+    Ok(())
+}
+
+#[test]
 fn members_come_and_go_while_tasks_run() -> Result<()> {
     let dir = tempfile::tempdir()?;
     let mut masters = Masters::start(dir.path(), 1, &[])?;
