@@ -189,6 +189,21 @@ impl Agents {
         Ok(())
     }
 
+    /// How many times each was registered.
+    #[must_use]
+    pub fn registrations(&self) -> BTreeMap<String, u64> {
+        self.agents.iter().map(|(name, agent)| (name.clone(), agent.standing.borrow().registrations)).collect()
+    }
+
+    /// Waits until every one of them was registered once more.
+    pub fn wait_registered_since(&self, before: &BTreeMap<String, u64>, timeout: Duration) -> Result<()> {
+        let deadline = Instant::now() + timeout;
+        for (name, before) in before {
+            self.wait(name, deadline, |standing| standing.registrations > *before)?;
+        }
+        Ok(())
+    }
+
     /// How many are registered, or were once.
     #[must_use]
     pub fn registered(&self) -> usize {

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 
 use anyhow::Result;
 use clap::{Args, Parser, Subcommand};
-use tests::lab::{self, Format, Freshness, Load, Stay, Up};
+use tests::lab::{self, Failover, Format, Freshness, Load, Stay, Up};
 use tests::rack::{self, Accelerator, Kind, Programs};
 
 /// A rack of diskless virtual servers on a private network.
@@ -44,6 +44,8 @@ enum Verb {
     Bench,
     /// Load a master with simulated agents and schedulers, and print what that costs it.
     Load(LoadArgs),
+    /// Kill the leader of three masters under simulated agents and their tasks, and print how long that is felt.
+    Failover(FailoverArgs),
     /// Serve the rack described in DIR/options.json.
     #[command(hide = true)]
     Serve {
@@ -117,6 +119,22 @@ struct LoadArgs {
     master_args: Vec<String>,
 }
 
+#[derive(Args)]
+struct FailoverArgs {
+    /// How many simulated agents.
+    #[arg(long, default_value_t = 20_000)]
+    agents: usize,
+    /// How many tasks run on them, in all.
+    #[arg(long, default_value_t = 100_000)]
+    tasks: usize,
+    /// How many schedulers launch them.
+    #[arg(long, default_value_t = 20)]
+    frameworks: usize,
+    /// How many times the leader is killed.
+    #[arg(long, default_value_t = 5)]
+    kills: usize,
+}
+
 fn main() -> ExitCode {
     match run(Options::parse()) {
         Ok(()) => ExitCode::SUCCESS,
@@ -160,6 +178,13 @@ fn run(options: Options) -> Result<()> {
             Ok(())
         }
         Verb::Bench => lab::bench(&dir),
+        Verb::Failover(args) => lab::failover(&Failover {
+            agents: args.agents,
+            tasks: args.tasks,
+            frameworks: args.frameworks,
+            kills: args.kills,
+            dir,
+        }),
         Verb::Load(args) => {
             let load = Load {
                 agents: args.agents,

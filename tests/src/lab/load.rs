@@ -2,6 +2,7 @@
 //! the real master. Figures of Mesos beside ours were recorded in another run, on two cores.
 
 mod event;
+mod failover;
 mod process;
 mod readers;
 mod report;
@@ -17,6 +18,7 @@ use tokio::sync::watch;
 use super::Format;
 use crate::bare_master::BareMaster;
 use crate::simulated::{Admission, Agents, Spec, Told};
+pub use failover::{Failover, failover};
 use process::Process;
 use readers::{Question, Readers};
 use report::{Better, Report};
@@ -68,10 +70,12 @@ pub fn load(load: &Load, format: Format) -> Result<()> {
     Ok(())
 }
 
-fn raise_descriptor_limit() -> Result<()> {
+/// To what is allowed, and gives that.
+fn raise_descriptor_limit() -> Result<u64> {
     use nix::sys::resource::{Resource, getrlimit, setrlimit};
     let (_, hard) = getrlimit(Resource::RLIMIT_NOFILE)?;
-    setrlimit(Resource::RLIMIT_NOFILE, hard, hard).context("cannot raise the limit of open files")
+    setrlimit(Resource::RLIMIT_NOFILE, hard, hard).context("cannot raise the limit of open files")?;
+    Ok(hard)
 }
 
 fn start_master(load: &Load, name: &str) -> Result<BareMaster> {

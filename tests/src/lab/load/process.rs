@@ -24,8 +24,18 @@ impl Process {
 
     /// Resident memory, bytes.
     pub(super) fn resident(self) -> Result<u64> {
+        self.memory("VmRSS:")
+    }
+
+    /// The most resident memory it ever had, bytes.
+    pub(super) fn peak(self) -> Result<u64> {
+        self.memory("VmHWM:")
+    }
+
+    fn memory(self, field: &str) -> Result<u64> {
         let status = self.read("status")?;
-        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).context("/proc/PID/status has VmRSS")?;
+        let line = status.lines().find_map(|line| line.strip_prefix(field));
+        let line = line.with_context(|| format!("/proc/PID/status has {field}"))?;
         let kib: u64 = line.trim().trim_end_matches("kB").trim().parse()?;
         Ok(kib * 1024)
     }

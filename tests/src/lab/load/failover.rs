@@ -1,0 +1,141 @@
+//! `./dev bench failover`: thousands of simulated agents with their tasks, and the leader of three masters killed again
+//! and again.
+
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result};
+use tokio::sync::watch;
+
+use super::process::Process;
+use super::report::{Better, Report};
+use super::scheduler::{Job, Scheduler};
+use super::{PHASE, REGISTER, RESOURCES, Team, raise_descriptor_limit, runtime};
+use crate::http;
+use crate::masters::Masters;
+use crate::simulated::{Admission, Agents, Spec, Told};
+
+/// Of the descriptors a process may have, for everything but agents.
+const OTHER_DESCRIPTORS: usize = 300;
+/// For every agent to be attached again.
+const ATTACHED: Duration = Duration::from_secs(120);
+/// One answer of a master that may be dying.
+const ANSWER: Duration = Duration::from_secs(2);
+
+/// What to do.
+#[derive(Clone, Debug)]
+pub struct Failover {
+    /// Simulated agents; no more than a process may have connections.
+    pub agents: usize,
+    /// Tasks that run on them, in all.
+    pub tasks: usize,
+    /// Schedulers that launch them.
+    pub frameworks: usize,
+    /// How many times.
+    pub kills: usize,
+    /// Where the masters keep their data.
+    pub dir: PathBuf,
+}
+
+/// Runs it and prints the figures; the last line has the medians.
+pub fn failover(wanted: &Failover) -> Result<()> {
+    let limit = usize::try_from(raise_descriptor_limit()?)?.saturating_sub(OTHER_DESCRIPTORS);
+    let count = wanted.agents.min(limit);
+    if count < wanted.agents {
+        println!("{count} agents instead of {}: a process may have no more connections here", wanted.agents);
+    }
+    let dir = wanted.dir.join("failover");
+    if dir.exists() {
+        std::fs::remove_dir_all(&dir).with_context(|| format!("cannot remove {}", dir.display()))?;
+    }
+    std::fs::create_dir_all(&dir).with_context(|| format!("cannot make {}", dir.display()))?;
+    let mut masters = Masters::start(&dir, 3, &[])?;
+    let mut report = Report::default();
+    let agents = busy_agents(wanted, &masters, count, &mut report)?;
+    let (mut serving, mut attached, mut peaks) = (Vec::new(), Vec::new(), Vec::new());
+    for number in 1..=wanted.kills {
+        let leader = masters.wait_leader()?;
+        let before = agents.registrations();
+        let began = Instant::now();
+        masters.kill(leader)?;
+        let next = masters.wait_leader()?;
+        http::get(&format!("{}/state-summary", masters.url(next)), ANSWER)?.success()?;
+        let served = began.elapsed();
+        agents.wait_registered_since(&before, ATTACHED)?;
+        let whole = began.elapsed();
+        let peak = Process(masters.process(next)?.pid()).peak()?;
+        println!(
+            "kill {number}: another master serves after {:.2} s, the last agent is attached after {:.2} s, the new leader's \
+             peak is {:.0} MB",
+            served.as_secs_f64(),
+            whole.as_secs_f64(),
+            peak as f64 / 1e6
+        );
+        serving.push(served.as_secs_f64());
+        attached.push(whole.as_secs_f64());
+        peaks.push(peak as f64 / 1e6);
+        masters.restart(leader)?;
+        masters.wait_voters(3)?;
+    }
+    let median = |values: &mut Vec<f64>| {
+        values.sort_by(f64::total_cmp);
+        values.get(values.len() / 2).copied().unwrap_or_default()
+    };
+    let (serving, attached, peak) = (median(&mut serving), median(&mut attached), median(&mut peaks));
+    report.beside(format!("{count} agents attached again"), attached, "s", 4.6, Better::Less);
+    println!(
+        "medians of {}: serves after {serving:.2} s, last agent after {attached:.2} s, peak {peak:.0} MB",
+        wanted.kills
+    );
+    Ok(())
+}
+
+/// Agents that run their tasks, under a leader.
+fn busy_agents(wanted: &Failover, masters: &Masters, count: usize, report: &mut Report) -> Result<Agents> {
+    let leader = masters.wait_leader()?;
+    let address = masters.url(leader).trim_start_matches("http://").to_owned();
+    let runtime = runtime()?;
+    let (go, going) = watch::channel(false);
+    // They subscribe before there are agents, so that each agent's offer goes to whoever has least.
+    let mut holding = runtime.block_on(async {
+        let mut holding = tokio::task::JoinSet::new();
+        for number in 0..wanted.frameworks {
+            let mut scheduler = Scheduler::subscribe(&address, &format!("load-{number}"), &[]).await?;
+            let mut going = going.clone();
+            holding.spawn(async move {
+                scheduler.hold(&mut going).await?;
+                anyhow::Ok(scheduler)
+            });
+        }
+        anyhow::Ok(holding)
+    })?;
+    let specs =
+        (0..count).map(|number| Spec::new(&format!("sim-{number}"), RESOURCES).statuses(Told::Running)).collect();
+    let began = Instant::now();
+    let agents = Agents::admit(masters.process(leader)?, specs, Admission::Signed)?;
+    agents.wait_registered(REGISTER)?;
+    report.add(format!("{count} agents registered at first"), began.elapsed().as_secs_f64(), "s");
+    let job = Job {
+        tasks: wanted.tasks / wanted.frameworks,
+        per_offer: wanted.tasks.div_ceil(count),
+        at_once: usize::MAX,
+        command: "cat",
+        leave_running: true,
+        hold_one: false,
+    };
+    let began = Instant::now();
+    runtime.block_on(async {
+        go.send_replace(true);
+        let mut team = Team { schedulers: Vec::new() };
+        while let Some(scheduler) = holding.join_next().await {
+            team.schedulers.push(scheduler??);
+        }
+        for scheduler in &team.schedulers {
+            scheduler.revive().await?;
+        }
+        tokio::time::timeout(PHASE, team.work(&job)).await.context("the tasks did not run in time")??;
+        anyhow::Ok(())
+    })?;
+    report.add(format!("{} tasks launched", wanted.tasks), began.elapsed().as_secs_f64(), "s");
+    Ok(agents)
+}
