@@ -2,6 +2,7 @@
 
 mod answers;
 mod messages;
+mod operations;
 mod state;
 pub(super) mod stream;
 mod writes;
@@ -141,7 +142,7 @@ async fn small(api: &Api, kind: call::Type, asked: &Asked) -> Response {
     let make: fn(&View, &Api, &Approvers) -> Answer = match kind {
         call::Type::GetFlags => |_, api, _| answers::flags(&api.facts),
         call::Type::GetVersion => |_, api, _| answers::version(&api.facts),
-        call::Type::GetOperations => |view, _, approvers| answers::operations(view, approvers),
+        call::Type::GetOperations => |view, _, approvers| operations::operations(view, approvers),
         call::Type::GetRoles => |view, _, approvers| answers::roles(view, approvers),
         call::Type::GetWeights => |view, _, approvers| answers::weights(view, approvers),
         call::Type::GetMaster => |view, api, _| answers::master(view, &api.facts),

@@ -2,17 +2,15 @@
 
 use std::collections::BTreeMap;
 
+use api::Milli;
 use api::v1::maintenance::{ClusterStatus, Schedule, Window, cluster_status};
 use api::v1::master::{Response, response};
 use api::v1::quota::{QuotaConfig, QuotaInfo, QuotaStatus};
 use api::v1::{
-    self, DurationInfo, Flag, MachineId, Metric, OperationStatus, Resource, Role, TimeInfo, Unavailability, Uuid,
-    VersionInfo, WeightInfo, value,
+    DurationInfo, Flag, MachineId, Metric, Resource, Role, TimeInfo, Unavailability, VersionInfo, WeightInfo, value,
 };
-use api::{Milli, OperationId};
 use master_core::View;
 use master_core::io::operator::MachineId as Machine;
-use master_core::state::OperationState;
 
 use super::{messages, typed};
 use crate::http::auth::Approvers;
@@ -54,53 +52,6 @@ pub(super) fn metrics(all: BTreeMap<String, f64>) -> Response {
 pub(super) fn logging_level(level: u32) -> Response {
     let answer = response::GetLoggingLevel { level };
     Response { get_logging_level: Some(answer), ..typed(response::Type::GetLoggingLevel) }
-}
-
-/// GET_OPERATIONS: those whose outcome is not acknowledged.
-pub(super) fn operations(view: &View, approvers: &Approvers) -> Response {
-    let visible = |framework: &api::FrameworkId| {
-        let framework = view.state.framework(framework);
-        framework.is_none_or(|framework| approvers.can_view_framework(&framework.info.user))
-    };
-    let known = view.state.operations.values().filter(|operation| visible(&operation.framework));
-    let operations = known
-        .map(|operation| {
-            let status = OperationStatus {
-                operation_id: Some(OperationId::from(operation.id.clone())),
-                state: state_of(operation.state).into(),
-                uuid: Some(Uuid { value: operation.status_uuid.to_vec() }),
-                agent_id: Some(operation.agent.clone()),
-                ..OperationStatus::default()
-            };
-            v1::Operation {
-                framework_id: Some(operation.framework.clone()),
-                agent_id: Some(operation.agent.clone()),
-                info: v1::offer::Operation {
-                    r#type: v1::offer::operation::Type::from_str_name(operation.operation.name()).map(Into::into),
-                    id: Some(OperationId::from(operation.id.clone())),
-                    ..v1::offer::Operation::default()
-                },
-                latest_status: status.clone(),
-                statuses: vec![status],
-                uuid: Uuid { value: operation.uuid.to_vec() },
-            }
-        })
-        .collect();
-    Response { get_operations: Some(response::GetOperations { operations }), ..typed(response::Type::GetOperations) }
-}
-
-const fn state_of(state: OperationState) -> v1::OperationState {
-    match state {
-        OperationState::Pending => v1::OperationState::OperationPending,
-        OperationState::Finished => v1::OperationState::OperationFinished,
-        OperationState::Failed => v1::OperationState::OperationFailed,
-        OperationState::Error => v1::OperationState::OperationError,
-        OperationState::Dropped => v1::OperationState::OperationDropped,
-        OperationState::Unreachable => v1::OperationState::OperationUnreachable,
-        OperationState::GoneByOperator => v1::OperationState::OperationGoneByOperator,
-        OperationState::Recovering => v1::OperationState::OperationRecovering,
-        OperationState::Unknown => v1::OperationState::OperationUnknown,
-    }
 }
 
 fn scalar(name: &str, amount: Milli) -> Resource {
