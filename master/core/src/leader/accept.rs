@@ -6,8 +6,8 @@ use std::sync::Arc;
 use api::v1::offer::Operation;
 use api::v1::offer::operation::{LaunchGroup, Type};
 use api::v1::scheduler::call::Accept;
-use api::v1::{Reason, Source, TaskInfo, TaskStatus};
-use api::{ContainerId, OfferId, OperationId, Resources, TaskState};
+use api::v1::{AgentCapabilities, Reason, Source, TaskInfo, TaskStatus};
+use api::{AgentId, ContainerId, OfferId, OperationId, Resources, TaskState};
 
 use super::calls::refuse_seconds;
 use super::conversion::resource_operation;
@@ -214,6 +214,7 @@ impl Leader {
             agent: &offer.agent,
             role: &offer.role,
             available: &accepting.remaining,
+            capabilities: capabilities(turn, &offer.agent),
         };
         let why = validate::group(group, |task| self.state_of(turn, &framework.id, task), place).err();
         let not_here = || "Task groups are not supported by this master: launch tasks with a command".to_owned();
@@ -234,7 +235,8 @@ impl Leader {
         let mut available = accepting.remaining.filter(|resource| !resource.shared);
         available.add_all(&accepting.shared);
         let (agent, role) = (&offer.agent, offer.role.as_str());
-        let place = validate::Place { framework: &framework.id, agent, role, available: &available };
+        let capabilities = capabilities(turn, agent);
+        let place = validate::Place { framework: &framework.id, agent, role, available: &available, capabilities };
         let resources = match validate::task(&task, active, place) {
             Ok(resources) => resources,
             Err(message) => {
@@ -268,4 +270,9 @@ impl Leader {
 fn tasks_of(operation: &Operation) -> impl Iterator<Item = &TaskInfo> {
     let single = operation.launch.iter().flat_map(|launch| &launch.task_infos);
     single.chain(operation.launch_group.iter().flat_map(|group| &group.task_group.tasks))
+}
+
+/// What the agent can do; it is there, for it was offered.
+fn capabilities(turn: &Turn<'_>, agent: &AgentId) -> AgentCapabilities {
+    turn.state.agents.get(agent).map_or_else(AgentCapabilities::default, |agent| agent.capabilities)
 }

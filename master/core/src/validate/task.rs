@@ -1,6 +1,7 @@
 //! Tasks: may this one run there?
 
-use api::v1::TaskInfo;
+use api::v1::agent_info::capability::Type as Capability;
+use api::v1::{AgentCapabilities, TaskInfo};
 use api::{AgentId, FrameworkId, Resources, TaskState};
 
 use super::asked::{Asked, one_revocability, overlap, scalar, spelled, total};
@@ -16,6 +17,8 @@ pub(crate) struct Place<'a> {
     pub(crate) role: &'a str,
     /// What remains of the offers.
     pub(crate) available: &'a Resources,
+    /// The agent's.
+    pub(crate) capabilities: AgentCapabilities,
 }
 
 /// May the task run on what remains of its offers? Returns what it asks for.
@@ -74,7 +77,7 @@ pub(super) fn own(task: &TaskInfo, active: Option<TaskState>, at: Place<'_>) -> 
     if let Some(container) = task.container.as_deref() {
         container::container(container).map_err(|error| format!("Task's `ContainerInfo` is invalid: {error}"))?;
     }
-    limits(task, &asked.resources)?;
+    limits_of(task, &asked.resources, at.capabilities)?;
     Ok(asked)
 }
 
@@ -106,7 +109,10 @@ fn with_executor(task: &TaskInfo, asked: &Asked, at: Place<'_>) -> Result<(), St
     Err(format!("Total resources {want} required by task and its executor is more than available {have}"))
 }
 
-fn limits(task: &TaskInfo, resources: &Resources) -> Result<(), String> {
+fn limits_of(task: &TaskInfo, resources: &Resources, agent: AgentCapabilities) -> Result<(), String> {
+    if !task.limits.is_empty() && !agent.has(Capability::TaskResourceLimits) {
+        return Err("Agent is not capable of handling task resource limits".to_owned());
+    }
     if task.limits.keys().any(|name| name != "cpus" && name != "mem") {
         return Err("Only cpus and mem may be included in a task's resource limits".to_owned());
     }
@@ -121,4 +127,21 @@ fn limits(task: &TaskInfo, resources: &Resources) -> Result<(), String> {
         }
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use api::v1::OUR_AGENTS;
+
+    use super::*;
+
+    #[test]
+    fn limits_are_for_agents_that_know_them() {
+        let limits = [("mem".to_owned(), api::v1::value::Scalar { value: 64.0 })].into();
+        let task = TaskInfo { limits, ..TaskInfo::default() };
+        let resources = Resources::parse("mem:32").unwrap();
+        assert_eq!(limits_of(&task, &resources, OUR_AGENTS), Ok(()));
+        let refused = limits_of(&task, &resources, AgentCapabilities::default()).unwrap_err();
+        assert_eq!(refused, "Agent is not capable of handling task resource limits");
+    }
 }
