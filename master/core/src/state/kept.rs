@@ -55,7 +55,7 @@ impl Kept {
     /// # Errors
     /// Somebody else has changed one of the entries since (409), or there is no room (507).
     pub fn change(&mut self, table: Table, changes: Vec<Change>) -> Result<(), Refusal> {
-        let entries = self.tables.entry(table).or_default();
+        let entries = self.table(table);
         let refuse = |status, text: &str| Err(Refusal { status, text: text.to_owned() });
         let mut more = 0;
         for change in &changes {
@@ -72,7 +72,8 @@ impl Kept {
         if more > 0 && entries.len() + more > CAPACITY {
             return refuse(507, "the table is full");
         }
-        let entries = Arc::make_mut(entries);
+        drop(entries);
+        let entries = Arc::make_mut(self.tables.entry(table).or_default());
         for Change { key, becomes, .. } in changes {
             match becomes {
                 Some(text) => drop(entries.insert(key, text)),
