@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
@@ -201,7 +202,20 @@ impl Masters {
     }
 }
 
-/// An address nobody listens on at this moment.
+/// An address nobody listens on at this moment, and that no connection gets by chance while its master is away: below
+/// the ports the kernel gives out.
 fn free_address() -> Result<String> {
-    Ok(TcpListener::bind("127.0.0.1:0")?.local_addr()?.to_string())
+    const FIRST: u32 = 20_000;
+    const COUNT: u32 = 10_000;
+    static NEXT: AtomicU32 = AtomicU32::new(0);
+    // Tests that run at the same time begin at different places.
+    let begin = std::process::id().wrapping_mul(37);
+    for _ in 0..COUNT {
+        let step = NEXT.fetch_add(1, Ordering::Relaxed);
+        let port = FIRST + begin.wrapping_add(step) % COUNT;
+        if let Ok(listener) = TcpListener::bind(("127.0.0.1", u16::try_from(port)?)) {
+            return Ok(listener.local_addr()?.to_string());
+        }
+    }
+    bail!("no port from {FIRST} on is free")
 }
