@@ -82,8 +82,8 @@ pub struct Plan {
     pub user: User,
     /// `config.json`.
     pub config: Value,
-    /// The image's layers that the root is put together from, the lowest first; none without an image.
-    pub layers: Vec<String>,
+    /// With an image, the layers its root is put together from, the lowest first.
+    pub layers: Option<Vec<String>>,
 }
 
 /// Why a task cannot be launched here. The text goes into the status message.
@@ -200,7 +200,7 @@ pub fn plan(
         });
     }
     let bundle = format!("{}/{container}", site.bundle_dir);
-    let layers = root.filter(|_| view.image.is_some()).map(|root| root.image.layers.clone()).unwrap_or_default();
+    let layers = view.image.as_ref().map(|(_, root)| root.image.layers.clone());
     Ok(Plan { sandbox, bundle, user: view.user, config, layers })
 }
 
@@ -352,7 +352,7 @@ mod tests {
         assert!(!config["mounts"].to_string().contains("\"/tmp\""), "an image has its own");
         assert!(config["mounts"].to_string().contains("/etc/resolv.conf"));
         assert!(config["process"]["env"].to_string().contains("MESOS_CONTAINER_NAME=mesos-c1"));
-        assert_eq!(plan.layers, ["l1"]);
+        assert_eq!(plan.layers, Some(vec!["l1".to_owned()]));
     }
 
     #[test]

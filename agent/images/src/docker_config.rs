@@ -58,27 +58,6 @@ pub enum DockerConfigError {
     },
 }
 
-#[derive(Deserialize)]
-#[serde(untagged)]
-enum File {
-    /// `config.json`.
-    New {
-        auths: BTreeMap<String, Entry>,
-    },
-    /// `config.json` of somebody who keeps passwords elsewhere, or of nobody.
-    Empty(#[allow(dead_code)] NoAuths),
-    /// `.dockercfg`.
-    Old(BTreeMap<String, Entry>),
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields, rename_all = "camelCase")]
-#[allow(dead_code)] // read to be told from `.dockercfg`
-struct NoAuths {
-    creds_store: Option<String>,
-    cred_helpers: Option<BTreeMap<String, String>>,
-}
-
 #[derive(Default, Deserialize)]
 #[serde(default)]
 struct Entry {
@@ -98,11 +77,14 @@ impl DockerConfig {
         // serde quotes what it does not understand, which may be a password.
         let place = |error: &serde_json::Error| DockerConfigError::Unreadable { line: error.line(), column: error.column() };
         let value: serde_json::Value = serde_json::from_slice(bytes).map_err(|error| place(&error))?;
-        let file: File = serde_json::from_value(value).map_err(|error| place(&error))?;
-        let entries = match file {
-            File::New { auths } | File::Old(auths) => auths,
-            File::Empty(_) => BTreeMap::new(),
+        let entries = match value.get("auths") {
+            Some(auths) => auths.clone(),
+            // Of somebody who keeps passwords elsewhere.
+            None if value.get("credsStore").is_some() || value.get("credHelpers").is_some() => serde_json::json!({}),
+            // `.dockercfg` has nothing around its entries.
+            None => value,
         };
+        let entries: BTreeMap<String, Entry> = serde_json::from_value(entries).map_err(|error| place(&error))?;
         let mut logins = BTreeMap::new();
         for (key, entry) in entries {
             let registry = registry_of(&key);

@@ -38,7 +38,7 @@ pub fn choose(images: &[Kept], sizes: &BTreeMap<String, u64>, in_use: &BTreeSet<
     let mut total: u64 = sizes.values().sum();
     let mut choice = Choice::default();
     // What belongs to no image is left from pulls that failed; it is the first to go.
-    for (layer, _) in holders.iter().filter(|(layer, count)| **count == 0 && !in_use.contains(layer.as_str())) {
+    for (layer, _) in holders.iter().filter(|(layer, count)| **count == 0 && !in_use.contains(**layer)) {
         if total <= limit {
             return choice;
         }
@@ -53,8 +53,7 @@ pub fn choose(images: &[Kept], sizes: &BTreeMap<String, u64>, in_use: &BTreeSet<
             .into_iter()
             .filter(|layer| holders.get(layer) == Some(&1) && !in_use.contains(*layer) && sizes.contains_key(*layer))
             .collect();
-        let used = image.layers.iter().any(|layer| in_use.contains(layer));
-        if used && freed.is_empty() {
+        if image.layers.iter().all(|layer| in_use.contains(layer)) {
             continue;
         }
         for layer in unique(image) {

@@ -290,7 +290,8 @@ impl Unpacker {
         let path: PathBuf = parents.iter().collect();
         let path = if parents.is_empty() { PathBuf::from(".") } else { path };
         match open_directory(self.root.as_fd(), &path) {
-            Err(Errno::NOENT) if missing == Missing::Make => {}
+            // Not a directory: it may be deleted below and made anew here.
+            Err(Errno::NOENT | Errno::NOTDIR) if missing == Missing::Make => {}
             opened => return opened,
         }
         // Archives may leave directories out.
@@ -299,7 +300,7 @@ impl Unpacker {
         for part in parents {
             so_far.push(part);
             here = match open_directory(self.root.as_fd(), &so_far) {
-                Err(Errno::NOENT) => {
+                Err(errno @ (Errno::NOENT | Errno::NOTDIR)) => {
                     let mode = Mode::RWXU | Mode::RGRP | Mode::XGRP | Mode::ROTH | Mode::XOTH;
                     match rustix::fs::statat(&here, part, AtFlags::SYMLINK_NOFOLLOW) {
                         Ok(stat) if is_whiteout(&stat) => {
@@ -309,8 +310,8 @@ impl Unpacker {
                             self.hide_lower(made.as_fd())?;
                             made
                         }
-                        // A link to nothing.
-                        Ok(_) => return Err(Errno::NOENT),
+                        // A file, or a link to nothing.
+                        Ok(_) => return Err(errno),
                         Err(Errno::NOENT) => {
                             rustix::fs::mkdirat(&here, part, mode)?;
                             open_directory(self.root.as_fd(), &so_far)?

@@ -202,7 +202,7 @@ mod tests {
 
     #[test]
     fn records_may_hold_line_ends_and_lies_are_refused() {
-        let bytes = b"30 SCHILY.xattr.user.a=one\ntwo\n9 path=x\n";
+        let bytes = b"31 SCHILY.xattr.user.a=one\ntwo\n9 path=x\n";
         let all = records(bytes).unwrap();
         assert_eq!(all[0], (b"SCHILY.xattr.user.a".to_vec(), b"one\ntwo".to_vec()));
         assert_eq!(all[1], (b"path".to_vec(), b"x".to_vec()));
