@@ -10,27 +10,27 @@ use sha2::{Digest, Sha256};
 
 /// A layer in the making.
 #[derive(Default)]
-pub struct Layer {
+pub(crate) struct Layer {
     tar: Vec<u8>,
 }
 
 /// A layer as it is pushed.
 #[derive(Clone)]
-pub struct Packed {
-    pub bytes: Vec<u8>,
-    pub digest: String,
-    pub diff_id: String,
-    pub media_type: &'static str,
+pub(crate) struct Packed {
+    pub(crate) bytes: Vec<u8>,
+    pub(crate) digest: String,
+    pub(crate) diff_id: String,
+    pub(crate) media_type: &'static str,
 }
 
 /// An image as it is pushed.
-pub struct Image {
-    pub config: Vec<u8>,
-    pub manifest: Vec<u8>,
-    pub layers: Vec<Packed>,
+pub(crate) struct Image {
+    pub(crate) config: Vec<u8>,
+    pub(crate) manifest: Vec<u8>,
+    pub(crate) layers: Vec<Packed>,
 }
 
-pub fn digest(bytes: &[u8]) -> String {
+pub(crate) fn digest(bytes: &[u8]) -> String {
     let hex: String = Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect();
     format!("sha256:{hex}")
 }
@@ -57,15 +57,15 @@ impl Layer {
         self
     }
 
-    pub fn file(self, path: &str, mode: u32, data: &[u8]) -> Self {
+    pub(crate) fn file(self, path: &str, mode: u32, data: &[u8]) -> Self {
         self.entry(b'0', path, mode, "", data)
     }
 
-    pub fn link(self, path: &str, target: &str) -> Self {
+    pub(crate) fn link(self, path: &str, target: &str) -> Self {
         self.entry(b'2', path, 0o777, target, b"")
     }
 
-    pub fn directory(self, path: &str, mode: u32) -> Self {
+    pub(crate) fn directory(self, path: &str, mode: u32) -> Self {
         self.entry(b'5', path, mode, "", b"")
     }
 
@@ -74,7 +74,7 @@ impl Layer {
         self.tar
     }
 
-    pub fn gzip(self) -> Packed {
+    pub(crate) fn gzip(self) -> Packed {
         let plain = self.plain();
         let mut encoder = GzEncoder::new(Vec::new(), Compression::fast());
         encoder.write_all(&plain).unwrap();
@@ -87,7 +87,7 @@ impl Layer {
         }
     }
 
-    pub fn zstd(self) -> Packed {
+    pub(crate) fn zstd(self) -> Packed {
         let plain = self.plain();
         let bytes = zstd::encode_all(plain.as_slice(), 3).unwrap();
         let media_type = "application/vnd.oci.image.layer.v1.tar+zstd";
@@ -96,7 +96,7 @@ impl Layer {
 }
 
 /// Bytes that cannot be compressed.
-pub fn noise(seed: u64, length: usize) -> Vec<u8> {
+pub(crate) fn noise(seed: u64, length: usize) -> Vec<u8> {
     let mut state = seed + 1;
     let next = || {
         state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
@@ -106,7 +106,7 @@ pub fn noise(seed: u64, length: usize) -> Vec<u8> {
 }
 
 /// The busybox of the package busybox-static, with the programs the tests use.
-pub fn busybox() -> Packed {
+pub(crate) fn busybox() -> Packed {
     let program = std::fs::read("/bin/busybox").expect("/bin/busybox of the package busybox-static");
     let mut layer = Layer::default().directory("bin/", 0o755).file("bin/busybox", 0o755, &program);
     let names: BTreeSet<&str> =
@@ -125,7 +125,7 @@ pub fn busybox() -> Packed {
 
 impl Image {
     /// Of these layers, the lowest first; `config` is what Docker calls so.
-    pub fn of(layers: &[&Packed], config: &Value) -> Self {
+    pub(crate) fn of(layers: &[&Packed], config: &Value) -> Self {
         let layers: Vec<Packed> = layers.iter().map(|&layer| layer.clone()).collect();
         let diff_ids: Vec<&str> = layers.iter().map(|layer| layer.diff_id.as_str()).collect();
         let config = json!({"architecture": "amd64", "os": "linux", "config": config,
@@ -146,7 +146,7 @@ impl Image {
         Self { config, manifest: manifest.to_string().into_bytes(), layers }
     }
 
-    pub fn media_type(&self) -> String {
+    pub(crate) fn media_type(&self) -> String {
         let manifest: Value = serde_json::from_slice(&self.manifest).unwrap();
         manifest["mediaType"].as_str().unwrap().to_owned()
     }

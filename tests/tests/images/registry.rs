@@ -12,18 +12,18 @@ use tests::rack::Rack;
 use super::image::Image;
 
 /// Where nodes find it.
-pub const ADDRESS: &str = "10.77.0.1:5000";
+pub(crate) const ADDRESS: &str = "10.77.0.1:5000";
 const ANSWER: Duration = Duration::from_secs(30);
 
 /// The program, its storage and its log. Dropping it ends the program.
-pub struct Registry {
+pub(crate) struct Registry {
     directory: PathBuf,
     child: Option<Child>,
 }
 
 impl Registry {
     /// An empty one in this directory, which is not running.
-    pub fn new(directory: &Path) -> Self {
+    pub(crate) fn new(directory: &Path) -> Self {
         fs::create_dir_all(directory).unwrap();
         Self { directory: directory.to_owned(), child: None }
     }
@@ -49,7 +49,7 @@ impl Registry {
     }
 
     /// Starts it on the host's loopback, pushes the images, ends it.
-    pub fn fill(&mut self, images: &[(&str, &Image)]) {
+    pub(crate) fn fill(&mut self, images: &[(&str, &Image)]) {
         let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
         let address = format!("127.0.0.1:{port}");
         self.start(Command::new("docker-registry"), &address);
@@ -66,7 +66,7 @@ impl Registry {
     }
 
     /// Serves the nodes of a rack; returns when it does.
-    pub fn serve(&mut self, rack: &Rack) {
+    pub(crate) fn serve(&mut self, rack: &Rack) {
         self.start(rack.inside(Path::new("/usr/bin/docker-registry")), ADDRESS);
         let deadline = Instant::now() + ANSWER;
         loop {
@@ -81,7 +81,7 @@ impl Registry {
     }
 
     /// SIGKILL.
-    pub fn kill(&mut self) {
+    pub(crate) fn kill(&mut self) {
         let mut child = self.child.take().expect("it is running");
         child.kill().unwrap();
         child.wait().unwrap();
@@ -96,13 +96,13 @@ impl Registry {
     }
 
     /// How often this was asked for and given, whole or in part.
-    pub fn given(&self, digest: &str, status: u16) -> usize {
+    pub(crate) fn given(&self, digest: &str, status: u16) -> usize {
         let wanted = format!("/blobs/{digest} HTTP/1.1\" {status} ");
         self.log().lines().filter(|line| line.contains("\"GET ") && line.contains(&wanted)).count()
     }
 
     /// Changes one byte of a blob where it is stored.
-    pub fn corrupt(&self, digest: &str) {
+    pub(crate) fn corrupt(&self, digest: &str) {
         let hex = digest.strip_prefix("sha256:").unwrap();
         let path =
             self.directory.join("storage/docker/registry/v2/blobs/sha256").join(&hex[..2]).join(hex).join("data");

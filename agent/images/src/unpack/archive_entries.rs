@@ -146,10 +146,13 @@ fn head(ahead: Ahead, header: &Header, kind: EntryType, size: u64, position: u64
         let text = record(key).and_then(|value| String::from_utf8(value).ok());
         text.map(|text| text.parse::<u64>().map_err(|_| TarError::Extended)).transpose()
     };
-    let id = |key: &[u8], own: io::Result<u64>| -> Result<u32, TarError> {
+    let old = header.as_old();
+    let id = |key: &[u8], field: &[u8], own: io::Result<u64>| -> Result<u32, TarError> {
+        let own = if is_blank(field) { Ok(0) } else { own };
         let wide = number(key)?.map_or(own, Ok).map_err(TarError::Read)?;
         u32::try_from(wide).map_err(|_| TarError::Extended)
     };
+    let mode = if is_blank(&old.mode) { 0 } else { header.mode().map_err(TarError::Read)? & 0o7777 };
     if number(b"size")?.is_some_and(|wide| wide != size) {
         return Err(refused(Refusal::Huge));
     }
@@ -180,15 +183,20 @@ fn head(ahead: Ahead, header: &Header, kind: EntryType, size: u64, position: u64
     Ok(Head {
         link,
         kind,
-        mode: header.mode().map_err(TarError::Read)? & 0o7777,
-        uid: id(b"uid", header.uid())?,
-        gid: id(b"gid", header.gid())?,
+        mode,
+        uid: id(b"uid", &old.uid, header.uid())?,
+        gid: id(b"gid", &old.gid, header.gid())?,
         size,
         position,
         mtime,
         xattrs: xattrs.collect(),
         path,
     })
+}
+
+/// Some writers leave numbers out that are 0.
+fn is_blank(field: &[u8]) -> bool {
+    field.iter().all(|byte| matches!(byte, 0 | b' '))
 }
 
 /// A path as it can be shown to people.

@@ -11,7 +11,7 @@ use sha2::{Digest as _, Sha256};
 
 /// What goes wrong with a path, once for each entry, in order.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum Fault {
+pub(crate) enum Fault {
     /// Sends so many bytes of the body, then closes.
     Cut(usize),
     /// Sends nothing for ever.
@@ -40,14 +40,14 @@ struct State {
 }
 
 /// The registry; ends with the process.
-pub struct Registry {
+pub(crate) struct Registry {
     /// Where it listens.
-    pub address: SocketAddr,
+    pub(crate) address: SocketAddr,
     state: Arc<Mutex<State>>,
 }
 
 impl Registry {
-    pub fn start() -> Self {
+    pub(crate) fn start() -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
         let state = Arc::new(Mutex::new(State::default()));
@@ -64,7 +64,7 @@ impl Registry {
         Self { address, state }
     }
 
-    pub fn name(&self, rest: &str) -> String {
+    pub(crate) fn name(&self, rest: &str) -> String {
         format!("{}/{rest}", self.address)
     }
 
@@ -73,21 +73,21 @@ impl Registry {
     }
 
     /// Adds a blob; gives its digest.
-    pub fn blob(&self, repository: &str, bytes: &[u8]) -> String {
+    pub(crate) fn blob(&self, repository: &str, bytes: &[u8]) -> String {
         let digest = digest(bytes);
         self.put(format!("/v2/{repository}/blobs/{digest}"), bytes.to_vec(), "application/octet-stream");
         digest
     }
 
     /// Adds an image of these layers under a tag. Gives the layers' digests.
-    pub fn image(&self, repository: &str, tag: &str, layers: &[Layer], config: serde_json::Value) -> Vec<String> {
+    pub(crate) fn image(&self, repository: &str, tag: &str, layers: &[Layer], config: serde_json::Value) -> Vec<String> {
         let (manifest, layers) = self.manifest(repository, layers, config);
         self.tag(repository, tag, &manifest);
         layers
     }
 
     /// Adds what belongs to an image, but no tag.
-    pub fn manifest(&self, repository: &str, layers: &[Layer], config: serde_json::Value) -> (String, Vec<String>) {
+    pub(crate) fn manifest(&self, repository: &str, layers: &[Layer], config: serde_json::Value) -> (String, Vec<String>) {
         let diff_ids: Vec<&str> = layers.iter().map(|layer| layer.diff_id.as_str()).collect();
         let config = serde_json::json!({"architecture": "amd64", "os": "linux", "config": config,
             "rootfs": {"type": "layers", "diff_ids": diff_ids}})
@@ -106,7 +106,7 @@ impl Registry {
         (manifest.to_string(), digests)
     }
 
-    pub fn tag(&self, repository: &str, tag: &str, manifest: &str) {
+    pub(crate) fn tag(&self, repository: &str, tag: &str, manifest: &str) {
         let kind = "application/vnd.oci.image.manifest.v1+json";
         for name in [tag.to_owned(), digest(manifest.as_bytes())] {
             self.put(format!("/v2/{repository}/manifests/{name}"), manifest.as_bytes().to_vec(), kind);
@@ -114,27 +114,27 @@ impl Registry {
     }
 
     /// What is at a path from now on, whatever its name promises.
-    pub fn replace(&self, path: &str, bytes: Vec<u8>) {
+    pub(crate) fn replace(&self, path: &str, bytes: Vec<u8>) {
         let mut state = self.state.lock().unwrap();
         state.content.get_mut(path).expect("there is something to replace").0 = bytes;
     }
 
-    pub fn fault(&self, path: &str, faults: &[Fault]) {
+    pub(crate) fn fault(&self, path: &str, faults: &[Fault]) {
         self.state.lock().unwrap().faults.insert(path.to_owned(), faults.to_vec());
     }
 
-    pub fn pause(&self, pause: Duration) {
+    pub(crate) fn pause(&self, pause: Duration) {
         self.state.lock().unwrap().pause = pause;
     }
 
-    pub fn require_basic(&self, user: &str, password: &str) {
+    pub(crate) fn require_basic(&self, user: &str, password: &str) {
         let mut state = self.state.lock().unwrap();
         state.authorization = Some(basic(user, password));
         state.challenge = "Basic realm=\"lab\"".to_owned();
     }
 
     /// A token is needed, which the service gives to whoever has this password, or to anybody.
-    pub fn require_token(&self, login: Option<(&str, &str)>) {
+    pub(crate) fn require_token(&self, login: Option<(&str, &str)>) {
         let mut state = self.state.lock().unwrap();
         state.authorization = Some("Bearer opaque-token".to_owned());
         state.challenge = format!("Bearer realm=\"http://{}/token\",service=\"lab\"", self.address);
@@ -143,24 +143,24 @@ impl Registry {
     }
 
     /// How often something with this in its path was asked for.
-    pub fn asked(&self, part: &str) -> usize {
+    pub(crate) fn asked(&self, part: &str) -> usize {
         self.state.lock().unwrap().requests.iter().filter(|request| request.contains(part)).count()
     }
 
-    pub fn requests(&self) -> Vec<String> {
+    pub(crate) fn requests(&self) -> Vec<String> {
         self.state.lock().unwrap().requests.clone()
     }
 }
 
 /// A layer as it is sent, and the digest of what it unpacks to.
 #[derive(Clone)]
-pub struct Layer {
-    pub packed: Vec<u8>,
-    pub diff_id: String,
+pub(crate) struct Layer {
+    pub(crate) packed: Vec<u8>,
+    pub(crate) diff_id: String,
 }
 
 impl Layer {
-    pub fn of(files: &[(&str, &[u8])]) -> Self {
+    pub(crate) fn of(files: &[(&str, &[u8])]) -> Self {
         let mut tar = tar::Builder::new(Vec::new());
         for (path, content) in files {
             let mut header = tar::Header::new_gnu();
@@ -177,7 +177,7 @@ impl Layer {
     }
 
     /// One that is not small even when packed.
-    pub fn large(seed: u8, bytes: usize) -> Self {
+    pub(crate) fn large(seed: u8, bytes: usize) -> Self {
         let mut state = u64::from(seed) + 1;
         let noise: Vec<u8> = std::iter::repeat_with(|| {
             state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
@@ -189,7 +189,7 @@ impl Layer {
     }
 }
 
-pub fn digest(bytes: &[u8]) -> String {
+pub(crate) fn digest(bytes: &[u8]) -> String {
     let hex: String = Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect();
     format!("sha256:{hex}")
 }
