@@ -9,6 +9,7 @@ use std::path::{Component, Path, PathBuf};
 
 use rustix::fs::{CWD, Mode, OFlags, ResolveFlags};
 use rustix::io::Errno;
+use rustix::mount::UnmountFlags;
 use serde::{Deserialize, Serialize};
 
 use crate::disk::{CONTAINERS, short_name};
@@ -63,7 +64,7 @@ impl Store {
             let path = path.to_owned();
             move |source| ContainerRootError { path, source }
         };
-        self.0.disk.remove(&directory).map_err(|error| failed(&directory)(io::Error::other(error)))?;
+        self.clear(&directory).map_err(failed(&directory))?;
         for name in ["", "upper", "work", "rootfs"] {
             let path = directory.join(name);
             fs::create_dir(&path).map_err(failed(&path))?;
@@ -97,7 +98,17 @@ impl Store {
     pub fn remove_root(&self, container: &str) -> Result<(), ContainerRootError> {
         self.release(container);
         let path = self.0.disk.container(container);
-        self.0.disk.remove(&path).map_err(|error| ContainerRootError { path, source: io::Error::other(error) })
+        self.clear(&path).map_err(|source| ContainerRootError { path, source })
+    }
+
+    fn clear(&self, directory: &Path) -> io::Result<()> {
+        // A launcher that was killed while it made a container has left it mounted.
+        match rustix::mount::unmount(directory.join("rootfs"), UnmountFlags::DETACH) {
+            // Not there, not mounted, or not ours to unmount because it is not there for us.
+            Ok(()) | Err(Errno::NOENT | Errno::INVAL | Errno::PERM) => {}
+            Err(errno) => return Err(errno.into()),
+        }
+        self.0.disk.remove(directory).map_err(io::Error::other)
     }
 
     /// The containers that have a root here.

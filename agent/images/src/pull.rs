@@ -16,7 +16,7 @@ use crate::docker_config::{DockerConfig, DockerConfigError, Login};
 use crate::download::{DownloadError, download};
 use crate::flights::Landed;
 use crate::manifest::{self, Descriptor, Document, Manifest, ManifestError};
-use crate::remote::{Remote, RemoteError, Silence};
+use crate::remote::{Remote, RemoteError};
 use crate::store::{Inner, Store, now_ms};
 use crate::unpack::{UnpackError, unpack};
 
@@ -207,10 +207,8 @@ impl Inner {
     }
 
     fn remotes(&self, reference: &Reference, own: Option<&DockerConfig>) -> Result<Vec<Arc<Remote>>, PullCause> {
-        let patience = self.settings.patience;
-        let silence = Silence { connect: patience.connect, read: patience.read };
         let endpoints = self.settings.registries.endpoints(reference, own);
-        let remotes = endpoints.into_iter().map(|endpoint| Remote::new(reference, endpoint, &self.roots, silence));
+        let remotes = endpoints.into_iter().map(|endpoint| Remote::new(reference, endpoint, &self.clients));
         Ok(remotes.map(|remote| remote.map(Arc::new)).collect::<Result<_, _>>()?)
     }
 

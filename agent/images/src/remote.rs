@@ -1,7 +1,7 @@
 //! One registry, asked for one image: a thin coat over the registry client, which turns its answers into what matters
 //! here: try again, try elsewhere, or tell the user.
 
-use std::sync::Once;
+use std::sync::{Arc, Mutex, Once, PoisonError, Weak};
 use std::time::Duration;
 
 use agent_core::image::{Digest, Reference};
@@ -26,9 +26,56 @@ pub(crate) struct Silence {
     pub(crate) read: Duration,
 }
 
+/// The clients in use: pulls from the same registry with the same login share one, its connections and its tokens. One
+/// that nobody uses is closed.
+pub(crate) struct Clients {
+    roots: Vec<Certificate>,
+    silence: Silence,
+    open: Mutex<Vec<(Endpoint, Weak<Client>)>>,
+}
+
+impl Clients {
+    pub(crate) const fn new(roots: Vec<Certificate>, silence: Silence) -> Self {
+        Self { roots, silence, open: Mutex::new(Vec::new()) }
+    }
+
+    fn get(&self, endpoint: &Endpoint) -> Result<Arc<Client>, RemoteError> {
+        let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
+        open.retain(|(_, client)| client.strong_count() > 0);
+        if let Some(client) = open.iter().find(|(known, _)| known == endpoint).and_then(|(_, client)| client.upgrade()) {
+            return Ok(client);
+        }
+        let client = Arc::new(client(endpoint, &self.roots, self.silence)?);
+        open.push((endpoint.clone(), Arc::downgrade(&client)));
+        Ok(client)
+    }
+}
+
+fn client(endpoint: &Endpoint, roots: &[Certificate], silence: Silence) -> Result<Client, RemoteError> {
+    install_provider();
+    if roots.is_empty() && !endpoint.plain_http {
+        let said = "this node has no list of certificate authorities; give some in its registry settings".to_owned();
+        return Err(RemoteError::Unusable { host: endpoint.host.clone(), said });
+    }
+    let protocol = if endpoint.plain_http { ClientProtocol::Http } else { ClientProtocol::Https };
+    let config = ClientConfig {
+        protocol,
+        // Never the system's: what it may be is decided in one place.
+        tls_certs_only: roots.to_vec(),
+        // Without a list and without TLS there is nothing to check; the client would insist on a list.
+        accept_invalid_certificates: roots.is_empty(),
+        connect_timeout: Some(silence.connect),
+        read_timeout: Some(silence.read),
+        user_agent: USER_AGENT,
+        platform_resolver: None,
+        ..ClientConfig::default()
+    };
+    Client::try_from(config).map_err(|error| failure(&endpoint.host, &error))
+}
+
 /// A registry that is ready to be asked.
 pub(crate) struct Remote {
-    client: Client,
+    client: Arc<Client>,
     reference: WireReference,
     auth: RegistryAuth,
     endpoint: Endpoint,
@@ -88,36 +135,19 @@ pub(crate) struct Incoming {
 }
 
 impl Remote {
-    pub(crate) fn new(
-        reference: &Reference,
-        endpoint: Endpoint,
-        roots: &[Certificate],
-        silence: Silence,
-    ) -> Result<Self, RemoteError> {
-        install_provider();
+    pub(crate) fn new(reference: &Reference, endpoint: Endpoint, clients: &Clients) -> Result<Self, RemoteError> {
+        let client = clients.get(&endpoint)?;
         let host = endpoint.host.clone();
         let (repository, selector) = (reference.repository.clone(), reference.selector());
         let wire = match reference.digest {
-            Some(_) => WireReference::with_digest(host.clone(), repository, selector),
-            None => WireReference::with_tag(host.clone(), repository, selector),
-        };
-        let protocol = if endpoint.plain_http { ClientProtocol::Http } else { ClientProtocol::Https };
-        let config = ClientConfig {
-            protocol,
-            // Never the system's: what it may be is decided in one place.
-            tls_certs_only: roots.to_vec(),
-            connect_timeout: Some(silence.connect),
-            read_timeout: Some(silence.read),
-            user_agent: USER_AGENT,
-            platform_resolver: None,
-            ..ClientConfig::default()
+            Some(_) => WireReference::with_digest(host, repository, selector),
+            None => WireReference::with_tag(host, repository, selector),
         };
         let auth = match &endpoint.login {
             Login::Anonymous => RegistryAuth::Anonymous,
             Login::Password { user, password } => RegistryAuth::Basic(user.clone(), password.clone()),
             Login::Token(token) => RegistryAuth::Bearer(token.clone()),
         };
-        let client = Client::try_from(config).map_err(|error| failure(&host, &error))?;
         Ok(Self { client, reference: wire, auth, endpoint })
     }
 
@@ -238,7 +268,7 @@ fn words(said: &str) -> String {
     if line.chars().count() <= MAX_WORDS { line } else { line.chars().take(MAX_WORDS - 3).chain("...".chars()).collect() }
 }
 
-/// Certificates to trust: the operator's, and the host's list or, where there is none, the built-in one.
+/// Certificates to trust: the operator's and the host's.
 pub(crate) fn roots(authorities: &[String], host_list: Option<&[u8]>) -> Result<Vec<Certificate>, String> {
     use rustls::pki_types::CertificateDer;
     use rustls::pki_types::pem::PemObject;
@@ -256,13 +286,8 @@ pub(crate) fn roots(authorities: &[String], host_list: Option<&[u8]>) -> Result<
             return Err("an authority holds no certificate in PEM".to_owned());
         }
     }
-    let listed = CertificateDer::pem_slice_iter(host_list.unwrap_or_default());
-    let listed: Vec<Certificate> = listed.flatten().map(|certificate| der(&certificate)).collect();
-    if listed.is_empty() {
-        roots.extend(webpki_root_certs::TLS_SERVER_ROOT_CERTS.iter().map(der));
-    } else {
-        roots.extend(listed);
-    }
+    // Of a long list one entry that cannot be read shall not spoil the others.
+    roots.extend(CertificateDer::pem_slice_iter(host_list.unwrap_or_default()).flatten().map(|certificate| der(&certificate)));
     Ok(roots)
 }
 
@@ -277,11 +302,19 @@ mod tests {
     }
 
     #[test]
-    fn nodes_without_a_list_of_authorities_have_the_built_in_one() {
-        assert!(roots(&[], None).unwrap().len() > 50);
-        assert!(roots(&["no certificate".to_owned()], None).is_err());
+    fn authorities_are_the_operators_and_the_hosts() {
         let pem = "-----BEGIN CERTIFICATE-----\nAAEC\n-----END CERTIFICATE-----\n";
-        assert_eq!(roots(&[], Some(pem.as_bytes())).unwrap().len(), 1, "a host's list is taken as it is");
-        assert!(roots(&[pem.to_owned()], None).unwrap().len() > 50);
+        assert!(roots(&["no certificate".to_owned()], None).is_err());
+        assert_eq!(roots(&[pem.to_owned()], Some([pem, pem].concat().as_bytes())).unwrap().len(), 3);
+        assert!(roots(&[], None).unwrap().is_empty());
+    }
+
+    #[test]
+    fn without_authorities_only_plain_registries_can_be_asked() {
+        let endpoint = |plain_http| Endpoint { host: "r.io".to_owned(), plain_http, login: Login::Anonymous };
+        let silence = Silence { connect: Duration::from_secs(1), read: Duration::from_secs(1) };
+        assert!(client(&endpoint(true), &[], silence).is_ok());
+        let error = client(&endpoint(false), &[], silence).err().unwrap().to_string();
+        assert!(error.contains("no list of certificate authorities"), "{error}");
     }
 }

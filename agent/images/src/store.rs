@@ -7,7 +7,6 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use agent_core::image::{Accounts, Image, Reference};
 use agent_core::agent::Pulled;
-use oci_client::client::Certificate;
 use tokio::sync::Semaphore;
 
 use crate::disk::{Disk, DiskError, ImageRecord};
@@ -16,7 +15,7 @@ use crate::flights::Flights;
 use crate::garbage::{self, Choice, Kept};
 use crate::pull::LayerError;
 use crate::registries::Registries;
-use crate::remote;
+use crate::remote::{self, Clients, Silence};
 use crate::tree;
 use crate::unpack::Limits;
 
@@ -42,7 +41,7 @@ pub struct Settings {
     pub layer: Limits,
     /// Who is asked, and how.
     pub registries: Registries,
-    /// The host's list of certificate authorities in PEM; without one the built-in list holds.
+    /// The host's list of certificate authorities in PEM.
     pub host_authorities: Option<Vec<u8>>,
     /// How long registries are waited for.
     pub patience: Patience,
@@ -104,7 +103,7 @@ pub struct Store(pub(crate) Arc<Inner>);
 pub(crate) struct Inner {
     pub(crate) settings: Settings,
     pub(crate) disk: Disk,
-    pub(crate) roots: Vec<Certificate>,
+    pub(crate) clients: Clients,
     pub(crate) flights: Flights<LayerError>,
     pub(crate) downloads: Semaphore,
     pub(crate) unpacks: Semaphore,
@@ -143,6 +142,7 @@ impl Store {
         let disk = Disk::open(&settings.directory)?;
         let authorities = settings.registries.authorities();
         let roots = remote::roots(authorities, settings.host_authorities.as_deref()).map_err(StoreError::Authorities)?;
+        let silence = Silence { connect: settings.patience.connect, read: settings.patience.read };
         let layers: BTreeMap<String, u64> =
             disk.layers()?.into_iter().map(|(layer, size)| (layer, size.bytes)).collect();
         let mut images = BTreeMap::new();
@@ -156,7 +156,7 @@ impl Store {
         Ok(Self(Arc::new(Inner {
             settings,
             disk,
-            roots,
+            clients: Clients::new(roots, silence),
             flights: Flights::new(),
             downloads: Semaphore::new(DOWNLOADS),
             unpacks: Semaphore::new(UNPACKS),

@@ -21,7 +21,7 @@ const WORK_DIR: &str = "/var/lib/mesolith";
 const IMAGE_DIR: &str = "/var/lib/mesolith/images";
 /// What the operator says of registries there, if anything.
 const REGISTRIES: &str = "/etc/mesolith/images.json";
-/// Lists of certificate authorities on hosts of various distributions.
+/// Lists of certificate authorities: our image's and Debian's, and those of other distributions.
 const AUTHORITIES: [&str; 3] =
     ["/etc/ssl/certs/ca-certificates.crt", "/etc/pki/tls/certs/ca-bundle.crt", "/etc/ssl/ca-bundle.pem"];
 
@@ -41,7 +41,7 @@ pub(crate) struct Settings {
     pub(crate) boot_id: String,
     pub(crate) site: Site,
     pub(crate) registries: Registries,
-    /// The host's list of certificate authorities.
+    /// The list of certificate authorities, if there is one.
     pub(crate) authorities: Option<Vec<u8>>,
 }
 
@@ -158,7 +158,7 @@ impl Settings {
             images: Images { directory: directory.display().to_string(), default: config.image.clone(), refused },
             ..Site::default()
         };
-        let authorities = AUTHORITIES.iter().find_map(|path| std::fs::read(path).ok()).filter(|_| hosted);
+        let authorities = AUTHORITIES.iter().find_map(|path| std::fs::read(path).ok());
         Ok(Self {
             config,
             run,

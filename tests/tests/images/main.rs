@@ -134,14 +134,10 @@ impl World {
         self.launch("entry", json!({"shell": false}), mesos("lab/app:1"));
         self.tasks.wait_state("entry", "TASK_RUNNING", SOON).unwrap();
         let said = self.wait_stdout("entry", "hello from the image");
-        for line in [
-            "greeting=from the image",
-            "home=/srv/app",
-            "uid=1000(app) gid=1001(app) groups=44(logs),1001(app)",
-            "/srv/app",
-        ] {
+        for line in ["greeting=from the image", "home=/srv/app", "/srv/app"] {
             assert!(said.lines().any(|said| said == line), "`{line}` in: {said}");
         }
+        assert!(said.contains("uid=1000(app) gid=1001(app) groups=") && said.contains("44(logs)"), "{said}");
         assert!(!said.contains("/etc/gone"), "a later layer has deleted it: {said}");
         self.tasks.kill("entry").unwrap();
         assert_eq!(self.tasks.wait_end("entry", SOON).unwrap()["state"], "TASK_KILLED");
@@ -218,8 +214,8 @@ impl World {
             assert_eq!(self.stdout(&id), format!("image {number}\n"));
         }
         for layer in self.shared.iter().chain(&self.own) {
-            let times = self.registry.given(&layer.digest, 200) + self.registry.given(&layer.digest, 206);
-            assert_eq!(times, 1, "{} was downloaded {times} times", layer.digest);
+            let given = self.registry.given(&layer.digest);
+            assert_eq!(given, [layer.bytes.len() as u64], "{} was downloaded once and whole", layer.digest);
         }
     }
 
@@ -278,7 +274,9 @@ impl World {
         let end = self.tasks.wait_end("resumed", SOON).unwrap();
         assert_eq!(end["state"], "TASK_FINISHED", "{end}");
         assert!(self.stdout("resumed").contains(&(12 * MIB).to_string()));
-        assert_eq!(self.registry.given(&self.large[1].digest, 206), 1, "the rest of it, and not all of it again");
+        let (given, size) = (self.registry.given(&self.large[1].digest), self.large[1].bytes.len() as u64);
+        assert_eq!(given.len(), 2, "{given:?}");
+        assert!(given[1] < size, "the rest of it, and not all of it again: {given:?} of {size}");
         let deadline = Instant::now() + SOON;
         while self.stdout("beats").lines().count() < beaten + 6 {
             assert!(Instant::now() < deadline, "it has lost its root: {}", self.stdout("beats"));
@@ -300,7 +298,9 @@ impl World {
         let end = self.tasks.wait_end("half-way", SOON).unwrap();
         assert_eq!(end["state"], "TASK_FINISHED", "{end}");
         assert!(self.stdout("half-way").contains(&(12 * MIB).to_string()));
-        assert_eq!(self.registry.given(&self.large[2].digest, 206), 1, "it went on where it was");
+        let (given, size) = (self.registry.given(&self.large[2].digest), self.large[2].bytes.len() as u64);
+        // What a registry was giving when it was killed, it has not written into its log.
+        assert!(given.len() == 1 && given[0] < size, "it went on where it was: {given:?} of {size}");
     }
 }
 

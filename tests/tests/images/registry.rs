@@ -95,10 +95,16 @@ impl Registry {
         fs::read_to_string(self.log_file()).unwrap_or_default()
     }
 
-    /// How often this was asked for and given, whole or in part.
-    pub(crate) fn given(&self, digest: &str, status: u16) -> usize {
-        let wanted = format!("/blobs/{digest} HTTP/1.1\" {status} ");
-        self.log().lines().filter(|line| line.contains("\"GET ") && line.contains(&wanted)).count()
+    /// The bytes of each answer to a GET of this blob, in order.
+    pub(crate) fn given(&self, digest: &str) -> Vec<u64> {
+        let log = self.log();
+        let lines = log.lines().filter(|line| line.contains("\"GET ") && line.contains(&format!("/blobs/{digest} ")));
+        let sizes = lines.filter_map(|line| {
+            let mut words = line.split_once("HTTP/1.1\" ")?.1.split_whitespace();
+            let given = words.next().is_some_and(|status| status.starts_with('2'));
+            words.next()?.parse().ok().filter(|_| given)
+        });
+        sizes.collect()
     }
 
     /// Changes one byte of a blob where it is stored.
