@@ -143,6 +143,9 @@ pub(crate) struct HostedArgs {
     /// Image that tasks run in when they name none, instead of this host's own files
     #[arg(long, value_name = "NAME", requires = "hosted")]
     pub(crate) image: Option<String>,
+    /// The same for tasks of single roles
+    #[arg(long, value_name = "ROLE=NAME,...", requires = "hosted")]
+    pub(crate) image_roles: Option<String>,
     /// JSON file with logins, mirrors and certificates for image registries
     #[arg(long, value_name = "FILE", requires = "hosted")]
     pub(crate) image_registries: Option<PathBuf>,
@@ -173,6 +176,7 @@ impl HostedArgs {
         option("--resources", self.resources.clone().map(Into::into));
         option("--image-dir", self.image_dir.clone().map(Into::into));
         option("--image", self.image.clone().map(Into::into));
+        option("--image-roles", self.image_roles.clone().map(Into::into));
         option("--image-registries", self.image_registries.clone().map(Into::into));
         option("--image-limit-mib", self.image_limit_mib.clone().map(Into::into));
         if self.insecure_no_isolation {
@@ -213,7 +217,7 @@ mod tests {
     fn the_working_process_gets_the_same_options() {
         let mut line = HOSTED.to_vec();
         line.extend(["--attributes", "rack:r1;zone:a", "--insecure-no-isolation", "--name", "n"]);
-        line.extend(["--image", "base:1", "--image-dir", "/i", "--image-registries", "/r", "--image-limit-mib", "64"]);
+        line.extend(["--image", "base:1", "--image-roles", "web=b:2", "--image-dir", "/i", "--image-registries", "/r", "--image-limit-mib", "64"]);
         let hosted = parse(&line).unwrap().hosted().unwrap().clone();
         let mut again: Vec<OsString> = vec!["mesolith-agent".into()];
         again.extend(hosted.to_command_line());

@@ -12,9 +12,13 @@ pub use image::{ImageRoot, identity, image_request};
 pub use limits::{Limits, memory_limit_bytes};
 pub use user::{User, lookup_user};
 
+use std::collections::BTreeMap;
+
 use api::v1::{FrameworkInfo, TaskInfo};
 use api::{AgentId, ContainerId, FrameworkId};
 use serde_json::{Value, json};
+
+use crate::image::Reference;
 
 /// What the node is, as far as a task sees it.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
@@ -49,7 +53,9 @@ pub struct Images {
     /// The store; roots of containers are below it, in `containers`.
     pub directory: String,
     /// What tasks that name no image run in, instead of [`Site::root`].
-    pub default: Option<crate::image::Reference>,
+    pub default: Option<Reference>,
+    /// The same for tasks of single roles.
+    pub by_role: BTreeMap<String, Reference>,
     /// Why no task with an image can run here.
     pub refused: Option<String>,
 }

@@ -199,9 +199,8 @@ impl Inner {
         };
         let image = self.remember(record, &opened_by)?;
         let (inner, limit) = (self.clone(), self.settings.limit_bytes);
-        match tokio::task::spawn_blocking(move || inner.collect(limit)).await {
-            Ok(Err(error)) => tracing::warn!(error = %crate::remote::causes(&error), "unused images stay"),
-            Ok(Ok(_)) | Err(_) => {}
+        if let Ok(Err(error)) = tokio::task::spawn_blocking(move || inner.collect(limit)).await {
+            tracing::warn!(error = %crate::remote::causes(&error), "unused images stay");
         }
         Ok(image)
     }

@@ -1,6 +1,7 @@
 //! One registry, asked for one image: a thin coat over the registry client, which turns its answers into what matters
 //! here: try again, try elsewhere, or tell the user.
 
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex, Once, PoisonError, Weak};
 use std::time::Duration;
 
@@ -29,14 +30,18 @@ pub(crate) struct Silence {
 /// The clients in use: pulls from the same registry with the same login share one, its connections and its tokens. One
 /// that nobody uses is closed.
 pub(crate) struct Clients {
-    roots: Vec<Certificate>,
+    authorities: Vec<String>,
+    /// Read when a client is made: it is long, and pulls are rare.
+    host_list: Option<PathBuf>,
     silence: Silence,
     open: Mutex<Vec<(Endpoint, Weak<Client>)>>,
 }
 
 impl Clients {
-    pub(crate) const fn new(roots: Vec<Certificate>, silence: Silence) -> Self {
-        Self { roots, silence, open: Mutex::new(Vec::new()) }
+    /// Says what is wrong with the authorities, if anything.
+    pub(crate) fn new(authorities: &[String], host_list: Option<PathBuf>, silence: Silence) -> Result<Self, String> {
+        roots(authorities, None)?;
+        Ok(Self { authorities: authorities.to_vec(), host_list, silence, open: Mutex::new(Vec::new()) })
     }
 
     fn get(&self, endpoint: &Endpoint) -> Result<Arc<Client>, RemoteError> {
@@ -45,7 +50,10 @@ impl Clients {
         if let Some(client) = open.iter().find(|(known, _)| known == endpoint).and_then(|(_, client)| client.upgrade()) {
             return Ok(client);
         }
-        let client = Arc::new(client(endpoint, &self.roots, self.silence)?);
+        let list = self.host_list.as_ref().and_then(|path| std::fs::read(path).ok());
+        let unusable = |said| RemoteError::Unusable { host: endpoint.host.clone(), said };
+        let roots = roots(&self.authorities, list.as_deref()).map_err(unusable)?;
+        let client = Arc::new(client(endpoint, &roots, self.silence)?);
         open.push((endpoint.clone(), Arc::downgrade(&client)));
         Ok(client)
     }
@@ -269,7 +277,7 @@ fn words(said: &str) -> String {
 }
 
 /// Certificates to trust: the operator's and the host's.
-pub(crate) fn roots(authorities: &[String], host_list: Option<&[u8]>) -> Result<Vec<Certificate>, String> {
+fn roots(authorities: &[String], host_list: Option<&[u8]>) -> Result<Vec<Certificate>, String> {
     use rustls::pki_types::CertificateDer;
     use rustls::pki_types::pem::PemObject;
     let der = |certificate: &CertificateDer<'_>| Certificate {

@@ -15,7 +15,7 @@ use crate::flights::Flights;
 use crate::garbage::{self, Choice, Kept};
 use crate::pull::LayerError;
 use crate::registries::Registries;
-use crate::remote::{self, Clients, Silence};
+use crate::remote::{Clients, Silence};
 use crate::tree;
 use crate::unpack::Limits;
 
@@ -41,8 +41,8 @@ pub struct Settings {
     pub layer: Limits,
     /// Who is asked, and how.
     pub registries: Registries,
-    /// The host's list of certificate authorities in PEM.
-    pub host_authorities: Option<Vec<u8>>,
+    /// The host's list of certificate authorities, a file in PEM.
+    pub host_authorities: Option<PathBuf>,
     /// How long registries are waited for.
     pub patience: Patience,
 }
@@ -140,9 +140,9 @@ impl Store {
     /// When its files cannot be used.
     pub fn open(settings: Settings) -> Result<Self, StoreError> {
         let disk = Disk::open(&settings.directory)?;
-        let authorities = settings.registries.authorities();
-        let roots = remote::roots(authorities, settings.host_authorities.as_deref()).map_err(StoreError::Authorities)?;
         let silence = Silence { connect: settings.patience.connect, read: settings.patience.read };
+        let (authorities, list) = (settings.registries.authorities(), settings.host_authorities.clone());
+        let clients = Clients::new(authorities, list, silence).map_err(StoreError::Authorities)?;
         let layers: BTreeMap<String, u64> =
             disk.layers()?.into_iter().map(|(layer, size)| (layer, size.bytes)).collect();
         let mut images = BTreeMap::new();
@@ -156,7 +156,7 @@ impl Store {
         Ok(Self(Arc::new(Inner {
             settings,
             disk,
-            clients: Clients::new(roots, silence),
+            clients,
             flights: Flights::new(),
             downloads: Semaphore::new(DOWNLOADS),
             unpacks: Semaphore::new(UNPACKS),

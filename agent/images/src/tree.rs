@@ -76,7 +76,11 @@ fn look(layers: &[PathBuf], showing: &[usize], directory: &Path, name: &OsStr) -
             _ if !merged.is_empty() => break,
             FileType::Symlink => return std::fs::read_link(&path).ok().map(Found::Link),
             FileType::RegularFile => return Some(Found::File(path)),
-            _ => return None,
+            FileType::Fifo
+            | FileType::Socket
+            | FileType::CharacterDevice
+            | FileType::BlockDevice
+            | FileType::Unknown => return None,
         }
     }
     if merged.is_empty() { None } else { Some(Found::Directory(merged)) }

@@ -123,11 +123,11 @@ pub fn unpack(layer: impl Read, into: &Path, limits: Limits, cancel: &AtomicBool
         unpacker.take(&head, data)
     });
     let finished = result.and_then(|stream| stream.finish().map_err(|error| UnpackError::Tar(TarError::Read(error))));
-    let (diff_id, bytes) = finished.map_err(|error| match &error {
+    let (diff_id, bytes) = finished.map_err(|error| {
         // It comes through the tar reader as any other error of reading.
-        UnpackError::Tar(TarError::Read(source)) if stream::is_over_limit(source) => UnpackError::TooLarge(limits.bytes),
-        UnpackError::Make { source, .. } if stream::is_over_limit(source) => UnpackError::TooLarge(limits.bytes),
-        _ => error,
+        let over = matches!(&error, UnpackError::Tar(TarError::Read(source)) | UnpackError::Make { source, .. }
+            if stream::is_over_limit(source));
+        if over { UnpackError::TooLarge(limits.bytes) } else { error }
     })?;
     let entries = unpacker.entries;
     unpacker.finish()?;

@@ -42,7 +42,7 @@ pub(crate) struct Settings {
     pub(crate) site: Site,
     pub(crate) registries: Registries,
     /// The list of certificate authorities, if there is one.
-    pub(crate) authorities: Option<Vec<u8>>,
+    pub(crate) authorities: Option<PathBuf>,
 }
 
 /// Why the node cannot even begin.
@@ -84,6 +84,7 @@ impl Settings {
             ("attributes", &args.attributes),
             ("resources", &args.resources),
             ("image", &args.image),
+            ("image_roles", &args.image_roles),
             ("image_limit_mib", &args.image_limit_mib),
         ] {
             if let Some(value) = value {
@@ -155,10 +156,15 @@ impl Settings {
             pids_max: pids_max(&config),
             unconfined,
             only_user,
-            images: Images { directory: directory.display().to_string(), default: config.image.clone(), refused },
+            images: Images {
+                directory: directory.display().to_string(),
+                default: config.image.clone(),
+                by_role: config.image_roles.clone(),
+                refused,
+            },
             ..Site::default()
         };
-        let authorities = AUTHORITIES.iter().find_map(|path| std::fs::read(path).ok());
+        let authorities = AUTHORITIES.iter().map(PathBuf::from).find(|path| path.exists());
         Ok(Self {
             config,
             run,

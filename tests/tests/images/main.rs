@@ -206,7 +206,7 @@ impl World {
                 json!({"task_id": {"value": id}, "name": id, "command": {"value": "cat /number"}, "container": mesos(&format!("lab/many:{number}"))})
             })
             .collect();
-        self.tasks.launch_all(&tasks, 0.03, 16.0, SOON).unwrap();
+        self.tasks.launch_all(&tasks, 0.04, 16.0, SOON).unwrap();
         for number in 0..MANY {
             let id = format!("many-{number}");
             let end = self.tasks.wait_end(&id, SOON).unwrap();
@@ -266,10 +266,10 @@ impl World {
         let beats = json!({"shell": false, "arguments": ["sh", "-c", "while sleep 1; do echo beat $(ls /tmp); cat hello; done"]});
         self.launch("beats", beats, mesos("lab/app:1"));
         self.wait_stdout("beats", "beat mine");
-        self.launch("resumed", json!({"value": "wc -c /noise"}), mesos("lab/large:1"));
+        self.launch("resumed", json!({"value": "ls -l /noise"}), mesos("lab/large:1"));
         self.wait_for_traffic();
-        let killed = self.faults.kill("agent").unwrap();
         let beaten = self.stdout("beats").lines().count();
+        let killed = self.faults.kill("agent").unwrap();
         self.faults.wait_other("agent", killed, SOON).unwrap();
         let end = self.tasks.wait_end("resumed", SOON).unwrap();
         assert_eq!(end["state"], "TASK_FINISHED", "{end}");
@@ -289,7 +289,7 @@ impl World {
     }
 
     fn a_registry_that_dies_half_way_is_gone_on_with(&mut self) {
-        self.launch("half-way", json!({"value": "wc -c /noise"}), mesos("lab/large:2"));
+        self.launch("half-way", json!({"value": "ls -l /noise"}), mesos("lab/large:2"));
         self.wait_for_traffic();
         self.registry.kill();
         std::thread::sleep(Duration::from_secs(5));

@@ -71,7 +71,7 @@ impl Registry {
         let deadline = Instant::now() + ANSWER;
         loop {
             let mut probe = rack.inside(Path::new("/bin/busybox"));
-            probe.args(["wget", "-q", "-O", "/dev/null", &format!("http://{ADDRESS}/v2/")]);
+            probe.args(["wget", "-q", "-O", "/dev/null", &format!("http://{ADDRESS}/v2/")]).stderr(Stdio::null());
             if probe.status().is_ok_and(|status| status.success()) {
                 return;
             }

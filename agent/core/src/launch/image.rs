@@ -72,9 +72,9 @@ pub(super) fn wish(site: &Site, task: &TaskInfo) -> Result<Option<Wish>, LaunchE
         }
         Some(container) => match container.mesos.as_ref().and_then(|mesos| mesos.image.as_ref()) {
             Some(image) => Some(mesos(container, image)?),
-            None => default(site, container.hostname.clone()),
+            None => default(site, task, container.hostname.clone()),
         },
-        None => default(site, None),
+        None => default(site, task, None),
     };
     if let (Some(wish), Some(reason)) = (&wish, &site.images.refused) {
         return Err(LaunchError::Image(format!("image '{}': {reason}", wish.request.reference)));
@@ -82,8 +82,10 @@ pub(super) fn wish(site: &Site, task: &TaskInfo) -> Result<Option<Wish>, LaunchE
     Ok(wish)
 }
 
-fn default(site: &Site, hostname: Option<String>) -> Option<Wish> {
-    let reference = site.images.default.clone()?;
+fn default(site: &Site, task: &TaskInfo, hostname: Option<String>) -> Option<Wish> {
+    let role = task.resources.iter().find_map(|resource| resource.allocation_info.as_ref()?.role.as_deref());
+    let of_role = role.and_then(|role| site.images.by_role.get(role));
+    let reference = of_role.or(site.images.default.as_ref())?.clone();
     let request = ImageRequest { reference, cached: Cached::Accepted, credentials: None };
     let options = Options { hostname, ..Options::default() };
     Some(Wish { request, containerizer: Containerizer::Mesos, network: Network::Host, options })
@@ -413,6 +415,12 @@ mod tests {
         let mut site = site();
         site.images.default = Some("base:1".parse().unwrap());
         let without = task(r#"{"command":{"value":"x"}}"#);
+        assert_eq!(wish(&site, &without).unwrap().unwrap().request.reference.to_string(), "docker.io/library/base:1");
+        let of_role = task(
+            r#"{"command":{"value":"x"},"resources":[{"name":"cpus","type":"SCALAR","scalar":{"value":1},"allocation_info":{"role":"web"}}]}"#,
+        );
+        site.images.by_role.insert("web".to_owned(), "web:2".parse().unwrap());
+        assert_eq!(wish(&site, &of_role).unwrap().unwrap().request.reference.to_string(), "docker.io/library/web:2");
         assert_eq!(wish(&site, &without).unwrap().unwrap().request.reference.to_string(), "docker.io/library/base:1");
         site.images.refused = Some("not here".to_owned());
         assert!(wish(&site, &without).unwrap_err().to_string().contains("base:1': not here"));

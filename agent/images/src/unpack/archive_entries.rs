@@ -12,6 +12,9 @@ use super::entry::Refusal;
 /// The longest name or extended header there is.
 const MAX_EXTENSION: u64 = 1 << 20;
 
+/// A name and a value.
+type Record = (Vec<u8>, Vec<u8>);
+
 /// One entry, with what the headers before it said.
 #[derive(Clone, Debug)]
 pub(super) struct Head {
@@ -25,7 +28,7 @@ pub(super) struct Head {
     /// Of its data in the stream.
     pub(super) position: u64,
     pub(super) mtime: i64,
-    pub(super) xattrs: Vec<(Vec<u8>, Vec<u8>)>,
+    pub(super) xattrs: Vec<Record>,
 }
 
 /// What is made of it.
@@ -71,7 +74,7 @@ pub enum TarError {
 struct Ahead {
     path: Option<Vec<u8>>,
     link: Option<Vec<u8>>,
-    records: Vec<(Vec<u8>, Vec<u8>)>,
+    records: Vec<Record>,
 }
 
 /// Calls `take` for each entry with its data.
@@ -85,6 +88,7 @@ pub(super) fn each<R: Read, E: From<TarError>>(
         let mut entry = entry.map_err(TarError::Read)?;
         let header = entry.header().clone();
         let size = header.entry_size().map_err(TarError::Read)?;
+        #[allow(clippy::wildcard_enum_match_arm)] // what is no extension is judged below
         match header.entry_type() {
             EntryType::GNULongName => ahead.path = Some(until_nul(extension(&mut entry, size)?)),
             EntryType::GNULongLink => ahead.link = Some(until_nul(extension(&mut entry, size)?)),
@@ -117,7 +121,7 @@ fn until_nul(mut bytes: Vec<u8>) -> Vec<u8> {
 }
 
 /// `LENGTH KEY=VALUE\n`, where values may hold anything.
-fn records(mut bytes: &[u8]) -> Result<Vec<(Vec<u8>, Vec<u8>)>, TarError> {
+fn records(mut bytes: &[u8]) -> Result<Vec<Record>, TarError> {
     let mut records = Vec::new();
     while !bytes.is_empty() && bytes[0] != 0 {
         let space = bytes.iter().take(20).position(|byte| *byte == b' ').ok_or(TarError::Extended)?;
@@ -168,6 +172,7 @@ fn head(ahead: Ahead, header: &Header, kind: EntryType, size: u64, position: u64
     let sparse = ahead.records.iter().any(|(name, _)| name.starts_with(b"GNU.sparse."));
     // Directories were once files with a slash at their end.
     let old_directory = path.ends_with(b"/") && kind == EntryType::Regular;
+    #[allow(clippy::wildcard_enum_match_arm)] // whatever is left is refused by its letter
     let kind = match kind {
         _ if sparse => Kind::Sparse,
         _ if old_directory => Kind::Directory,
