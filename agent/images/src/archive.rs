@@ -25,7 +25,7 @@ const REF_NAME: &str = "org.opencontainers.image.ref.name";
 
 /// Why an archive is not an image that can be used.
 #[derive(Debug, thiserror::Error)]
-#[error("image archive {}: {cause}", path.display())]
+#[error("image archive {}: {}", path.display(), crate::remote::causes(cause))]
 pub struct ImportError {
     path: PathBuf,
     cause: ImportCause,

@@ -16,7 +16,7 @@ use crate::docker_config::{DockerConfig, DockerConfigError, Login};
 use crate::download::{DownloadError, download};
 use crate::flights::Landed;
 use crate::manifest::{self, Descriptor, Document, Manifest, ManifestError};
-use crate::remote::{Remote, RemoteError};
+use crate::remote::{Remote, RemoteError, causes};
 use crate::store::{Inner, Store, now_ms};
 use crate::unpack::{UnpackError, unpack};
 
@@ -25,7 +25,7 @@ const FIRST_PAUSE: Duration = Duration::from_millis(250);
 
 /// Why an image is not here. Its text goes to whoever started the task.
 #[derive(Debug, thiserror::Error)]
-#[error("image '{reference}': {cause}")]
+#[error("image '{reference}': {}", causes(cause))]
 pub struct PullError {
     /// What was asked for.
     pub reference: String,
@@ -42,6 +42,9 @@ pub enum PullCause {
     /// See there.
     #[error(transparent)]
     Remote(#[from] RemoteError),
+    /// Nobody who was asked has given it: the mirrors in their order, then the registry.
+    #[error("{}", .0.iter().map(RemoteError::to_string).collect::<Vec<_>>().join("; "))]
+    Nobody(Vec<RemoteError>),
     /// See there.
     #[error(transparent)]
     Manifest(#[from] ManifestError),
@@ -68,7 +71,7 @@ pub enum PullCause {
     #[error("its configuration has {0} bytes")]
     HugeConfig(u64),
     /// See there.
-    #[error("{0}")]
+    #[error("{}", causes(.0.as_ref()))]
     Layer(Arc<LayerError>),
     /// See there.
     #[error(transparent)]
@@ -91,7 +94,7 @@ pub enum LayerError {
     #[error("layer {0}")]
     Download(#[from] DownloadError),
     /// See there.
-    #[error("layer {digest} cannot be unpacked: {}", crate::remote::causes(source))]
+    #[error("layer {digest} cannot be unpacked: {}", causes(source))]
     Unpack {
         /// Which.
         digest: Digest,
@@ -200,7 +203,7 @@ impl Inner {
         let image = self.remember(record, &opened_by)?;
         let (inner, limit) = (self.clone(), self.settings.limit_bytes);
         if let Ok(Err(error)) = tokio::task::spawn_blocking(move || inner.collect(limit)).await {
-            tracing::warn!(error = %crate::remote::causes(&error), "unused images stay");
+            tracing::warn!(error = %causes(&error), "unused images stay");
         }
         Ok(image)
     }
@@ -215,8 +218,7 @@ impl Inner {
     async fn manifest(&self, remotes: &[Arc<Remote>]) -> Result<(usize, Vec<u8>, Digest), PullCause> {
         let (deadline, mut pause) = (Instant::now() + self.settings.patience.manifest, FIRST_PAUSE);
         loop {
-            let mut last = None;
-            let mut passing = false;
+            let mut errors = Vec::new();
             for (at, remote) in remotes.iter().enumerate() {
                 let asked = async {
                     remote.log_in().await?;
@@ -226,15 +228,12 @@ impl Inner {
                     Ok((bytes, digest)) => return Ok((at, bytes, digest)),
                     Err(error) => {
                         tracing::debug!(%error, "a registry has not given a manifest");
-                        passing |= error.is_passing();
-                        last = Some(error);
+                        errors.push(error);
                     }
                 }
             }
-            if let Some(error) = last
-                && (!passing || Instant::now() + pause >= deadline)
-            {
-                return Err(error.into());
+            if !errors.iter().any(RemoteError::is_passing) || Instant::now() + pause >= deadline {
+                return Err(PullCause::Nobody(errors));
             }
             tokio::time::sleep(pause).await;
             pause *= 2;
@@ -379,7 +378,7 @@ impl Inner {
             Ok(unpacked) => unpacked,
             Err(error) => {
                 if let Err(left) = self.disk.remove(&into) {
-                    tracing::warn!(error = %crate::remote::causes(&left), "a half-unpacked layer stays");
+                    tracing::warn!(error = %causes(&left), "a half-unpacked layer stays");
                 }
                 return Err(error);
             }

@@ -130,7 +130,7 @@ pub enum RemoteError {
 
 impl RemoteError {
     /// Whether the same question may be answered a moment later.
-    pub(crate) const fn is_passing(&self) -> bool {
+    pub(crate) fn is_passing(&self) -> bool {
         matches!(self, Self::Unreachable { .. })
     }
 }
@@ -262,7 +262,8 @@ pub(crate) fn causes(error: &dyn std::error::Error) -> String {
     while let Some(error) = next {
         let text = error.to_string();
         let text = text.split_once(" for url (").map_or(text.as_str(), |(before, _)| before).to_owned();
-        if texts.last() != Some(&text) {
+        // Some put their cause into their own text.
+        if !texts.last().is_some_and(|last| last.contains(&text)) {
             texts.push(text);
         }
         next = error.source();
