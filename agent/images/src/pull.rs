@@ -210,8 +210,15 @@ impl Inner {
 
     fn remotes(&self, reference: &Reference, own: Option<&DockerConfig>) -> Result<Vec<Arc<Remote>>, PullCause> {
         let endpoints = self.settings.registries.endpoints(reference, own);
-        let remotes = endpoints.into_iter().map(|endpoint| Remote::new(reference, endpoint, &self.clients));
-        Ok(remotes.map(|remote| remote.map(Arc::new)).collect::<Result<_, _>>()?)
+        let (mut remotes, mut errors) = (Vec::new(), Vec::new());
+        for endpoint in endpoints {
+            match Remote::new(reference, endpoint, &self.clients) {
+                Ok(remote) => remotes.push(Arc::new(remote)),
+                Err(error) => errors.push(error),
+            }
+        }
+        // One that cannot be asked at all does not keep us from the others.
+        if remotes.is_empty() { Err(PullCause::Nobody(errors)) } else { Ok(remotes) }
     }
 
     /// Asks one after the other; gives who had it. Those that do not answer are asked again for a while.

@@ -171,7 +171,7 @@ tests! {
     async fn a_corrupted_layer_is_refused_and_named() {
         let (registry, (dir, store)) = (Registry::start(), store());
         let layer = Layer::of(&[("file", b"good")]);
-        let layers = registry.image("lab/bad", "1", &[layer.clone()], json!({}));
+        let layers = registry.image("lab/bad", "1", std::slice::from_ref(&layer), json!({}));
         let mut bad = layer.packed;
         let last = bad.len() - 1;
         bad[last] ^= 1;
@@ -185,7 +185,7 @@ tests! {
     async fn a_layer_of_the_wrong_size_or_content_is_refused() {
         let (registry, (_dir, store)) = (Registry::start(), store());
         let layer = Layer::of(&[("file", b"content")]);
-        let layers = registry.image("lab/long", "1", &[layer.clone()], json!({}));
+        let layers = registry.image("lab/long", "1", std::slice::from_ref(&layer), json!({}));
         registry.replace(&format!("/v2/lab/long/blobs/{}", layers[0]), [layer.packed.clone(), vec![0; 100]].concat());
         let text = failure(&store, &request(&registry.name("lab/long:1"))).await;
         assert!(text.contains("longer than the"), "{text}");

@@ -20,18 +20,20 @@ pub fn bring_up() -> io::Result<()> {
     for (place, byte) in request.ifr_name.iter_mut().zip(*b"lo") {
         *place = libc::c_char::from_ne_bytes([byte]);
     }
-    // SAFETY: both calls get a pointer to an ifreq that lives through them; SIOCGIFFLAGS fills in the flags, which
-    // SIOCSIFFLAGS reads.
-    unsafe {
-        if libc::ioctl(socket.as_raw_fd(), libc::SIOCGIFFLAGS, &raw mut request) != 0 {
-            return Err(io::Error::last_os_error());
-        }
-        #[allow(clippy::cast_possible_truncation)] // IFF_UP is 1
-        let up = libc::IFF_UP as libc::c_short;
-        request.ifr_ifru.ifru_flags |= up;
-        if libc::ioctl(socket.as_raw_fd(), libc::SIOCSIFFLAGS, &raw const request) != 0 {
-            return Err(io::Error::last_os_error());
-        }
+    // SAFETY: the pointer is to an ifreq that lives through the call, which fills in the flags.
+    let read = unsafe { libc::ioctl(socket.as_raw_fd(), libc::SIOCGIFFLAGS, &raw mut request) };
+    if read != 0 {
+        return Err(io::Error::last_os_error());
+    }
+    #[allow(clippy::cast_possible_truncation)] // IFF_UP is 1
+    let up = libc::IFF_UP as libc::c_short;
+    // SAFETY: the call before has made the flags the union's content.
+    let flags = unsafe { request.ifr_ifru.ifru_flags };
+    request.ifr_ifru.ifru_flags = flags | up;
+    // SAFETY: the pointer is to an ifreq that lives through the call, which reads it.
+    let written = unsafe { libc::ioctl(socket.as_raw_fd(), libc::SIOCSIFFLAGS, &raw const request) };
+    if written != 0 {
+        return Err(io::Error::last_os_error());
     }
     Ok(())
 }
