@@ -217,7 +217,18 @@ mod tests {
     fn the_working_process_gets_the_same_options() {
         let mut line = HOSTED.to_vec();
         line.extend(["--attributes", "rack:r1;zone:a", "--insecure-no-isolation", "--name", "n"]);
-        line.extend(["--image", "base:1", "--image-roles", "web=b:2", "--image-dir", "/i", "--image-registries", "/r", "--image-limit-mib", "64"]);
+        line.extend([
+            "--image",
+            "base:1",
+            "--image-roles",
+            "web=b:2",
+            "--image-dir",
+            "/i",
+            "--image-registries",
+            "/r",
+            "--image-limit-mib",
+            "64",
+        ]);
         let hosted = parse(&line).unwrap().hosted().unwrap().clone();
         let mut again: Vec<OsString> = vec!["mesolith-agent".into()];
         again.extend(hosted.to_command_line());

@@ -443,7 +443,11 @@ mod tests {
         let lines: Vec<&str> = text.lines().collect();
         assert_eq!(lines.len(), 5);
         assert_eq!(lines[0], "#!ipxe");
-        assert!(lines[1].ends_with("mesolith.name=node-1 mesolith.attributes=rack:r1-a mesolith.image=base:1 quiet"), "{}", lines[1]);
+        assert!(
+            lines[1].ends_with("mesolith.name=node-1 mesolith.attributes=rack:r1-a mesolith.image=base:1 quiet"),
+            "{}",
+            lines[1]
+        );
         assert!(
             lines[1]
                 .contains(" mesolith.master=10.0.2.2:5052 mesolith.boot=http://10.0.2.2:5080 mesolith.ca=sha256:abab")

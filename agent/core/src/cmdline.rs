@@ -101,7 +101,9 @@ impl NodeConfig {
             },
             "image_mirrors" => match mirrors(value) {
                 Ok(list) => self.image_mirrors = list,
-                Err(entry) => mistakes.push(format!("mesolith.image_mirrors: `{entry}` is not registry=http(s)://host:port")),
+                Err(entry) => {
+                    mistakes.push(format!("mesolith.image_mirrors: `{entry}` is not registry=http(s)://host:port"))
+                }
             },
             "image_plain_http" => self.image_plain_http = value.split(',').map(str::to_owned).collect(),
             "image_limit_mib" => match value.parse() {
@@ -217,7 +219,10 @@ mod tests {
         assert_eq!(config.unknown, ["debug"]);
         assert_eq!(config.image.unwrap().to_string(), "docker.io/library/base:1");
         assert_eq!(config.image_roles["a/b"].to_string(), "docker.io/library/c:latest");
-        assert_eq!((config.image_plain_http, config.image_limit_mib), (vec!["a:1".to_owned(), "b:2".to_owned()], Some(64)));
+        assert_eq!(
+            (config.image_plain_http, config.image_limit_mib),
+            (vec!["a:1".to_owned(), "b:2".to_owned()], Some(64))
+        );
         assert_eq!(config.image_mirrors[1], ("quay.io".to_owned(), "https://m".to_owned()));
     }
 

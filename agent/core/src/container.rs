@@ -256,9 +256,12 @@ impl Phase {
                 }
                 Input::Kill(new) => (Self::Creating { kill: Some(sooner(kill, new)) }, vec![]),
                 Input::Exited(exit) => exited(exit, kill.map(|kill| kill.cause)),
-                Input::Pulled(_) | Input::Prepared(_) | Input::Started(_) | Input::Used(_) | Input::Deleted | Input::Tick => {
-                    (Self::Creating { kill }, vec![])
-                }
+                Input::Pulled(_)
+                | Input::Prepared(_)
+                | Input::Started(_)
+                | Input::Used(_)
+                | Input::Deleted
+                | Input::Tick => (Self::Creating { kill }, vec![]),
             },
             Self::Starting { kill, exit } => match input {
                 Input::Started(Ok(())) => {
@@ -274,9 +277,12 @@ impl Phase {
                 }
                 Input::Exited(exit) => (Self::Starting { kill, exit: Some(exit) }, vec![]),
                 Input::Kill(new) => (Self::Starting { kill: Some(sooner(kill, new)), exit }, vec![]),
-                Input::Pulled(_) | Input::Prepared(_) | Input::Created(_) | Input::Used(_) | Input::Deleted | Input::Tick => {
-                    (Self::Starting { kill, exit }, vec![])
-                }
+                Input::Pulled(_)
+                | Input::Prepared(_)
+                | Input::Created(_)
+                | Input::Used(_)
+                | Input::Deleted
+                | Input::Tick => (Self::Starting { kill, exit }, vec![]),
             },
             Self::Running => match input {
                 Input::Kill(kill) => killing(kill, now_ms),

@@ -181,7 +181,8 @@ pub fn plan(
         },
     });
     if !site.unconfined {
-        let mut namespaces = json!([{ "type": "mount" }, { "type": "pid" }, { "type": "ipc" }, { "type": "uts" }, { "type": "cgroup" }]);
+        let mut namespaces =
+            json!([{ "type": "mount" }, { "type": "pid" }, { "type": "ipc" }, { "type": "uts" }, { "type": "cgroup" }]);
         let mut hostname = &site.hostname;
         if let Some((wish, _)) = &view.image {
             hostname = wish.options.hostname.as_ref().unwrap_or(hostname);
@@ -347,7 +348,8 @@ mod tests {
         let image = crate::image::Image { layers: vec!["l1".to_owned()], config, ..crate::image::Image::default() };
         let identity = crate::image::Identity { user: User { uid: 7, gid: 8 }, groups: vec![9], home: None };
         let root = ImageRoot { image, identity };
-        let plan = plan(&site(), &"f".into(), &"c1".into(), &task(text), &FrameworkInfo::default(), Some(&root)).unwrap();
+        let plan =
+            plan(&site(), &"f".into(), &"c1".into(), &task(text), &FrameworkInfo::default(), Some(&root)).unwrap();
         let config = &plan.config;
         assert_eq!(config["root"], json!({"path": "/images/containers/c1/rootfs", "readonly": false}));
         assert_eq!(config["process"]["args"], json!(["/run"]));

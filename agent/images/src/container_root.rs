@@ -191,7 +191,9 @@ mod tests {
         ensure_directory(dir.path(), Path::new("/a/b/c")).unwrap();
         ensure_directory(dir.path(), Path::new("/absolute/x")).unwrap();
         ensure_directory(dir.path(), Path::new("/../../up")).unwrap();
-        assert!(dir.path().join("a/b/c").is_dir() && dir.path().join("real/x").is_dir() && dir.path().join("up").is_dir());
+        assert!(
+            dir.path().join("a/b/c").is_dir() && dir.path().join("real/x").is_dir() && dir.path().join("up").is_dir()
+        );
         assert!(ensure_directory(dir.path(), Path::new("/file/x")).is_err());
         assert!(ensure_directory(dir.path(), Path::new("/away/x")).is_err(), "it points nowhere inside the root");
         assert_eq!(fs::read_dir(outside.path()).unwrap().count(), 0);

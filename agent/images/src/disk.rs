@@ -82,7 +82,8 @@ impl Disk {
     pub(crate) fn open(root: &Path) -> Result<Self, DiskError> {
         let disk = Self { root: root.to_owned(), next: AtomicU64::new(0) };
         at(root, fs::DirBuilder::new().recursive(true).mode(0o711).create(root))?;
-        for name in ["blobs/sha256", "partial", "unpacking", "layers", "sizes", LINKS, "images", CONTAINERS, "removing"] {
+        for name in ["blobs/sha256", "partial", "unpacking", "layers", "sizes", LINKS, "images", CONTAINERS, "removing"]
+        {
             // Tasks enter `containers` and `layers` only through their own mounts.
             let path = root.join(name);
             at(&path, fs::DirBuilder::new().recursive(true).mode(0o700).create(&path))?;

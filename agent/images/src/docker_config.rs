@@ -75,7 +75,8 @@ impl DockerConfig {
     /// When it is neither, or an entry cannot be used.
     pub fn parse(bytes: &[u8]) -> Result<Self, DockerConfigError> {
         // serde quotes what it does not understand, which may be a password.
-        let place = |error: &serde_json::Error| DockerConfigError::Unreadable { line: error.line(), column: error.column() };
+        let place =
+            |error: &serde_json::Error| DockerConfigError::Unreadable { line: error.line(), column: error.column() };
         let value: serde_json::Value = serde_json::from_slice(bytes).map_err(|error| place(&error))?;
         let entries = match value.get("auths") {
             Some(auths) => auths.clone(),
@@ -88,7 +89,8 @@ impl DockerConfig {
         let mut logins = BTreeMap::new();
         for (key, entry) in entries {
             let registry = registry_of(&key);
-            let login = entry.login().map_err(|mistake| DockerConfigError::Entry { registry: registry.clone(), mistake })?;
+            let login =
+                entry.login().map_err(|mistake| DockerConfigError::Entry { registry: registry.clone(), mistake })?;
             logins.insert(registry, login);
         }
         Ok(Self(logins))
@@ -107,7 +109,9 @@ impl Entry {
             return Ok(Login::Token(self.registrytoken));
         }
         if !self.identitytoken.is_empty() {
-            return Err("has an identity token, which is not supported: give a name and a password, or a registry token");
+            return Err(
+                "has an identity token, which is not supported: give a name and a password, or a registry token",
+            );
         }
         if !self.username.is_empty() {
             return Ok(Login::Password { user: self.username, password: self.password });
@@ -115,7 +119,8 @@ impl Entry {
         if self.auth.is_empty() {
             return Ok(Login::Anonymous);
         }
-        let bytes = STANDARD.decode(self.auth.trim_end_matches('\0')).map_err(|_| "has an `auth` that is not base64")?;
+        let bytes =
+            STANDARD.decode(self.auth.trim_end_matches('\0')).map_err(|_| "has an `auth` that is not base64")?;
         let text = String::from_utf8(bytes).map_err(|_| "has an `auth` that is not text")?;
         let (user, password) = text.split_once(':').ok_or("has an `auth` that is not name:password")?;
         Ok(Login::Password { user: user.to_owned(), password: password.trim_end_matches('\0').to_owned() })

@@ -111,7 +111,8 @@ mod tests {
 
     #[test]
     fn the_least_recently_used_goes_first_and_only_as_much_as_needed() {
-        let images = [image("new", 30, &["base", "n"]), image("old", 10, &["base", "o"]), image("mid", 20, &["m", "m"])];
+        let images =
+            [image("new", 30, &["base", "n"]), image("old", 10, &["base", "o"]), image("mid", 20, &["m", "m"])];
         let sizes = sizes(&[("base", 100), ("n", 10), ("o", 10), ("m", 10), ("stray", 5)]);
         for (limit, forgotten, removed) in [
             (135, vec![], vec![]),
@@ -121,7 +122,11 @@ mod tests {
             (0, vec!["old", "mid", "new"], vec!["stray", "o", "m", "base", "n"]),
         ] {
             let choice = choose(&images, &sizes, &BTreeSet::new(), limit);
-            assert_eq!((choice.images, choice.layers), (forgotten.iter().map(|&s| s.to_owned()).collect(), removed.iter().map(|&s| s.to_owned()).collect()), "{limit}");
+            assert_eq!(
+                (choice.images, choice.layers),
+                (forgotten.iter().map(|&s| s.to_owned()).collect(), removed.iter().map(|&s| s.to_owned()).collect()),
+                "{limit}"
+            );
         }
     }
 

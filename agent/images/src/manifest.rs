@@ -137,9 +137,10 @@ fn is_layer(media_type: &str) -> bool {
 /// When there is none; says what there is.
 pub fn choose<'a>(entries: &'a [IndexEntry], wanted: &Platform) -> Result<&'a IndexEntry, ManifestError> {
     let fits = |entry: &&IndexEntry| {
-        entry.platform.as_ref().is_some_and(|platform| {
-            platform.os == wanted.os && platform.architecture == wanted.architecture
-        })
+        entry
+            .platform
+            .as_ref()
+            .is_some_and(|platform| platform.os == wanted.os && platform.architecture == wanted.architecture)
     };
     let variant = |entry: &&IndexEntry| entry.platform.as_ref().is_some_and(|one| one.variant == wanted.variant);
     let mut fitting = entries.iter().filter(fits);
@@ -182,7 +183,8 @@ mod tests {
     const HEX: &str = "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef";
 
     fn entry(os: &str, architecture: &str, variant: &str, size: u64) -> IndexEntry {
-        let platform = Platform { os: os.to_owned(), architecture: architecture.to_owned(), variant: variant.to_owned() };
+        let platform =
+            Platform { os: os.to_owned(), architecture: architecture.to_owned(), variant: variant.to_owned() };
         let descriptor = Descriptor { media_type: String::new(), digest: Digest::of_sha256(&[7; 32]), size };
         IndexEntry { descriptor, platform: Some(platform) }
     }
@@ -229,7 +231,10 @@ mod tests {
         ] {
             assert!(matches!(parse(manifest(kind).as_bytes()), Ok(Document::Image(_))), "{kind}");
         }
-        for kind in ["application/vnd.docker.image.rootfs.foreign.diff.tar.gzip", "application/vnd.cncf.helm.chart.content.v1.tar+gzip"] {
+        for kind in [
+            "application/vnd.docker.image.rootfs.foreign.diff.tar.gzip",
+            "application/vnd.cncf.helm.chart.content.v1.tar+gzip",
+        ] {
             assert!(matches!(parse(manifest(kind).as_bytes()), Err(ManifestError::NoLayer(_))), "{kind}");
         }
         let index = format!(r#"{{"schemaVersion":2,"manifests":[{}]}}"#, descriptor("m"));

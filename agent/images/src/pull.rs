@@ -102,7 +102,9 @@ pub enum LayerError {
         source: UnpackError,
     },
     /// It has what its manifest promises, but not what the configuration does.
-    #[error("layer {digest} is corrupt: unpacked it has the digest {found}, and the image's configuration names {wanted}")]
+    #[error(
+        "layer {digest} is corrupt: unpacked it has the digest {found}, and the image's configuration names {wanted}"
+    )]
     DiffId {
         /// Which.
         digest: Digest,

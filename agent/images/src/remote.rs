@@ -6,7 +6,9 @@ use std::sync::{Arc, Mutex, Once, PoisonError, Weak};
 use std::time::Duration;
 
 use agent_core::image::{Digest, Reference};
-use oci_client::client::{BlobResponse, Certificate, CertificateEncoding, Client, ClientConfig, ClientProtocol, SizedStream};
+use oci_client::client::{
+    BlobResponse, Certificate, CertificateEncoding, Client, ClientConfig, ClientProtocol, SizedStream,
+};
 use oci_client::errors::{OciDistributionError, OciErrorCode};
 use oci_client::secrets::RegistryAuth;
 use oci_client::{Reference as WireReference, RegistryOperation};
@@ -47,7 +49,8 @@ impl Clients {
     fn get(&self, endpoint: &Endpoint) -> Result<Arc<Client>, RemoteError> {
         let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
         open.retain(|(_, client)| client.strong_count() > 0);
-        if let Some(client) = open.iter().find(|(known, _)| known == endpoint).and_then(|(_, client)| client.upgrade()) {
+        if let Some(client) = open.iter().find(|(known, _)| known == endpoint).and_then(|(_, client)| client.upgrade())
+        {
             return Ok(client);
         }
         let list = self.host_list.as_ref().and_then(|path| std::fs::read(path).ok());
@@ -274,7 +277,11 @@ pub(crate) fn causes(error: &dyn std::error::Error) -> String {
 /// What a registry says, short and without line ends.
 fn words(said: &str) -> String {
     let line: String = said.split_whitespace().collect::<Vec<_>>().join(" ");
-    if line.chars().count() <= MAX_WORDS { line } else { line.chars().take(MAX_WORDS - 3).chain("...".chars()).collect() }
+    if line.chars().count() <= MAX_WORDS {
+        line
+    } else {
+        line.chars().take(MAX_WORDS - 3).chain("...".chars()).collect()
+    }
 }
 
 /// Certificates to trust: the operator's and the host's.
@@ -289,14 +296,17 @@ fn roots(authorities: &[String], host_list: Option<&[u8]>) -> Result<Vec<Certifi
     for text in authorities {
         let before = roots.len();
         for certificate in CertificateDer::pem_slice_iter(text.as_bytes()) {
-            roots.push(der(&certificate.map_err(|error| format!("an authority is not a certificate in PEM: {error}"))?));
+            roots
+                .push(der(&certificate.map_err(|error| format!("an authority is not a certificate in PEM: {error}"))?));
         }
         if roots.len() == before {
             return Err("an authority holds no certificate in PEM".to_owned());
         }
     }
     // Of a long list one entry that cannot be read shall not spoil the others.
-    roots.extend(CertificateDer::pem_slice_iter(host_list.unwrap_or_default()).flatten().map(|certificate| der(&certificate)));
+    roots.extend(
+        CertificateDer::pem_slice_iter(host_list.unwrap_or_default()).flatten().map(|certificate| der(&certificate)),
+    );
     Ok(roots)
 }
 

@@ -5,8 +5,8 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use agent_core::image::{Accounts, Image, Reference};
 use agent_core::agent::Pulled;
+use agent_core::image::{Accounts, Image, Reference};
 use tokio::sync::Semaphore;
 
 use crate::disk::{Disk, DiskError, ImageRecord};

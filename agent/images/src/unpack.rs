@@ -106,12 +106,8 @@ pub fn unpack(layer: impl Read, into: &Path, limits: Limits, cancel: &AtomicBool
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
     let root = rustix::fs::openat(CWD, into, flags, Mode::empty()).map_err(failed)?;
     let stream = Stream::new(layer, limits.bytes).map_err(UnpackError::Read)?;
-    let mut unpacker = Unpacker {
-        root,
-        privileged: rustix::process::geteuid().is_root(),
-        directories: Vec::new(),
-        entries: 0,
-    };
+    let mut unpacker =
+        Unpacker { root, privileged: rustix::process::geteuid().is_root(), directories: Vec::new(), entries: 0 };
     let result = each(stream, |head, data| {
         if cancel.load(Ordering::Relaxed) {
             return Err(UnpackError::Cancelled);
@@ -220,23 +216,19 @@ impl Unpacker {
                 self.describe_at(parent.as_fd(), &place.name, head, Described::Link).map_err(failed)
             }
             Kind::Fifo => {
-                rustix::fs::mknodat(&parent, &place.name, FileType::Fifo, Mode::RUSR | Mode::WUSR, 0).map_err(failed)?;
+                rustix::fs::mknodat(&parent, &place.name, FileType::Fifo, Mode::RUSR | Mode::WUSR, 0)
+                    .map_err(failed)?;
                 self.describe_at(parent.as_fd(), &place.name, head, Described::Node).map_err(failed)
             }
             Kind::Device | Kind::Sparse | Kind::Other(_) => Err(refused(Refusal::Device)),
         }
     }
 
-    fn file(
-        &self,
-        parent: BorrowedFd<'_>,
-        name: &OsStr,
-        head: &Head,
-        data: &mut dyn Read,
-    ) -> Result<(), UnpackError> {
+    fn file(&self, parent: BorrowedFd<'_>, name: &OsStr, head: &Head, data: &mut dyn Read) -> Result<(), UnpackError> {
         let failed = |source: io::Error| UnpackError::Make { path: shown(&head.path), source };
         let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        let file = rustix::fs::openat(parent, name, flags, Mode::RUSR | Mode::WUSR).map_err(|errno| failed(errno.into()))?;
+        let file =
+            rustix::fs::openat(parent, name, flags, Mode::RUSR | Mode::WUSR).map_err(|errno| failed(errno.into()))?;
         let mut file = File::from(file);
         let written = io::copy(&mut data.take(head.size), &mut file).map_err(failed)?;
         if written != head.size {
@@ -274,9 +266,7 @@ impl Unpacker {
                 self.hide_lower(directory.as_fd())
             }
             Ok(_) => Ok(()),
-            Err(Errno::NOENT) => {
-                rustix::fs::mknodat(&parent, &place.name, FileType::CharacterDevice, Mode::empty(), 0)
-            }
+            Err(Errno::NOENT) => rustix::fs::mknodat(&parent, &place.name, FileType::CharacterDevice, Mode::empty(), 0),
             Err(errno) => Err(errno),
         }
     }
@@ -360,7 +350,8 @@ impl Unpacker {
             path.push(if place.name.is_empty() { OsStr::new(".") } else { place.name.as_os_str() });
             // It may have been replaced meanwhile.
             if let Ok(directory) = open_directory(self.root.as_fd(), &path) {
-                let failed = |errno: Errno| UnpackError::Make { path: path.display().to_string(), source: errno.into() };
+                let failed =
+                    |errno: Errno| UnpackError::Make { path: path.display().to_string(), source: errno.into() };
                 rustix::fs::futimens(&directory, &times(*mtime)).map_err(failed)?;
             }
         }

@@ -54,7 +54,8 @@ pub(super) fn mount(bundle: &Path, spec: &Spec) -> Result<Option<Mounted>, Image
     // The paths are relative, for the options have no more than a page.
     nix::unistd::chdir(&root.store).map_err(|source| ImageRootError::Enter { path: root.store.clone(), source })?;
     let flags = MsFlags::MS_NOSUID | MsFlags::MS_NODEV;
-    let mounted = mount_now(Some("overlay"), root.target.as_str(), Some("overlay"), flags, Some(root.options().as_str()));
+    let mounted =
+        mount_now(Some("overlay"), root.target.as_str(), Some("overlay"), flags, Some(root.options().as_str()));
     let _ = nix::unistd::chdir("/");
     match mounted {
         Ok(()) => {}

@@ -9,9 +9,10 @@ use oci_spec::runtime::{LinuxNamespaceType, Spec};
 /// Brings it up in the container of this process, if the container was given a new network. This process has one thread.
 pub(super) fn bring_up(spec: &Spec, pid: i32) -> io::Result<()> {
     let namespaces = spec.linux().as_ref().and_then(|linux| linux.namespaces().as_ref());
-    let is_new = namespaces.into_iter().flatten().any(|namespace| {
-        namespace.typ() == LinuxNamespaceType::Network && namespace.path().is_none()
-    });
+    let is_new = namespaces
+        .into_iter()
+        .flatten()
+        .any(|namespace| namespace.typ() == LinuxNamespaceType::Network && namespace.path().is_none());
     if !is_new {
         return Ok(());
     }

@@ -57,12 +57,7 @@ pub(crate) enum LauncherError {
 
 impl Containers {
     /// Starts the thread on an open line.
-    pub(crate) fn start(
-        line: Line,
-        bundles: PathBuf,
-        store: Option<Store>,
-        events: Events,
-    ) -> std::io::Result<Self> {
+    pub(crate) fn start(line: Line, bundles: PathBuf, store: Option<Store>, events: Events) -> std::io::Result<Self> {
         let (sender, jobs) = mpsc::channel();
         std::thread::Builder::new().name("containers".to_owned()).stack_size(512 * 1024).spawn(move || {
             let mut worker = Worker { line, bundles, store, events };

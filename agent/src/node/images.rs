@@ -89,7 +89,9 @@ impl Images {
                 Ok(pulled) => tracing::info!(
                     container = %id, image = %request.reference, digest = pulled.image.digest, "an image is here"
                 ),
-                Err(reason) => tracing::warn!(container = %id, image = %request.reference, reason, "an image is not here"),
+                Err(reason) => {
+                    tracing::warn!(container = %id, image = %request.reference, reason, "an image is not here")
+                }
             }
             let input = Input::Pulled { container: id, result: result.map(Box::new) };
             // The driver ends only with the process.
@@ -114,8 +116,7 @@ fn open(settings: &Settings, site: &Site) -> Result<Store, String> {
     std::fs::create_dir_all(&directory).map_err(|error| format!("{}: {error}", directory.display()))?;
     let total = statvfs(&directory).map_or(0, |stat| stat.blocks() * stat.fragment_size());
     let percent = if settings.hosted { SHARED_PERCENT } else { OWN_PERCENT };
-    let limit_bytes =
-        settings.config.image_limit_mib.map_or(total / 100 * percent, |limit| limit.saturating_mul(MIB));
+    let limit_bytes = settings.config.image_limit_mib.map_or(total / 100 * percent, |limit| limit.saturating_mul(MIB));
     let store = Store::open(StoreSettings {
         directory,
         limit_bytes,

@@ -109,8 +109,7 @@ pub(crate) fn noise(seed: u64, length: usize) -> Vec<u8> {
 pub(crate) fn busybox() -> Packed {
     let program = std::fs::read("/bin/busybox").expect("/bin/busybox of the package busybox-static");
     let mut layer = Layer::default().directory("bin/", 0o755).file("bin/busybox", 0o755, &program);
-    let names: BTreeSet<&str> =
-        "cat echo hostname id ls pwd sh sleep touch true wc".split(' ').collect();
+    let names: BTreeSet<&str> = "cat echo hostname id ls pwd sh sleep touch true wc".split(' ').collect();
     for name in names {
         layer = layer.link(&format!("bin/{name}"), "busybox");
     }

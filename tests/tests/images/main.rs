@@ -24,7 +24,8 @@ const MIB: usize = 1 << 20;
 const MANY: usize = 20;
 
 /// What the image's entrypoint says before it becomes its arguments.
-const ENTRY: &str = "echo greeting=$GREETING; echo home=$HOME; id; pwd; cat hello; ls /etc/gone; touch /tmp/mine; exec \"$@\"";
+const ENTRY: &str =
+    "echo greeting=$GREETING; echo home=$HOME; id; pwd; cat hello; ls /etc/gone; touch /tmp/mine; exec \"$@\"";
 
 struct World {
     rack: Rack,
@@ -149,7 +150,11 @@ impl World {
         let said = self.stdout("arguments");
         assert!(said.contains("greeting=from the task") && said.contains("uid=0(root)"), "{said}");
         assert!(said.trim_end().ends_with("mine"), "{said}");
-        let end = self.run("fresh", json!({"value": "ls /tmp | wc -l; pwd; cat $MESOS_SANDBOX/stdout | wc -l"}), mesos("lab/base:1"));
+        let end = self.run(
+            "fresh",
+            json!({"value": "ls /tmp | wc -l; pwd; cat $MESOS_SANDBOX/stdout | wc -l"}),
+            mesos("lab/base:1"),
+        );
         assert_eq!(end["state"], "TASK_FINISHED", "{end}");
         let said = self.stdout("fresh");
         assert!(said.starts_with("0\n/mnt/mesos/sandbox\n2"), "a root of its own, and the sandbox: {said}");
@@ -185,14 +190,28 @@ impl World {
         for (id, command, container, words) in [
             ("missing", shell.clone(), mesos("lab/nothing:1"), "does not have it"),
             ("user", json!({"value": "true", "user": "alice"}), mesos("lab/base:1"), "unknown user 'alice'"),
-            ("nothing", json!({"shell": false, "value": "/bin/nothing"}), mesos("lab/base:1"), "`/bin/nothing` not found"),
+            (
+                "nothing",
+                json!({"shell": false, "value": "/bin/nothing"}),
+                mesos("lab/base:1"),
+                "`/bin/nothing` not found",
+            ),
             ("appc", shell.clone(), appc, "APPC images ('coreos.com/etcd')"),
             ("bridge", shell.clone(), docker(json!({"network": "BRIDGE"})), "network BRIDGE"),
-            ("parameter", shell.clone(), docker(json!({"parameters": [{"key": "cap-add", "value": "ALL"}]})), "'cap-add'"),
+            (
+                "parameter",
+                shell.clone(),
+                docker(json!({"parameters": [{"key": "cap-add", "value": "ALL"}]})),
+                "'cap-add'",
+            ),
             ("privileged", shell.clone(), docker(json!({"privileged": true})), "privileged"),
         ] {
             let end = self.run(id, command, container);
-            assert_eq!((&end["state"], &end["reason"]), (&json!("TASK_FAILED"), &json!("REASON_CONTAINER_LAUNCH_FAILED")), "{end}");
+            assert_eq!(
+                (&end["state"], &end["reason"]),
+                (&json!("TASK_FAILED"), &json!("REASON_CONTAINER_LAUNCH_FAILED")),
+                "{end}"
+            );
             assert!(end["message"].as_str().unwrap().contains(words), "{id}: {end}");
         }
         let missing = &self.tasks.ends("missing")[0]["message"];
@@ -258,7 +277,11 @@ impl World {
         let since = Instant::now();
         self.tasks.kill("given-up").unwrap();
         let end = self.tasks.wait_end("given-up", SOON).unwrap();
-        assert_eq!((&end["state"], &end["reason"]), (&json!("TASK_KILLED"), &json!("REASON_TASK_KILLED_DURING_LAUNCH")), "{end}");
+        assert_eq!(
+            (&end["state"], &end["reason"]),
+            (&json!("TASK_KILLED"), &json!("REASON_TASK_KILLED_DURING_LAUNCH")),
+            "{end}"
+        );
         assert!(since.elapsed() < Duration::from_secs(4), "it waited for the pull: {:?}", since.elapsed());
     }
 

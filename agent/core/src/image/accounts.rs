@@ -49,7 +49,9 @@ impl Accounts {
             }
             (None, Some(uid)) => Identity { user: User { uid, gid: 0 }, ..Identity::default() },
             // An image without accounts has a root all the same.
-            (None, None) if matches!(who, "root" | "") => Identity { home: Some("/root".to_owned()), ..Identity::default() },
+            (None, None) if matches!(who, "root" | "") => {
+                Identity { home: Some("/root".to_owned()), ..Identity::default() }
+            }
             (None, None) => return None,
         };
         if let Some(group) = group {
@@ -100,7 +102,9 @@ mod tests {
     #[test]
     fn users_are_found_as_docker_finds_them() {
         let accounts = Accounts {
-            passwd: "root:x:0:0:root:/root:/bin/sh\napp:x:1000:1001::/home/app:/bin/sh\n33:x:7:7::/seven:/x\nbroken:x\n".to_owned(),
+            passwd:
+                "root:x:0:0:root:/root:/bin/sh\napp:x:1000:1001::/home/app:/bin/sh\n33:x:7:7::/seven:/x\nbroken:x\n"
+                    .to_owned(),
             group: "root:x:0:\nweb:x:33:app,other\nlogs:x:44: app\napp:x:1001:app\nbad:x:y:app\n".to_owned(),
         };
         let found = |uid, gid, groups: &[u32], home: Option<&str>| {

@@ -135,7 +135,10 @@ mod tests {
         );
         let (config, layers, platform) = parse_config(text.as_bytes()).unwrap();
         assert_eq!((config.user.as_str(), config.working_dir.as_str()), ("app", "/srv"));
-        assert_eq!((config.entrypoint, config.cmd, config.env), (vec!["/run".to_owned()], vec![], vec!["A=1".to_owned()]));
+        assert_eq!(
+            (config.entrypoint, config.cmd, config.env),
+            (vec!["/run".to_owned()], vec![], vec!["A=1".to_owned()])
+        );
         assert_eq!(layers[0].hex(), HEX);
         assert_eq!((platform.os.as_str(), platform.architecture.as_str()), ("linux", "amd64"));
         assert_eq!(config.labels["k"], "v");
@@ -145,7 +148,9 @@ mod tests {
 
     #[test]
     fn what_is_no_configuration_is_refused() {
-        for text in ["", "{}", "[]", r#"{"rootfs":{"diff_ids":["sha256:../../etc"]}}"#, r#"{"rootfs":{"diff_ids":[1]}}"#] {
+        for text in
+            ["", "{}", "[]", r#"{"rootfs":{"diff_ids":["sha256:../../etc"]}}"#, r#"{"rootfs":{"diff_ids":[1]}}"#]
+        {
             assert!(matches!(parse_config(text.as_bytes()), Err(ConfigError::Unreadable(_))), "{text}");
         }
         let windows = r#"{"rootfs":{"type":"layers+base","diff_ids":[]}}"#;

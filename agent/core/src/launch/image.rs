@@ -195,7 +195,9 @@ impl Options {
             "user" | "u" => self.user = Some(value.to_owned()),
             "workdir" | "w" => {
                 if !value.starts_with('/') {
-                    return Err(LaunchError::Image(format!("docker parameter workdir: `{value}` does not begin with /")));
+                    return Err(LaunchError::Image(format!(
+                        "docker parameter workdir: `{value}` does not begin with /"
+                    )));
                 }
                 self.workdir = Some(value.to_owned());
             }
@@ -204,7 +206,11 @@ impl Options {
             "read-only" => match value {
                 "" | "true" => self.read_only = true,
                 "false" => self.read_only = false,
-                _ => return Err(LaunchError::Image(format!("docker parameter read-only: `{value}` is not true or false"))),
+                _ => {
+                    return Err(LaunchError::Image(format!(
+                        "docker parameter read-only: `{value}` is not true or false"
+                    )));
+                }
             },
             _ => {
                 return Err(LaunchError::Unsupported(format!(
@@ -429,9 +435,15 @@ mod tests {
     #[test]
     fn what_has_no_meaning_here_is_refused_by_name() {
         for (container, words) in [
-            (r#"{"type":"MESOS","mesos":{"image":{"type":"APPC","appc":{"name":"coreos.com/etcd"}}}}"#, "APPC images ('coreos.com/etcd')"),
+            (
+                r#"{"type":"MESOS","mesos":{"image":{"type":"APPC","appc":{"name":"coreos.com/etcd"}}}}"#,
+                "APPC images ('coreos.com/etcd')",
+            ),
             (r#"{"type":"MESOS","mesos":{"image":{"type":"DOCKER"}}}"#, "no `docker`"),
-            (r#"{"type":"MESOS","mesos":{"image":{"type":"DOCKER","docker":{"name":"A"}}}}"#, "image name 'A': repositories are in lower case"),
+            (
+                r#"{"type":"MESOS","mesos":{"image":{"type":"DOCKER","docker":{"name":"A"}}}}"#,
+                "image name 'A': repositories are in lower case",
+            ),
             (
                 r#"{"type":"MESOS","mesos":{"image":{"type":"DOCKER","docker":{"name":"a","config":{"type":"REFERENCE","reference":{"name":"s"}}}}}}"#,
                 "by reference",
@@ -440,10 +452,19 @@ mod tests {
             (r#"{"type":"DOCKER","docker":{"image":"a","privileged":true}}"#, "privileged"),
             (r#"{"type":"DOCKER","docker":{"image":"a","network":"BRIDGE"}}"#, "network BRIDGE: use HOST"),
             (r#"{"type":"DOCKER","docker":{"image":"a","network":"USER"}}"#, "network USER"),
-            (r#"{"type":"DOCKER","docker":{"image":"a","port_mappings":[{"host_port":1,"container_port":2}]}}"#, "port mappings need"),
-            (r#"{"type":"DOCKER","docker":{"image":"a","parameters":[{"key":"cap-add","value":"ALL"}]}}"#, "'cap-add': only env, user"),
+            (
+                r#"{"type":"DOCKER","docker":{"image":"a","port_mappings":[{"host_port":1,"container_port":2}]}}"#,
+                "port mappings need",
+            ),
+            (
+                r#"{"type":"DOCKER","docker":{"image":"a","parameters":[{"key":"cap-add","value":"ALL"}]}}"#,
+                "'cap-add': only env, user",
+            ),
             (r#"{"type":"DOCKER","docker":{"image":"a","parameters":[{"key":"env","value":"A"}]}}"#, "not NAME=value"),
-            (r#"{"type":"DOCKER","docker":{"image":"a","parameters":[{"key":"workdir","value":"w"}]}}"#, "begin with /"),
+            (
+                r#"{"type":"DOCKER","docker":{"image":"a","parameters":[{"key":"workdir","value":"w"}]}}"#,
+                "begin with /",
+            ),
         ] {
             let error = wished(container).unwrap_err().to_string();
             assert!(error.contains(words), "{container}: {error}");

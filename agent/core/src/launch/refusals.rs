@@ -1,7 +1,7 @@
 //! What this version cannot run, said in words before anything is made.
 
-use api::v1::environment::variable;
 use api::v1::TaskInfo;
+use api::v1::environment::variable;
 
 use super::LaunchError;
 

@@ -166,9 +166,10 @@ fn head(ahead: Ahead, header: &Header, kind: EntryType, size: u64, position: u64
     let mtime = record(b"mtime").and_then(|value| String::from_utf8(value).ok());
     let mtime = mtime.and_then(|text| text.split('.').next().and_then(|seconds| seconds.parse::<i64>().ok()));
     let mtime = mtime.unwrap_or_else(|| header.mtime().ok().and_then(|time| i64::try_from(time).ok()).unwrap_or(0));
-    let xattrs = ahead.records.iter().filter_map(|(name, value)| {
-        Some((name.strip_prefix(b"SCHILY.xattr.")?.to_vec(), value.clone()))
-    });
+    let xattrs = ahead
+        .records
+        .iter()
+        .filter_map(|(name, value)| Some((name.strip_prefix(b"SCHILY.xattr.")?.to_vec(), value.clone())));
     let sparse = ahead.records.iter().any(|(name, _)| name.starts_with(b"GNU.sparse."));
     // Directories were once files with a slash at their end.
     let old_directory = path.ends_with(b"/") && kind == EntryType::Regular;

@@ -166,7 +166,10 @@ fn what_leads_outside_is_refused_and_touches_nothing() {
         ("parent", Layer::default().file("a/../../x", "x")),
         ("absolute link", Layer::default().symlink("l", away).file("l/victim", "x")),
         ("relative link", Layer::default().symlink("l", "../..").file("l/x", "x")),
-        ("chain of links", Layer::default().directory("d").symlink("d/up", "..").symlink("l", "d/up/..").file("l/x", "x")),
+        (
+            "chain of links",
+            Layer::default().directory("d").symlink("d/up", "..").symlink("l", "d/up/..").file("l/x", "x"),
+        ),
         ("hard link outside", Layer::default().link("h", "../victim")),
         ("absolute hard link", Layer::default().link("h", &format!("{away}/victim"))),
         ("hard link through a link", Layer::default().symlink("l", away).link("h", "l/victim")),
@@ -241,7 +244,15 @@ fn what_is_cut_short_or_given_up_fails() {
     let error = unpack(whole.as_slice(), dir.path(), LIMITS, &AtomicBool::new(true)).unwrap_err();
     assert!(matches!(error, UnpackError::Cancelled));
     let dir = tempfile::tempdir().unwrap();
-    assert!(unpack(&b"this is no tar archive at all, but it is long enough"[..], dir.path(), LIMITS, &AtomicBool::new(false)).is_err());
+    assert!(
+        unpack(
+            &b"this is no tar archive at all, but it is long enough"[..],
+            dir.path(),
+            LIMITS,
+            &AtomicBool::new(false)
+        )
+        .is_err()
+    );
 }
 
 #[test]
@@ -254,7 +265,9 @@ fn long_names_and_attributes_come_from_extended_headers() {
         }
         format!("{length} {text}\n")
     };
-    let pax = record(format!("path={long}")) + &record("mtime=5.75".to_owned()) + &record("SCHILY.xattr.user.k=v\nw".to_owned());
+    let pax = record(format!("path={long}"))
+        + &record("mtime=5.75".to_owned())
+        + &record("SCHILY.xattr.user.k=v\nw".to_owned());
     let dir = tempfile::tempdir().unwrap();
     Layer::default()
         .entry(EntryType::XHeader, b"PaxHeaders/x", "", pax.as_bytes())

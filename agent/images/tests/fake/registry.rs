@@ -80,14 +80,25 @@ impl Registry {
     }
 
     /// Adds an image of these layers under a tag. Gives the layers' digests.
-    pub(crate) fn image(&self, repository: &str, tag: &str, layers: &[Layer], config: serde_json::Value) -> Vec<String> {
+    pub(crate) fn image(
+        &self,
+        repository: &str,
+        tag: &str,
+        layers: &[Layer],
+        config: serde_json::Value,
+    ) -> Vec<String> {
         let (manifest, layers) = self.manifest(repository, layers, config);
         self.tag(repository, tag, &manifest);
         layers
     }
 
     /// Adds what belongs to an image, but no tag.
-    pub(crate) fn manifest(&self, repository: &str, layers: &[Layer], config: serde_json::Value) -> (String, Vec<String>) {
+    pub(crate) fn manifest(
+        &self,
+        repository: &str,
+        layers: &[Layer],
+        config: serde_json::Value,
+    ) -> (String, Vec<String>) {
         let diff_ids: Vec<&str> = layers.iter().map(|layer| layer.diff_id.as_str()).collect();
         let config = serde_json::json!({"architecture": "amd64", "os": "linux", "config": config,
             "rootfs": {"type": "layers", "diff_ids": diff_ids}})
