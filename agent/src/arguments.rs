@@ -137,6 +137,21 @@ pub(crate) struct HostedArgs {
     /// Resources to offer instead of those detected, such as `cpus:4;mem:8192`
     #[arg(long, value_name = "NAME:VALUE;...", requires = "hosted")]
     pub(crate) resources: Option<String>,
+    /// Where container images are kept [default: `images` in the work directory]
+    #[arg(long, value_name = "DIR", requires = "hosted")]
+    pub(crate) image_dir: Option<PathBuf>,
+    /// Image that tasks run in when they name none, instead of this host's own files
+    #[arg(long, value_name = "NAME", requires = "hosted")]
+    pub(crate) image: Option<String>,
+    /// The same for tasks of single roles
+    #[arg(long, value_name = "ROLE=NAME,...", requires = "hosted")]
+    pub(crate) image_roles: Option<String>,
+    /// JSON file with logins, mirrors and certificates for image registries
+    #[arg(long, value_name = "FILE", requires = "hosted")]
+    pub(crate) image_registries: Option<PathBuf>,
+    /// What unpacked images may take before those nobody uses are removed
+    #[arg(long, value_name = "MIB", requires = "hosted")]
+    pub(crate) image_limit_mib: Option<String>,
     /// Run tasks as plain processes: no limits, no namespaces, no protection of this host from them
     #[arg(long, requires = "hosted")]
     pub(crate) insecure_no_isolation: bool,
@@ -159,6 +174,11 @@ impl HostedArgs {
         option("--name", self.name.clone().map(Into::into));
         option("--attributes", self.attributes.clone().map(Into::into));
         option("--resources", self.resources.clone().map(Into::into));
+        option("--image-dir", self.image_dir.clone().map(Into::into));
+        option("--image", self.image.clone().map(Into::into));
+        option("--image-roles", self.image_roles.clone().map(Into::into));
+        option("--image-registries", self.image_registries.clone().map(Into::into));
+        option("--image-limit-mib", self.image_limit_mib.clone().map(Into::into));
         if self.insecure_no_isolation {
             line.push("--insecure-no-isolation".into());
         }
@@ -197,6 +217,18 @@ mod tests {
     fn the_working_process_gets_the_same_options() {
         let mut line = HOSTED.to_vec();
         line.extend(["--attributes", "rack:r1;zone:a", "--insecure-no-isolation", "--name", "n"]);
+        line.extend([
+            "--image",
+            "base:1",
+            "--image-roles",
+            "web=b:2",
+            "--image-dir",
+            "/i",
+            "--image-registries",
+            "/r",
+            "--image-limit-mib",
+            "64",
+        ]);
         let hosted = parse(&line).unwrap().hosted().unwrap().clone();
         let mut again: Vec<OsString> = vec!["mesolith-agent".into()];
         again.extend(hosted.to_command_line());

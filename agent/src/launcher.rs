@@ -10,6 +10,8 @@ mod container_cgroup;
 mod executable;
 mod first_process;
 mod host_root;
+mod image_root;
+mod loopback;
 mod oci;
 mod plain;
 pub(crate) mod plain_task;

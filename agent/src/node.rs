@@ -4,7 +4,7 @@
 //! interface and talks to it through a bounded channel. The process may die at any moment: what it must remember is in
 //! the checkpoint before anything depends on it, tasks are children of `init`, and the next process goes on.
 
-mod bundle;
+pub(crate) mod bundle;
 mod capacity;
 mod cgroup;
 mod checkpoint;
@@ -15,6 +15,7 @@ mod events;
 mod file_reader;
 mod garbage;
 mod identity;
+mod images;
 mod init_client;
 mod join;
 mod link;
@@ -57,10 +58,11 @@ fn run(settings: Result<Settings, settings::SettingsError>) -> ExitCode {
     if let Err(error) = nix::sys::signal::SigSet::empty().thread_set_mask() {
         tracing::warn!(%error, "the signal mask cannot be reset");
     }
-    // Two workers: one may be in a system call. Blocking work is rare and short.
+    // Two workers: one may be in a system call. Blocking work is short but for unpacking images, and of those there are
+    // no more than two at a time.
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
-        .max_blocking_threads(4)
+        .max_blocking_threads(8)
         .thread_stack_size(512 * 1024)
         .enable_all()
         .build();

@@ -116,8 +116,8 @@ pub(crate) struct Logs {
 
 #[derive(Args, Debug)]
 #[command(after_help = "\
-One argument is a line for /bin/sh, several are a program and its arguments.
-Without an image the task sees a small busybox root.
+One argument is a line for /bin/sh, several are a program and its arguments. With an image and nothing after the
+dashes the image says what runs. Without an image the task sees a small busybox root, or what the cluster has instead.
 
 Exit status: the task's; 128 + N after signal N; 124 after --timeout; 125 when it could not be run at all.
 Ctrl-C kills the task and waits for its end; a second one does not wait.
@@ -125,7 +125,8 @@ With --json the task's output goes to stderr, and how it ended to stdout.
 
 Examples:
   mesolith run --cpus 0.5 --mem 64 --constraint 'rack:LIKE:r1.*' -- 'hostname; nproc'
-  mesolith run --env GREETING=hello -- sh -c 'echo $GREETING'")]
+  mesolith run --env GREETING=hello -- sh -c 'echo $GREETING'
+  mesolith run --image registry:5000/team/app:1.2")]
 pub(crate) struct Run {
     /// Share of processors, in thousandths
     #[arg(long, default_value_t = 0.1)]
@@ -139,6 +140,9 @@ pub(crate) struct Run {
     /// Whole GPUs
     #[arg(long, default_value_t = 0)]
     pub(crate) gpus: u32,
+    /// The Docker or OCI image to run in, such as `registry:5000/team/app:1.2`
+    #[arg(long, value_name = "NAME")]
+    pub(crate) image: Option<String>,
     /// The task's name [default: the program's]
     #[arg(long)]
     pub(crate) name: Option<String>,
@@ -165,7 +169,7 @@ pub(crate) struct Run {
     #[arg(short, long)]
     pub(crate) quiet: bool,
     /// What to run
-    #[arg(last = true, required = true, num_args = 1..)]
+    #[arg(last = true, required_unless_present = "image", num_args = 1..)]
     pub(crate) command: Vec<String>,
 }
 

@@ -13,7 +13,8 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context, Result};
 use api::v1::{
-    Capability, CommandInfo, DurationInfo, Environment, FrameworkInfo, KillPolicy, TaskInfo, environment::Variable,
+    Capability, CommandInfo, ContainerInfo, DurationInfo, Environment, FrameworkInfo, Image, KillPolicy, TaskInfo,
+    container_info, environment::Variable, image,
 };
 use api::{AgentId, FrameworkId, TaskId};
 use serde_json::json;
@@ -268,14 +269,17 @@ fn plan(options: &Run) -> Result<(Demand, TaskInfo)> {
         };
         variables.push(Variable { name: name.to_owned(), value: Some(value.to_owned()), ..Variable::default() });
     }
-    let program = options.command[0].split_whitespace().next().unwrap_or("task");
+    // Of an image, what stands after the last slash and before the tag.
+    let image = options.image.as_deref().map(|image| image.rsplit('/').next().unwrap_or(image));
+    let image = image.and_then(|image| image.split([':', '@']).next());
+    let program = options.command.first().and_then(|line| line.split_whitespace().next()).or(image).unwrap_or("task");
     let program = program.rsplit('/').next().filter(|name| !name.is_empty()).unwrap_or("task");
     let name = options.name.clone().unwrap_or_else(|| program.to_owned());
     let shell = options.command.len() == 1;
     let command = CommandInfo {
         environment: (!variables.is_empty()).then_some(Environment { variables }),
         shell: Some(shell),
-        value: Some(options.command[0].clone()),
+        value: options.command.first().cloned(),
         arguments: if shell { Vec::new() } else { options.command.clone() },
         ..CommandInfo::default()
     };
@@ -284,10 +288,18 @@ fn plan(options: &Run) -> Result<(Demand, TaskInfo)> {
         task_id: task_id(&name),
         name,
         command: Some(command),
+        container: options.image.as_deref().map(|image| Box::new(in_image(image))),
         kill_policy: Some(KillPolicy { grace_period: Some(grace) }),
         ..TaskInfo::default()
     };
     Ok((demand, task))
+}
+
+fn in_image(name: &str) -> ContainerInfo {
+    let docker = image::Docker { name: name.to_owned(), ..image::Docker::default() };
+    let image = Image { r#type: image::Type::Docker.into(), docker: Some(docker), ..Image::default() };
+    let mesos = container_info::MesosInfo { image: Some(image) };
+    ContainerInfo { r#type: container_info::Type::Mesos.into(), mesos: Some(mesos), ..ContainerInfo::default() }
 }
 
 /// The name, as far as an id may hold it, and something that differs every time.

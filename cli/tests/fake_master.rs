@@ -241,6 +241,23 @@ fn run_streams_the_output_and_exits_with_the_tasks_status() {
 }
 
 #[test]
+fn run_in_an_image_leaves_to_it_what_is_not_said() {
+    for (after, command, name) in
+        [(&[][..], json!({"shell": false}), "app"), (&["--", "ls"][..], json!({"shell": true, "value": "ls"}), "ls")]
+    {
+        let fake = Fake::start(vec![RUNNING, Step::Update("TASK_FINISHED", "Command exited with status 0", None)]);
+        let output = fake.output(&[&["run", "--image", "10.0.0.1:5000/team/app:1.2"], after].concat());
+        assert_eq!(output.status.code(), Some(0), "{}", err(&output));
+        let calls = fake.calls.lock().unwrap();
+        let accept = calls.iter().find(|call| call["type"] == "ACCEPT").unwrap();
+        let task = &accept["accept"]["operations"][0]["launch"]["task_infos"][0];
+        assert_eq!((&task["command"], &task["name"]), (&command, &json!(name)));
+        assert_eq!(task["container"]["type"], "MESOS");
+        assert_eq!(task["container"]["mesos"]["image"]["docker"]["name"], "10.0.0.1:5000/team/app:1.2");
+    }
+}
+
+#[test]
 fn run_tells_machines_how_the_task_ended() {
     let fake = Fake::start(vec![RUNNING, Step::Update("TASK_FAILED", "Command exited with status 3", None)]);
     let output = fake.output(&["run", "--json", "--quiet", "--", "false"]);

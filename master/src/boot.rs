@@ -56,6 +56,8 @@ pub struct Boot {
     pub machines: Arc<Machines>,
     /// Only those get a script and a token.
     pub only_listed: bool,
+    /// What every machine's kernel command line has.
+    pub cmdline: String,
     /// For one token a script.
     pub tokens: Arc<Tokens>,
     /// Who may fetch one.
@@ -172,8 +174,10 @@ fn script(boot: &Boot, mac: &str, uuid: &str) -> String {
     let machine = boot.machines.get(mac);
     let attributes = machine.and_then(|machine| machine.attributes.as_ref());
     let attributes = attributes.map(|attributes| format!(" mesolith.attributes={attributes}")).unwrap_or_default();
-    let more = machine.and_then(|machine| machine.cmdline.as_ref());
-    let more = more.map(|more| format!(" {more}")).unwrap_or_default();
+    let own = machine.and_then(|machine| machine.cmdline.as_deref());
+    // The last one counts: a machine's own.
+    let more = [Some(boot.cmdline.as_str()), own].into_iter().flatten().filter(|more| !more.is_empty());
+    let more: String = more.map(|more| format!(" {more}")).collect();
     format!(
         "#!ipxe\n\
          kernel {base}/boot/vmlinuz?mac={mac} initrd=initramfs.img console=tty0 console=ttyS0,115200 \
@@ -395,6 +399,7 @@ mod tests {
             directory: dir.path().to_owned(),
             machines: Arc::new(Machines::read(&list).unwrap()),
             only_listed: true,
+            cmdline: "mesolith.image=base:1".to_owned(),
             scripts: Arc::default(),
             revocations: Arc::new(Revocations::new(keeper.clone())),
             alive: Arc::new(|_| Box::pin(async { false })),
@@ -411,13 +416,17 @@ mod tests {
         let lines: Vec<&str> = text.lines().collect();
         assert_eq!(lines.len(), 5);
         assert_eq!(lines[0], "#!ipxe");
-        assert!(lines[1].ends_with("mesolith.name=node-1 mesolith.attributes=rack:r1-a quiet"), "{}", lines[1]);
+        assert!(
+            lines[1].ends_with("mesolith.name=node-1 mesolith.attributes=rack:r1-a mesolith.image=base:1 quiet"),
+            "{}",
+            lines[1]
+        );
         assert!(
             lines[1]
                 .contains(" mesolith.master=10.0.2.2:5052 mesolith.boot=http://10.0.2.2:5080 mesolith.ca=sha256:abab")
         );
         assert!(lines[3].ends_with("/boot/token?mac=52:54:00:77:00:01&uuid= /etc/mesolith/token mode=600"));
-        assert!(script(&boot, "52:54:00:77:00:02", "").contains("mesolith.name=node-770002\n"));
+        assert!(script(&boot, "52:54:00:77:00:02", "").contains("mesolith.name=node-770002 mesolith.image=base:1\n"));
         let several = Boot { others: Arc::new(|| vec!["m2:5052".to_owned(), "m3:5052".to_owned()]), ..boot.clone() };
         let text = script(&several, "52:54:00:77:00:01", "");
         assert!(text.contains(" mesolith.master=10.0.2.2:5052,m2:5052,m3:5052 mesolith.boot="), "{text}");

@@ -216,6 +216,9 @@ pub struct ServeArgs {
     /// The directory with vmlinuz and initramfs.img
     #[arg(long, value_name = "DIR")]
     pub boot_dir: Option<PathBuf>,
+    /// Added to the kernel command line of every machine, such as `mesolith.image=REF`; a machine's own comes after it
+    #[arg(long, value_name = "TEXT", requires = "boot", default_value = "", hide_default_value = true)]
+    pub boot_cmdline: String,
     /// Address or name others reach this master by [default: the first address that is not loopback]
     #[arg(long, value_name = "HOST")]
     pub advertise: Option<String>,
@@ -291,6 +294,8 @@ pub struct Config {
     pub zk: Option<SocketAddr>,
     /// The boot endpoints' address and directory.
     pub boot: Option<(SocketAddr, PathBuf)>,
+    /// What every machine's kernel command line has.
+    pub boot_cmdline: String,
     /// What others reach us by.
     pub advertise: String,
     /// The operator's machines.
@@ -348,6 +353,9 @@ pub fn read(args: ServeArgs, lookup: impl Fn(&str) -> Option<String>) -> Result<
         }
         (None | Some(None), _) => None,
     };
+    if args.boot_cmdline.chars().any(|c| c.is_control() || !c.is_ascii()) {
+        mistakes.push("--boot-cmdline must be one line of ASCII".to_owned());
+    }
     let machines = match &args.machines {
         Some(path) => Machines::read(path).unwrap_or_else(|found| {
             mistakes.extend(found.iter().map(|mistake| format!("--machines {}: {mistake}", path.display())));
@@ -398,6 +406,7 @@ pub fn read(args: ServeArgs, lookup: impl Fn(&str) -> Option<String>) -> Result<
             learner: args.learner,
             zk: zk.flatten(),
             boot,
+            boot_cmdline: args.boot_cmdline,
             advertise,
             machines,
             only_listed,

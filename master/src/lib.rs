@@ -210,6 +210,7 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
             directory: directory.clone(),
             machines: Arc::new(config.machines.clone()),
             only_listed: config.only_listed,
+            cmdline: config.boot_cmdline.clone(),
             tokens: tokens.clone(),
             scripts: Arc::default(),
             revocations: revocations.clone(),

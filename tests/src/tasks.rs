@@ -63,6 +63,34 @@ impl Tasks {
         }
     }
 
+    /// Launches all these tasks with so much each on the first offer that has it; `agent_id` and `resources` are put in.
+    pub fn launch_all(&mut self, tasks: &[Value], cpus: f64, mem: f64, timeout: Duration) -> Result<()> {
+        let deadline = Instant::now() + timeout;
+        let count = f64::from(u32::try_from(tasks.len())?);
+        loop {
+            let event = self.next(deadline)?.with_context(|| format!("no offer fits within {timeout:?}"))?;
+            let mut launched = false;
+            for offer in event["offers"]["offers"].as_array().into_iter().flatten() {
+                if launched || scalar(offer, "cpus") < cpus * count || scalar(offer, "mem") < mem * count {
+                    self.decline(offer)?;
+                    continue;
+                }
+                let amount =
+                    |name: &str, value: f64| json!({"name": name, "type": "SCALAR", "scalar": {"value": value}});
+                let mut tasks = tasks.to_vec();
+                for task in &mut tasks {
+                    task["agent_id"] = offer["agent_id"].clone();
+                    task["resources"] = json!([amount("cpus", cpus), amount("mem", mem)]);
+                }
+                self.accept_tasks(offer, &tasks)?;
+                launched = true;
+            }
+            if launched {
+                return Ok(());
+            }
+        }
+    }
+
     /// Waits for the task's update of this state. An error when it ends otherwise before.
     pub fn wait_state(&mut self, id: &str, state: &str, timeout: Duration) -> Result<Value> {
         let deadline = Instant::now() + timeout;
@@ -148,7 +176,11 @@ impl Tasks {
         let task = json!({"name": id, "task_id": {"value": id}, "agent_id": offer["agent_id"],
                           "command": {"value": command}, "kill_policy": {"grace_period": {"nanoseconds": 1_000_000_000}},
                           "resources": [amount("cpus", cpus), amount("mem", mem)]});
-        let launch = json!({"type": "LAUNCH", "launch": {"task_infos": [task]}});
+        self.accept_tasks(offer, &[task])
+    }
+
+    fn accept_tasks(&self, offer: &Value, tasks: &[Value]) -> Result<()> {
+        let launch = json!({"type": "LAUNCH", "launch": {"task_infos": tasks}});
         let filters = json!({ "refuse_seconds": REFUSE_SECONDS });
         self.framework.call("ACCEPT", &json!({"offer_ids": [offer["id"]], "operations": [launch], "filters": filters}))
     }

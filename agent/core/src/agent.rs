@@ -3,7 +3,7 @@
 mod effects;
 mod task;
 
-pub use effects::{Effect, Input, Now, Report};
+pub use effects::{Effect, Input, Now, Pulled, Report};
 
 use std::collections::{BTreeMap, VecDeque};
 
@@ -11,7 +11,7 @@ use api::{AgentId, ContainerId, FrameworkId, TaskId, TaskState};
 
 use crate::container::{self, Cause, Exit, Kill, Phase};
 use crate::handover;
-use crate::launch::Site;
+use crate::launch::{self, ImageRoot, Site};
 use crate::randomness::Randomness;
 use crate::record::{Process, Record};
 use crate::recovery::{self, Again, Found, Resume};
@@ -39,6 +39,8 @@ const EARLY: usize = 1024;
 const EARLY_MS: u64 = 60_000;
 /// After this long without a kept status from `init`, an ended process counts as unseen.
 const UNSEEN_MS: u64 = 10_000;
+/// How many lives of the agent one image is given.
+const MAX_PULLS: u32 = 5;
 /// Between SIGTERM and SIGKILL when nobody says otherwise (Mesos's command executor).
 const GRACE_MS: u64 = 3_000;
 
@@ -96,6 +98,12 @@ impl Agent {
         self.tasks.values().filter(|task| !task.record.phase.is_over()).count()
     }
 
+    /// The layers that runs stand on, until they are gone.
+    pub fn layers_in_use(&self) -> impl Iterator<Item = (&ContainerId, &[String])> {
+        let records = self.tasks.values().map(|task| &task.record).filter(|record| record.phase != Phase::Gone);
+        records.filter_map(|record| Some((&record.container, record.image.as_ref()?.image.layers.as_slice())))
+    }
+
     /// The sandbox of the newest run of a task.
     #[must_use]
     pub fn sandbox(&self, framework: &FrameworkId, task: &TaskId) -> Option<(String, bool)> {
@@ -128,6 +136,7 @@ impl Agent {
             Input::KillTask { framework, task, grace_ms } => self.kill_task(&framework, &task, grace_ms, now),
             Input::ShutdownFramework { framework } => self.shutdown_framework(&framework, now),
             Input::Acknowledge { framework, task, uuid } => self.acknowledge(&framework, &task, &uuid, now),
+            Input::Pulled { container, result } => self.pulled(&container, result, now),
             Input::Prepared { container, result } => self.step(&container, container::Input::Prepared(result), now),
             Input::Created { container, result } => self.created(&container, result, now),
             Input::Started { container, result } => self.step(&container, container::Input::Started(result), now),
@@ -182,7 +191,16 @@ impl Agent {
             state: TaskState::Staging,
             updates: crate::status::Updates::default(),
             complete_by_ms: None,
+            image: None,
+            pulls: 0,
         });
+        if let Ok(Some(request)) = launch::image_request(&self.site, &task.record.info) {
+            // It stays in TASK_STAGING until the image is here.
+            task.record.phase = Phase::Pulling;
+            let effects = task.pull(request);
+            self.tasks.insert(container, task);
+            return effects;
+        }
         let planned = task.plan(&self.site);
         let effects = match planned {
             Ok(plan) => {
@@ -308,14 +326,58 @@ impl Agent {
         effects
     }
 
+    /// Who the task is in its image, and what it runs there, can be said only now.
+    fn pulled(&mut self, container: &ContainerId, result: Result<Box<Pulled>, String>, now: Now) -> Vec<Effect> {
+        let Some(task) = self.tasks.get_mut(container).filter(|task| task.record.phase == Phase::Pulling) else {
+            return Vec::new();
+        };
+        let mut site = self.site.clone();
+        site.agent = task.record.agent.clone();
+        let planned = result.and_then(|pulled| {
+            let Pulled { image, accounts } = *pulled;
+            let (info, framework_info) = (&task.record.info, &task.record.framework_info);
+            let identity = launch::identity(&site, info, framework_info, &image, &accounts);
+            let planned = identity.and_then(|identity| {
+                task.record.image = Some(ImageRoot { image, identity });
+                task.plan(&site)
+            });
+            planned.map_err(|error| error.to_string())
+        });
+        match planned {
+            Ok(plan) => {
+                task.starting(&self.site, &mut self.randomness, now);
+                let mut effects = self.step(container, container::Input::Pulled(Ok(())), now);
+                effects.push(Effect::Prepare { container: container.clone(), plan: Box::new(plan) });
+                effects
+            }
+            Err(reason) => self.step(container, container::Input::Pulled(Err(reason)), now),
+        }
+    }
+
+    /// Again after a restart. An agent that dies of one image shall not die of it for ever.
+    fn pull_again(&mut self, container: &ContainerId, now: Now) -> Vec<Effect> {
+        let Some(task) = self.tasks.get_mut(container) else { return Vec::new() };
+        let reason = match launch::image_request(&self.site, &task.record.info) {
+            Ok(Some(_)) if task.record.pulls >= MAX_PULLS => {
+                format!("the agent was restarted {} times while it pulled the image", task.record.pulls)
+            }
+            Ok(Some(request)) => return task.pull(request),
+            Ok(None) => "the default image was taken away while it was pulled".to_owned(),
+            Err(error) => error.to_string(),
+        };
+        self.step(container, container::Input::Pulled(Err(reason)), now)
+    }
+
     fn again(&mut self, container: &ContainerId, again: Again, now: Now) -> Vec<Effect> {
         let id = container.clone();
         match again {
+            Again::Pull => self.pull_again(container, now),
             Again::PrepareAfterDelete => {
                 let Some(task) = self.tasks.get_mut(container) else { return Vec::new() };
                 let kill = match task.record.phase {
                     Phase::Creating { kill } | Phase::Preparing { kill } => kill,
-                    Phase::Starting { .. }
+                    Phase::Pulling
+                    | Phase::Starting { .. }
                     | Phase::Running
                     | Phase::Killing { .. }
                     | Phase::Exited { .. }

@@ -1,8 +1,11 @@
 //! What the kernel command line tells a node. Every mistake is reported, not only the first.
 
+use std::collections::BTreeMap;
 use std::fmt;
 
 use api::{Attribute, Resources};
+
+use crate::image::Reference;
 
 /// The `mesolith.*` keys, read.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -19,6 +22,16 @@ pub struct NodeConfig {
     pub attributes: Vec<Attribute>,
     /// `mesolith.resources=cpus:4;mem:1024`: instead of what was detected, by name.
     pub resources: Resources,
+    /// `mesolith.image=REF`: what tasks that name no image run in.
+    pub image: Option<Reference>,
+    /// `mesolith.image_roles=ROLE=REF,…`: the same for tasks of single roles.
+    pub image_roles: BTreeMap<String, Reference>,
+    /// `mesolith.image_mirrors=docker.io=http://10.0.0.1:5000,…`: registry and URL, in order of preference.
+    pub image_mirrors: Vec<(String, String)>,
+    /// `mesolith.image_plain_http=host:port,…`: registries that are spoken to without TLS.
+    pub image_plain_http: Vec<String>,
+    /// `mesolith.image_limit_mib=N`: what unpacked images may take before those nobody uses go.
+    pub image_limit_mib: Option<u64>,
     /// Keys under `mesolith.` that this version does not know: another part may.
     pub unknown: Vec<String>,
 }
@@ -78,6 +91,25 @@ impl NodeConfig {
                 Ok(resources) => self.resources = resources,
                 Err(error) => mistakes.push(format!("mesolith.resources: {error}")),
             },
+            "image" => match value.parse() {
+                Ok(reference) => self.image = Some(reference),
+                Err(error) => mistakes.push(format!("mesolith.image: {error}")),
+            },
+            "image_roles" => match roles(value) {
+                Ok(roles) => self.image_roles = roles,
+                Err(mistake) => mistakes.push(format!("mesolith.image_roles: {mistake}")),
+            },
+            "image_mirrors" => match mirrors(value) {
+                Ok(list) => self.image_mirrors = list,
+                Err(entry) => {
+                    mistakes.push(format!("mesolith.image_mirrors: `{entry}` is not registry=http(s)://host:port"))
+                }
+            },
+            "image_plain_http" => self.image_plain_http = value.split(',').map(str::to_owned).collect(),
+            "image_limit_mib" => match value.parse() {
+                Ok(limit) => self.image_limit_mib = Some(limit),
+                Err(_) => mistakes.push(format!("mesolith.image_limit_mib: `{value}` is not a number")),
+            },
             other => self.unknown.push(other.to_owned()),
         }
     }
@@ -132,6 +164,24 @@ fn masters(value: &str) -> Result<Vec<String>, String> {
         .collect()
 }
 
+fn roles(value: &str) -> Result<BTreeMap<String, Reference>, String> {
+    let pair = |entry: &str| {
+        let (role, image) = entry.split_once('=').ok_or_else(|| format!("`{entry}` is not role=image"))?;
+        let image = image.parse().map_err(|error: crate::image::ReferenceError| error.to_string())?;
+        Ok((role.to_owned(), image))
+    };
+    value.split(',').map(pair).collect()
+}
+
+fn mirrors(value: &str) -> Result<Vec<(String, String)>, String> {
+    let pair = |entry: &str| {
+        let (registry, url) = entry.split_once('=')?;
+        let is_url = url.starts_with("http://") || url.starts_with("https://");
+        (is_url && !registry.is_empty()).then(|| (registry.to_owned(), url.to_owned()))
+    };
+    value.split(',').map(|entry| pair(entry).ok_or_else(|| entry.to_owned())).collect()
+}
+
 /// The 32 bytes of `sha256:HEX`.
 #[must_use]
 pub fn fingerprint(value: &str) -> Option<[u8; 32]> {
@@ -157,7 +207,8 @@ mod tests {
         let line = format!(
             "initrd=initramfs.img console=ttyS0 mesolith.master=10.0.0.1:5052,[::1]:5052 mesolith.ca={CA} \
              mesolith.boot=http://10.0.0.1:5051/ mesolith.name=node-1 \"mesolith.attributes=rack:r1 a;level:3\" \
-             mesolith.resources=cpus:2 mesolith.debug=1 quiet"
+             mesolith.resources=cpus:2 mesolith.debug=1 mesolith.image=base:1 mesolith.image_roles=web=web:2,a/b=c mesolith.image_limit_mib=64 \
+             mesolith.image_mirrors=docker.io=http://10.0.0.1:5000,quay.io=https://m mesolith.image_plain_http=a:1,b:2 quiet"
         );
         let config = NodeConfig::parse(&line).unwrap();
         assert_eq!(config.masters, ["10.0.0.1:5052", "[::1]:5052"]);
@@ -166,13 +217,21 @@ mod tests {
         assert_eq!(config.attributes[0], Attribute::text("rack", "r1 a"));
         assert_eq!(config.resources.to_string(), "cpus:2");
         assert_eq!(config.unknown, ["debug"]);
+        assert_eq!(config.image.unwrap().to_string(), "docker.io/library/base:1");
+        assert_eq!(config.image_roles["a/b"].to_string(), "docker.io/library/c:latest");
+        assert_eq!(
+            (config.image_plain_http, config.image_limit_mib),
+            (vec!["a:1".to_owned(), "b:2".to_owned()], Some(64))
+        );
+        assert_eq!(config.image_mirrors[1], ("quay.io".to_owned(), "https://m".to_owned()));
     }
 
     #[test]
     fn every_mistake_is_reported() {
-        let line = "mesolith.master=10.0.0.1 mesolith.ca=sha256:12 mesolith.name=a/b mesolith.attributes=rack mesolith.boot=ftp://x";
+        let line = "mesolith.master=10.0.0.1 mesolith.ca=sha256:12 mesolith.name=a/b mesolith.attributes=rack mesolith.boot=ftp://x \
+                    mesolith.image=A mesolith.image_roles=web mesolith.image_mirrors=docker.io mesolith.image_limit_mib=x";
         let mistakes = NodeConfig::parse(line).unwrap_err();
-        assert_eq!(mistakes.0.len(), 5, "{mistakes}");
+        assert_eq!(mistakes.0.len(), 9, "{mistakes}");
         let missing = NodeConfig::parse("quiet").unwrap_err();
         assert_eq!(missing.0.len(), 2, "{missing}");
         assert!(missing.to_string().contains("mesolith.master is missing"));

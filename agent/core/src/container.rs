@@ -5,15 +5,20 @@ use serde::{Deserialize, Serialize};
 use crate::handover::ExitStatus;
 
 /// ```text
+/// Pulling ─Pulled▶ Preparing: a task with an image begins here; failed or killed, it goes to Deleting
+///
 /// Preparing ─Prepared▶ Creating ─Created▶ Starting ─Started▶ Running ─────────Exited────▶ Exited ─Used▶ Deleting ─Deleted▶ Gone
 ///    │failed, Kill        │failed, Kill      │Kill, Exited: noted   │Kill                 ▲
 ///    ▼                    ▼                  │until Started         ▼                     │
 /// Deleting ◀──────────────┘                  └──────────────────▶ Killing ───Exited───────┘
 /// ```
 /// A kill before the process runs is noted and takes effect when the step in flight has ended: steps are
-/// never abandoned halfway, or something would be left behind.
+/// never abandoned halfway, or something would be left behind. Only pulling an image is: what has come of it stays in
+/// the store, for the next one.
 #[derive(Clone, Debug, Eq, PartialEq, Serialize, Deserialize)]
 pub enum Phase {
+    /// The image is being brought here.
+    Pulling,
     /// Sandbox and `config.json` are being written.
     Preparing {
         /// A kill came meanwhile.
@@ -101,6 +106,8 @@ pub struct Usage {
 /// What happened to a container.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum Input {
+    /// The image is there, or why not.
+    Pulled(Result<(), String>),
     /// The bundle is there, or why not.
     Prepared(Result<(), String>),
     /// The process exists, or why not.
@@ -122,6 +129,8 @@ pub enum Input {
 /// What to do, and what to tell.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum Step {
+    /// Nobody waits for the image any more.
+    CancelPull,
     /// Write sandbox and `config.json`.
     Prepare,
     /// Make the container.
@@ -171,7 +180,8 @@ impl Phase {
     pub const fn is_over(&self) -> bool {
         match self {
             Self::Exited { .. } | Self::Deleting | Self::Gone => true,
-            Self::Preparing { .. }
+            Self::Pulling
+            | Self::Preparing { .. }
             | Self::Creating { .. }
             | Self::Starting { .. }
             | Self::Running
@@ -185,6 +195,7 @@ impl Phase {
         match self {
             Self::Killing { force_at_ms, forced: false, .. } => Some(*force_at_ms),
             Self::Killing { forced: true, .. }
+            | Self::Pulling
             | Self::Preparing { .. }
             | Self::Creating { .. }
             | Self::Starting { .. }
@@ -199,6 +210,24 @@ impl Phase {
     #[must_use]
     pub fn step(self, input: Input, now_ms: u64) -> (Self, Vec<Step>) {
         match self {
+            Self::Pulling => match input {
+                Input::Pulled(Ok(())) => (Self::Preparing { kill: None }, vec![Step::Prepare]),
+                Input::Pulled(Err(reason)) => {
+                    (Self::Deleting, vec![Step::Ended(Ending::LaunchFailed(reason)), Step::Delete])
+                }
+                Input::Kill(kill) => (
+                    Self::Deleting,
+                    vec![Step::CancelPull, Step::Ended(Ending::NeverStarted(kill.cause)), Step::Delete],
+                ),
+                Input::Exited(Exit::Rebooted) => exited(Exit::Rebooted, None),
+                Input::Prepared(_)
+                | Input::Created(_)
+                | Input::Started(_)
+                | Input::Exited(_)
+                | Input::Used(_)
+                | Input::Deleted
+                | Input::Tick => (Self::Pulling, vec![]),
+            },
             Self::Preparing { kill } => match input {
                 Input::Prepared(Ok(())) => match kill {
                     None => (Self::Creating { kill: None }, vec![Step::Create]),
@@ -209,7 +238,8 @@ impl Phase {
                 }
                 Input::Kill(new) => (Self::Preparing { kill: Some(sooner(kill, new)) }, vec![]),
                 Input::Exited(Exit::Rebooted) => exited(Exit::Rebooted, kill.map(|kill| kill.cause)),
-                Input::Created(_)
+                Input::Pulled(_)
+                | Input::Created(_)
                 | Input::Started(_)
                 | Input::Exited(_)
                 | Input::Used(_)
@@ -226,9 +256,12 @@ impl Phase {
                 }
                 Input::Kill(new) => (Self::Creating { kill: Some(sooner(kill, new)) }, vec![]),
                 Input::Exited(exit) => exited(exit, kill.map(|kill| kill.cause)),
-                Input::Prepared(_) | Input::Started(_) | Input::Used(_) | Input::Deleted | Input::Tick => {
-                    (Self::Creating { kill }, vec![])
-                }
+                Input::Pulled(_)
+                | Input::Prepared(_)
+                | Input::Started(_)
+                | Input::Used(_)
+                | Input::Deleted
+                | Input::Tick => (Self::Creating { kill }, vec![]),
             },
             Self::Starting { kill, exit } => match input {
                 Input::Started(Ok(())) => {
@@ -244,14 +277,18 @@ impl Phase {
                 }
                 Input::Exited(exit) => (Self::Starting { kill, exit: Some(exit) }, vec![]),
                 Input::Kill(new) => (Self::Starting { kill: Some(sooner(kill, new)), exit }, vec![]),
-                Input::Prepared(_) | Input::Created(_) | Input::Used(_) | Input::Deleted | Input::Tick => {
-                    (Self::Starting { kill, exit }, vec![])
-                }
+                Input::Pulled(_)
+                | Input::Prepared(_)
+                | Input::Created(_)
+                | Input::Used(_)
+                | Input::Deleted
+                | Input::Tick => (Self::Starting { kill, exit }, vec![]),
             },
             Self::Running => match input {
                 Input::Kill(kill) => killing(kill, now_ms),
                 Input::Exited(exit) => exited(exit, None),
-                Input::Prepared(_)
+                Input::Pulled(_)
+                | Input::Prepared(_)
                 | Input::Created(_)
                 | Input::Started(_)
                 | Input::Used(_)
@@ -268,7 +305,8 @@ impl Phase {
                     let force_at_ms = force_at_ms.min(now_ms.saturating_add(kill.grace_ms));
                     (Self::Killing { cause, force_at_ms, forced }, vec![])
                 }
-                Input::Prepared(_)
+                Input::Pulled(_)
+                | Input::Prepared(_)
                 | Input::Created(_)
                 | Input::Started(_)
                 | Input::Used(_)
@@ -279,7 +317,8 @@ impl Phase {
                 Input::Used(usage) => {
                     (Self::Deleting, vec![Step::Ended(Ending::Exit { exit, cause, usage }), Step::Delete])
                 }
-                Input::Prepared(_)
+                Input::Pulled(_)
+                | Input::Prepared(_)
                 | Input::Created(_)
                 | Input::Started(_)
                 | Input::Exited(_)
@@ -289,7 +328,8 @@ impl Phase {
             },
             Self::Deleting => match input {
                 Input::Deleted => (Self::Gone, vec![]),
-                Input::Prepared(_)
+                Input::Pulled(_)
+                | Input::Prepared(_)
                 | Input::Created(_)
                 | Input::Started(_)
                 | Input::Exited(_)
@@ -392,6 +432,20 @@ mod tests {
     }
 
     #[test]
+    fn a_pull_is_waited_for_and_given_up_by_a_kill() {
+        let step = |input| Phase::Pulling.step(input, 1);
+        assert_eq!(step(Input::Pulled(Ok(()))), (Phase::Preparing { kill: None }, vec![Step::Prepare]));
+        let (phase, steps) = step(Input::Pulled(Err("no such image".to_owned())));
+        assert_eq!(phase, Phase::Deleting);
+        assert_eq!(steps, [Step::Ended(Ending::LaunchFailed("no such image".to_owned())), Step::Delete]);
+        let (phase, steps) = step(Input::Kill(ASKED));
+        assert_eq!(phase, Phase::Deleting);
+        assert_eq!(steps, [Step::CancelPull, Step::Ended(Ending::NeverStarted(Cause::Asked)), Step::Delete]);
+        assert_eq!(phase.step(Input::Pulled(Ok(())), 2), (Phase::Deleting, vec![]), "it comes too late");
+        assert_eq!(step(Input::Tick), (Phase::Pulling, vec![]));
+    }
+
+    #[test]
     fn a_kill_before_the_start_waits_for_the_step_in_flight() {
         for (name, script, last) in [
             ("while preparing", vec![(1, Input::Kill(ASKED)), (2, Input::Prepared(Ok(())))], Step::Delete),
@@ -445,11 +499,12 @@ mod tests {
 
     proptest::proptest! {
         #[test]
-        fn no_history_ends_a_task_twice(choices in proptest::collection::vec(0usize..10, 0..40)) {
+        fn no_history_ends_a_task_twice(choices in proptest::collection::vec(0usize..12, 0..40)) {
             let inputs = [
                 Input::Prepared(Ok(())), Input::Prepared(Err(String::new())), Input::Created(Ok(())),
                 Input::Created(Err(String::new())), Input::Started(Ok(())), Input::Exited(OK),
                 Input::Used(Usage::default()), Input::Deleted, Input::Kill(ASKED), Input::Tick,
+                Input::Pulled(Ok(())), Input::Pulled(Err(String::new())),
             ];
             let script: Vec<_> = choices.iter().enumerate().map(|(at, &choice)| (at as u64 * 1000, inputs[choice].clone())).collect();
             let (phase, steps) = run(&script);

@@ -2,17 +2,23 @@
 
 mod confinement;
 mod environment;
+mod image;
 mod limits;
 mod refusals;
 mod seccomp;
 mod user;
 
+pub use image::{ImageRoot, identity, image_request};
 pub use limits::{Limits, memory_limit_bytes};
 pub use user::{User, lookup_user};
+
+use std::collections::BTreeMap;
 
 use api::v1::{FrameworkInfo, TaskInfo};
 use api::{AgentId, ContainerId, FrameworkId};
 use serde_json::{Value, json};
+
+use crate::image::Reference;
 
 /// What the node is, as far as a task sees it.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
@@ -37,6 +43,21 @@ pub struct Site {
     pub unconfined: bool,
     /// Not root: tasks run as this user, whatever they ask for.
     pub only_user: Option<User>,
+    /// Container images.
+    pub images: Images,
+}
+
+/// What a node has for images.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub struct Images {
+    /// The store; roots of containers are below it, in `containers`.
+    pub directory: String,
+    /// What tasks that name no image run in, instead of [`Site::root`].
+    pub default: Option<Reference>,
+    /// The same for tasks of single roles.
+    pub by_role: BTreeMap<String, Reference>,
+    /// Why no task with an image can run here.
+    pub refused: Option<String>,
 }
 
 /// The file tree of tasks that name no image.
@@ -67,6 +88,8 @@ pub struct Plan {
     pub user: User,
     /// `config.json`.
     pub config: Value,
+    /// With an image, the layers its root is put together from, the lowest first.
+    pub layers: Option<Vec<String>>,
 }
 
 /// Why a task cannot be launched here. The text goes into the status message.
@@ -81,6 +104,20 @@ pub enum LaunchError {
     /// `CommandInfo.user` is not in the root's `/etc/passwd`.
     #[error("unknown user '{0}': name one of the task root's /etc/passwd or a numeric id")]
     UnknownUser(String),
+    /// Something is wrong with what the task says about its image.
+    #[error("{0}")]
+    Image(String),
+    /// A name somebody chose for this image.
+    #[error("unknown user '{user}': name one of /etc/passwd in image '{image}' or a numeric id")]
+    UnknownImageUser {
+        /// The name.
+        user: String,
+        /// Where it was looked for.
+        image: String,
+    },
+    /// The image was not brought here before.
+    #[error("the image is missing")]
+    NoImage,
     /// A NUL byte would cut the text short.
     #[error("{0} contains a NUL byte")]
     Nul(&'static str),
@@ -98,7 +135,7 @@ pub fn sandbox(
     format!("{work_dir}/slaves/{agent}/frameworks/{framework}/executors/{task}/runs/{container}")
 }
 
-/// Plans one run of a task.
+/// Plans one run of a task. One with an image ([`image_request`]) needs it to be here.
 ///
 /// # Errors
 /// When this version cannot run it, or it makes no sense.
@@ -108,28 +145,34 @@ pub fn plan(
     container: &ContainerId,
     task: &TaskInfo,
     framework_info: &FrameworkInfo,
+    root: Option<&ImageRoot>,
 ) -> Result<Plan, LaunchError> {
     refusals::check(task)?;
     let command = task.command.as_ref().ok_or(LaunchError::NoCommand)?;
-    let args = arguments(command)?;
-    let user = match &site.only_user {
-        Some(user) => *user,
-        None => lookup_user(&site.root.passwd, command.user.as_deref(), &framework_info.user)?,
-    };
     let sandbox = sandbox(&site.work_dir, &site.agent, framework, task.task_id.as_str(), container);
-    let inside = if site.root.is_host { sandbox.clone() } else { SANDBOX.to_owned() };
-    let variables = environment::variables(site, framework, task, framework_info, &sandbox, &inside)?;
+    let view = match image::wish(site, task)? {
+        Some(wish) => View::of_image(site, container, &wish, root.ok_or(LaunchError::NoImage)?, command)?,
+        None => View::of_site(site, framework_info, &sandbox, command)?,
+    };
+    if view.args.iter().any(|arg| arg.contains('\0')) {
+        return Err(LaunchError::Nul("the command"));
+    }
+    let mut variables = environment::variables(site, framework, task, framework_info, &sandbox, &view.sandbox)?;
+    if let Some((wish, root)) = &view.image {
+        variables.push(("MESOS_CONTAINER_NAME".to_owned(), format!("mesos-{container}")));
+        variables = image::environment(variables, wish, root, command)?;
+    }
     let env: Vec<String> = variables.iter().map(|(name, value)| format!("{name}={value}")).collect();
     let limits = Limits::of(task, site.pids_max);
     let mut config = json!({
         "ociVersion": "1.0.2",
-        "root": { "path": site.root.path, "readonly": !site.root.is_host },
+        "root": { "path": view.root, "readonly": view.read_only },
         "process": {
             "terminal": false,
-            "user": { "uid": user.uid, "gid": user.gid },
-            "args": args,
+            "user": view.oci_user,
+            "args": view.args,
             "env": env,
-            "cwd": inside,
+            "cwd": view.cwd,
             "noNewPrivileges": true,
         },
         "annotations": {
@@ -138,12 +181,24 @@ pub fn plan(
         },
     });
     if !site.unconfined {
-        config["hostname"] = json!(site.hostname);
-        config["process"]["capabilities"] = confinement::capabilities(user);
+        let mut namespaces =
+            json!([{ "type": "mount" }, { "type": "pid" }, { "type": "ipc" }, { "type": "uts" }, { "type": "cgroup" }]);
+        let mut hostname = &site.hostname;
+        if let Some((wish, _)) = &view.image {
+            hostname = wish.options.hostname.as_ref().unwrap_or(hostname);
+            if let (image::Network::Nothing, Some(list)) = (wish.network, namespaces.as_array_mut()) {
+                list.push(json!({ "type": "network" }));
+            }
+            for (name, value) in &wish.options.labels {
+                config["annotations"][format!("mesolith.label.{name}")] = json!(value);
+            }
+        }
+        config["hostname"] = json!(hostname);
+        config["process"]["capabilities"] = confinement::capabilities(view.user);
         config["process"]["rlimits"] = json!([{ "type": "RLIMIT_NOFILE", "soft": 65_536, "hard": 65_536 }]);
-        config["mounts"] = confinement::mounts(&sandbox, &site.root);
+        config["mounts"] = confinement::mounts(&sandbox, view.own_files);
         config["linux"] = json!({
-            "namespaces": [{ "type": "mount" }, { "type": "pid" }, { "type": "ipc" }, { "type": "uts" }, { "type": "cgroup" }],
+            "namespaces": namespaces,
             "cgroupsPath": format!("{}/{container}", site.cgroup_parent),
             "resources": limits.oci(),
             "seccomp": seccomp::profile(),
@@ -152,7 +207,79 @@ pub fn plan(
         });
     }
     let bundle = format!("{}/{container}", site.bundle_dir);
-    Ok(Plan { sandbox, bundle, user, config })
+    let layers = view.image.as_ref().map(|(_, root)| root.image.layers.clone());
+    Ok(Plan { sandbox, bundle, user: view.user, config, layers })
+}
+
+/// Whose files a container sees.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Files {
+    /// The host's: sandbox paths are the same inside and outside.
+    Hosts,
+    /// The default task root's, read-only.
+    TaskRoots,
+    /// An image's.
+    Images,
+}
+
+/// What a task sees and is: the part of a plan that depends on where its files come from.
+struct View<'a> {
+    args: Vec<String>,
+    user: User,
+    oci_user: Value,
+    cwd: String,
+    /// The sandbox as the task sees it.
+    sandbox: String,
+    root: String,
+    read_only: bool,
+    own_files: Files,
+    image: Option<(image::Wish, &'a ImageRoot)>,
+}
+
+impl<'a> View<'a> {
+    fn of_site(
+        site: &Site,
+        framework_info: &FrameworkInfo,
+        sandbox: &str,
+        command: &api::v1::CommandInfo,
+    ) -> Result<Self, LaunchError> {
+        let user = match &site.only_user {
+            Some(user) => *user,
+            None => lookup_user(&site.root.passwd, command.user.as_deref(), &framework_info.user)?,
+        };
+        let sandbox = if site.root.is_host { sandbox.to_owned() } else { SANDBOX.to_owned() };
+        Ok(Self {
+            args: arguments(command)?,
+            user,
+            oci_user: json!({ "uid": user.uid, "gid": user.gid }),
+            cwd: sandbox.clone(),
+            sandbox,
+            root: site.root.path.clone(),
+            read_only: !site.root.is_host,
+            own_files: if site.root.is_host { Files::Hosts } else { Files::TaskRoots },
+            image: None,
+        })
+    }
+
+    fn of_image(
+        site: &Site,
+        container: &ContainerId,
+        wish: &image::Wish,
+        root: &'a ImageRoot,
+        command: &api::v1::CommandInfo,
+    ) -> Result<Self, LaunchError> {
+        Ok(Self {
+            args: image::arguments(wish.containerizer, &wish.options, command, &root.image.config)?,
+            user: root.identity.user,
+            oci_user: image::oci_user(&root.identity),
+            cwd: image::working_directory(wish, &root.image.config),
+            sandbox: SANDBOX.to_owned(),
+            root: format!("{}/containers/{container}/rootfs", site.images.directory),
+            read_only: wish.options.read_only,
+            own_files: Files::Images,
+            image: Some((wish.clone(), root)),
+        })
+    }
 }
 
 /// `/bin/sh -c value`, or the arguments as they are (Mesos: `execvp(value, arguments)`).
@@ -172,9 +299,6 @@ fn arguments(command: &api::v1::CommandInfo) -> Result<Vec<String>, LaunchError>
         }
         args
     };
-    if args.iter().any(|arg| arg.contains('\0')) {
-        return Err(LaunchError::Nul("the command"));
-    }
     Ok(args)
 }
 
@@ -198,6 +322,7 @@ mod tests {
             pids_max: PIDS_MAX,
             unconfined: false,
             only_user: None,
+            images: Images { directory: "/images".to_owned(), ..Images::default() },
         }
     }
 
@@ -207,7 +332,35 @@ mod tests {
 
     fn planned(text: &str) -> Result<Plan, LaunchError> {
         let info = FrameworkInfo { user: "root".to_owned(), ..FrameworkInfo::default() };
-        plan(&site(), &"m-0000".into(), &"c1".into(), &task(text), &info)
+        plan(&site(), &"m-0000".into(), &"c1".into(), &task(text), &info, None)
+    }
+
+    #[test]
+    fn an_images_task_has_its_own_writable_root_and_a_network_if_it_wants() {
+        let text = r#"{"task_id":{"value":"t"},"command":{"shell":false},"container":{"type":"DOCKER","docker":{"image":"app",
+            "network":"NONE","parameters":[{"key":"label","value":"k=v"},{"key":"hostname","value":"h"}]}}}"#;
+        assert_eq!(planned(text), Err(LaunchError::NoImage));
+        let config = crate::image::ImageConfig {
+            entrypoint: vec!["/run".to_owned()],
+            working_dir: "/srv".to_owned(),
+            ..crate::image::ImageConfig::default()
+        };
+        let image = crate::image::Image { layers: vec!["l1".to_owned()], config, ..crate::image::Image::default() };
+        let identity = crate::image::Identity { user: User { uid: 7, gid: 8 }, groups: vec![9], home: None };
+        let root = ImageRoot { image, identity };
+        let plan =
+            plan(&site(), &"f".into(), &"c1".into(), &task(text), &FrameworkInfo::default(), Some(&root)).unwrap();
+        let config = &plan.config;
+        assert_eq!(config["root"], json!({"path": "/images/containers/c1/rootfs", "readonly": false}));
+        assert_eq!(config["process"]["args"], json!(["/run"]));
+        assert_eq!(config["process"]["user"], json!({"uid": 7, "gid": 8, "additionalGids": [9]}));
+        assert_eq!((&config["process"]["cwd"], &config["hostname"]), (&json!("/srv"), &json!("h")));
+        assert!(config["linux"]["namespaces"].to_string().contains("network"));
+        assert_eq!(config["annotations"]["mesolith.label.k"], "v");
+        assert!(!config["mounts"].to_string().contains("\"/tmp\""), "an image has its own");
+        assert!(config["mounts"].to_string().contains("/etc/resolv.conf"));
+        assert!(config["process"]["env"].to_string().contains("MESOS_CONTAINER_NAME=mesos-c1"));
+        assert_eq!(plan.layers, Some(vec!["l1".to_owned()]));
     }
 
     #[test]
@@ -253,7 +406,7 @@ mod tests {
         site.unconfined = true;
         let info = FrameworkInfo { user: "root".to_owned(), ..FrameworkInfo::default() };
         let task = task(r#"{"task_id":{"value":"t"},"command":{"value":"true"}}"#);
-        let plan = plan(&site, &"f".into(), &"c".into(), &task, &info).unwrap();
+        let plan = plan(&site, &"f".into(), &"c".into(), &task, &info, None).unwrap();
         assert_eq!(plan.config["process"]["cwd"], plan.sandbox.as_str());
         assert!(plan.config.get("linux").is_none());
     }

@@ -17,6 +17,7 @@ pub mod container;
 pub mod dhcp;
 pub mod ending;
 pub mod handover;
+pub mod image;
 pub mod launch;
 pub mod randomness;
 pub mod record;

@@ -5,6 +5,7 @@ use api::{AgentId, ContainerId, FrameworkId, TaskId, TaskState};
 use serde::{Deserialize, Serialize};
 
 use crate::container::Phase;
+use crate::launch::ImageRoot;
 use crate::status::Updates;
 
 /// The version of [`Record`]'s form. Fields may be added; a changed meaning raises it.
@@ -39,6 +40,12 @@ pub struct Record {
     pub updates: Updates,
     /// When it has run for too long.
     pub complete_by_ms: Option<u64>,
+    /// The image it runs in, once that is here, and who it is there.
+    #[serde(default)]
+    pub image: Option<ImageRoot>,
+    /// How often its image was asked for: once in the life of an agent.
+    #[serde(default)]
+    pub pulls: u32,
 }
 
 /// A process that no reused pid can be taken for.

@@ -37,6 +37,8 @@ pub enum Resume {
 /// See [`Resume::Again`].
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Again {
+    /// Bring the image here; what had come of it is in the store.
+    Pull,
     /// From the start; remove a half-made container first.
     PrepareAfterDelete,
     /// Tell the waiting process to go on.
@@ -58,7 +60,8 @@ pub fn resume(record: &mut Record, found: &Found) -> Resume {
         return match record.phase {
             Phase::Exited { .. } => Resume::Again(Again::ReadUsage),
             Phase::Deleting => Resume::Again(Again::Delete),
-            Phase::Preparing { .. }
+            Phase::Pulling
+            | Phase::Preparing { .. }
             | Phase::Creating { .. }
             | Phase::Starting { .. }
             | Phase::Running
@@ -69,6 +72,7 @@ pub fn resume(record: &mut Record, found: &Found) -> Resume {
     let container = found.containers.iter().find(|state| state.container == record.container.as_str());
     let status = container.map(|state| state.status.as_str());
     match record.phase {
+        Phase::Pulling => Resume::Again(Again::Pull),
         Phase::Preparing { .. } => Resume::Again(Again::PrepareAfterDelete),
         Phase::Creating { .. } => match (status, container.and_then(|state| state.pid)) {
             // It was made while nobody listened.
@@ -132,6 +136,8 @@ pub(crate) mod tests {
             state: TaskState::Running,
             updates: Updates::default(),
             complete_by_ms: None,
+            image: None,
+            pulls: 0,
         }
     }
 
@@ -160,6 +166,7 @@ pub(crate) mod tests {
         let exit = Exit::Seen(ExitStatus::Code(0));
         let started = |exit| Phase::Starting { kill, exit };
         for (name, phase, found, expected) in [
+            ("an image was on its way", Phase::Pulling, found(None, Dead), Resume::Again(Again::Pull)),
             (
                 "nothing was made",
                 Phase::Preparing { kill },

@@ -48,6 +48,14 @@ const FILE_SYSTEMS: &[FileSystem] = &[
     FileSystem { kind: "tmpfs", target: "/run", flags: NO_DEV, options: "mode=755,size=20%", required: true },
     FileSystem { kind: "tmpfs", target: "/tmp", flags: NO_DEV, options: "mode=1777,size=20%", required: true },
     FileSystem { kind: "tmpfs", target: "/var", flags: NO_DEV, options: "mode=755,size=50%", required: true },
+    // Images, and what containers with one write into their roots.
+    FileSystem {
+        kind: "tmpfs",
+        target: "/var/lib/mesolith/images",
+        flags: NO_DEV,
+        options: "mode=711,size=50%",
+        required: true,
+    },
     FileSystem {
         kind: "cgroup2",
         target: "/sys/fs/cgroup",
@@ -121,6 +129,9 @@ impl FileSystem {
 
 fn make_directory(path: &Path, mode: u32) -> Result<(), MountError> {
     let failed = |source| MountError::Directory { path: path.to_owned(), source };
+    if let Some(parent) = path.parent() {
+        fs::create_dir_all(parent).map_err(failed)?;
+    }
     match fs::DirBuilder::new().mode(mode).create(path) {
         Ok(()) => fs::set_permissions(path, fs::Permissions::from_mode(mode)).map_err(failed),
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),

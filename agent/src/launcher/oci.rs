@@ -17,6 +17,8 @@ use super::causes::Causes;
 use super::container_cgroup::{ContainerCgroup, ContainerCgroupError};
 use super::executable::{self, ExecutableError};
 use super::first_process;
+use super::image_root::{self, ImageRootError};
+use super::loopback;
 use super::{Failure, Runtime, check_id};
 use crate::logging::chain;
 
@@ -44,6 +46,10 @@ enum OciError {
     OomScore(#[source] io::Error),
     #[error("cannot make the container{}", told(causes))]
     Create { causes: Vec<String>, source: Box<LibcontainerError> },
+    #[error(transparent)]
+    Root(ImageRootError),
+    #[error("cannot give the container its loopback interface")]
+    Loopback(#[source] io::Error),
     #[error("libcontainer made no process")]
     NoProcess,
     #[error("cannot start the container{}", told(causes))]
@@ -102,6 +108,8 @@ impl OciRuntime {
         if found.as_deref() != Some(Path::new(&expected)) {
             return Err(OciError::CgroupPath { found, expected });
         }
+        // Until the container has it in its own mount namespace; whatever happens, nobody else needs it longer.
+        let _root = image_root::mount(bundle, &spec).map_err(OciError::Root)?;
         executable::check(&spec, bundle).map_err(OciError::Executable)?;
         let (stdout, stderr) = (append_to(stdout)?, append_to(stderr)?);
         let oom_score = spec.process().as_ref().and_then(|process| process.oom_score_adj()).unwrap_or_default();
@@ -128,7 +136,9 @@ impl OciRuntime {
         }
         let built =
             built.map_err(|source| OciError::Create { causes: self.causes.take(), source: Box::new(source) })?;
-        built.pid().map(|pid| pid.as_raw()).ok_or(OciError::NoProcess)
+        let pid = built.pid().map(|pid| pid.as_raw()).ok_or(OciError::NoProcess)?;
+        loopback::bring_up(&spec, pid).map_err(OciError::Loopback)?;
+        Ok(pid)
     }
 
     /// Removes everything of a container, whatever state it is in.

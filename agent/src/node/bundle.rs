@@ -6,6 +6,9 @@ use std::os::unix::fs::{DirBuilderExt, PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 
 use agent_core::launch::{Plan, User};
+use agent_images::Store;
+use agent_images::container_root::ContainerRootError;
+use api::ContainerId;
 
 use super::private_file;
 
@@ -16,17 +19,30 @@ pub(crate) enum BundleError {
     Sandbox { path: PathBuf, source: io::Error },
     #[error("cannot make the bundle {}", path.display())]
     Bundle { path: PathBuf, source: io::Error },
+    #[error(transparent)]
+    Root(#[from] ContainerRootError),
+    #[error("this node has no image store")]
+    NoStore,
 }
 
-/// Makes the sandbox, its `stdout` and `stderr`, and the bundle. Doing it again changes nothing.
-pub(crate) fn make(plan: &Plan) -> Result<(), BundleError> {
+/// What the launcher mounts for the container's root, beside `config.json`.
+pub(crate) const ROOT_FILE: &str = "root.json";
+
+/// Makes the sandbox, its `stdout` and `stderr`, the bundle, and with an image what the root is put together from. Doing
+/// it again changes nothing.
+pub(crate) fn make(container: &ContainerId, plan: &Plan, store: Option<&Store>) -> Result<(), BundleError> {
     let sandbox = Path::new(&plan.sandbox);
     make_sandbox(sandbox, plan.user).map_err(|source| BundleError::Sandbox { path: sandbox.to_owned(), source })?;
     let bundle = Path::new(&plan.bundle);
     let config = plan.config.to_string();
-    private_file::make_directory(bundle)
-        .and_then(|()| private_file::write(&bundle.join("config.json"), config.as_bytes()))
-        .map_err(|source| BundleError::Bundle { path: bundle.to_owned(), source })
+    let failed = |source| BundleError::Bundle { path: bundle.to_owned(), source };
+    private_file::make_directory(bundle).map_err(failed)?;
+    if let Some(layers) = &plan.layers {
+        let root = store.ok_or(BundleError::NoStore)?.make_root(container.as_str(), layers)?;
+        let root = serde_json::to_vec(&root).map_err(|error| failed(error.into()))?;
+        private_file::write(&bundle.join(ROOT_FILE), &root).map_err(failed)?;
+    }
+    private_file::write(&bundle.join("config.json"), config.as_bytes()).map_err(failed)
 }
 
 /// Removes the bundle; the sandbox stays for whoever wants to read it.
@@ -77,8 +93,9 @@ mod tests {
                 bundle: path("bundle"),
                 user: User { uid: nix::unistd::geteuid().as_raw(), gid: nix::unistd::getegid().as_raw() },
                 config: serde_json::json!({ "ociVersion": "1.0.2" }),
+                layers: None,
             };
-            make(&plan).unwrap();
+            make(&"c".into(), &plan, None).unwrap();
         }
         assert_eq!(fs::read_link(dir.path().join("runs/latest")).unwrap(), Path::new("b"));
         assert!(dir.path().join("runs/a/stdout").is_file());

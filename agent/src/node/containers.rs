@@ -8,6 +8,7 @@ use agent_core::agent::Input;
 use agent_core::handover::{ContainerState, LauncherReply, LauncherRequest, MAX_PACKET};
 use agent_core::launch::Plan;
 use agent_core::record::Process;
+use agent_images::Store;
 use api::ContainerId;
 
 use super::bundle;
@@ -56,10 +57,10 @@ pub(crate) enum LauncherError {
 
 impl Containers {
     /// Starts the thread on an open line.
-    pub(crate) fn start(line: Line, bundles: PathBuf, events: Events) -> std::io::Result<Self> {
+    pub(crate) fn start(line: Line, bundles: PathBuf, store: Option<Store>, events: Events) -> std::io::Result<Self> {
         let (sender, jobs) = mpsc::channel();
         std::thread::Builder::new().name("containers".to_owned()).stack_size(512 * 1024).spawn(move || {
-            let mut worker = Worker { line, bundles, events };
+            let mut worker = Worker { line, bundles, store, events };
             let mut waiting = Vec::new();
             while let Some(job) = next(&jobs, &mut waiting) {
                 worker.perform(job);
@@ -172,6 +173,8 @@ impl Line {
 struct Worker {
     line: Line,
     bundles: PathBuf,
+    /// Where roots of containers with an image are.
+    store: Option<Store>,
     events: Events,
 }
 
@@ -179,7 +182,7 @@ impl Worker {
     fn perform(&mut self, job: Job) {
         let input = match job {
             Job::Prepare { container, plan } => {
-                let result = bundle::make(&plan).map_err(|error| chain(&error));
+                let result = bundle::make(&container, &plan, self.store.as_ref()).map_err(|error| chain(&error));
                 Input::Prepared { container, result }
             }
             Job::Create { container, bundle, sandbox } => {
@@ -261,6 +264,9 @@ impl Worker {
         }
         if let Err(error) = bundle::remove(&self.bundles.join(container.as_str())) {
             tracing::warn!(%container, %error, "a bundle could not be removed");
+        }
+        if let Some(Err(error)) = self.store.as_ref().map(|store| store.remove_root(container.as_str())) {
+            tracing::warn!(%container, error = %chain(&error), "a container's root could not be removed");
         }
     }
 }

@@ -20,6 +20,7 @@ use super::init_client::{GreetingError, InitClient};
 use super::settings::Settings;
 use super::supervision::{Supervision, SupervisionError};
 use super::{capacity, garbage, join, link, machine, network, residents, supervision};
+use crate::logging::chain;
 use crate::uptime;
 
 /// Events that wait for the driver; whoever has more waits.
@@ -529,7 +530,13 @@ impl Driver {
         let in_use: BTreeSet<String> =
             self.supervision.agent.reports().into_iter().map(|report| report.container.into()).collect();
         let work_dir = self.settings.work_dir.clone();
+        let store = self.supervision.images.store().cloned();
         self.collector = Some(tokio::task::spawn_blocking(move || {
+            match store.map(|store| store.collect()) {
+                Some(Ok(0)) | None => {}
+                Some(Ok(removed)) => tracing::info!(removed, "removed layers of images nobody uses to make room"),
+                Some(Err(error)) => tracing::warn!(error = %chain(&error), "unused images cannot be removed"),
+            }
             let removed = garbage::collect(&work_dir, &in_use, asked);
             if removed > 0 {
                 tracing::info!(removed, "removed sandboxes of ended tasks to make room");

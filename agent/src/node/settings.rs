@@ -4,7 +4,8 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use agent_core::cmdline::{ConfigMistakes, NodeConfig};
-use agent_core::launch::{PIDS_MAX, Root, Site, User};
+use agent_core::launch::{Images, PIDS_MAX, Root, Site, User};
+use agent_images::{Registries, RegistriesError};
 use api::attributes::AttributeValue;
 
 use super::private_file;
@@ -15,6 +16,14 @@ use crate::run_dir::{self, RunDir};
 const TASK_ROOT: &str = "/usr/share/mesolith/taskroot";
 /// Where sandboxes live there.
 const WORK_DIR: &str = "/var/lib/mesolith";
+
+/// A file system of its own there, so that images take no memory from sandboxes.
+const IMAGE_DIR: &str = "/var/lib/mesolith/images";
+/// What the operator says of registries there, if anything.
+const REGISTRIES: &str = "/etc/mesolith/images.json";
+/// Lists of certificate authorities: our image's and Debian's, and those of other distributions.
+const AUTHORITIES: [&str; 3] =
+    ["/etc/ssl/certs/ca-certificates.crt", "/etc/pki/tls/certs/ca-bundle.crt", "/etc/ssl/ca-bundle.pem"];
 
 /// Everything that is known before the network is up.
 #[derive(Clone, Debug)]
@@ -31,6 +40,9 @@ pub(crate) struct Settings {
     pub(crate) hosted: bool,
     pub(crate) boot_id: String,
     pub(crate) site: Site,
+    pub(crate) registries: Registries,
+    /// The list of certificate authorities, if there is one.
+    pub(crate) authorities: Option<PathBuf>,
 }
 
 /// Why the node cannot even begin.
@@ -40,6 +52,10 @@ pub(crate) enum SettingsError {
     Mistakes(#[source] ConfigMistakes),
     #[error("the options are wrong")]
     Options(#[source] ConfigMistakes),
+    #[error("cannot use {}", path.display())]
+    Registries { path: PathBuf, source: RegistriesError },
+    #[error("the mirrors of image registries are wrong")]
+    Mirrors(#[source] RegistriesError),
     #[error("cannot use {}", path.display())]
     Io { path: PathBuf, source: io::Error },
 }
@@ -54,7 +70,8 @@ impl Settings {
             is_host: false,
         };
         let token = Some(run.path().join("token"));
-        Self::new(config, run, WORK_DIR.into(), root, token)
+        let images = ImageFiles { directory: IMAGE_DIR.into(), registries: registries(Path::new(REGISTRIES))? };
+        Self::new(config, run, WORK_DIR.into(), root, token, images)
     }
 
     pub(crate) fn of_hosted(args: &HostedArgs) -> Result<Self, SettingsError> {
@@ -62,14 +79,21 @@ impl Settings {
         let mut mistakes = Vec::new();
         config.set("master", &args.master, &mut mistakes);
         config.set("ca", &args.ca, &mut mistakes);
-        for (key, value) in [("name", &args.name), ("attributes", &args.attributes), ("resources", &args.resources)] {
+        for (key, value) in [
+            ("name", &args.name),
+            ("attributes", &args.attributes),
+            ("resources", &args.resources),
+            ("image", &args.image),
+            ("image_roles", &args.image_roles),
+            ("image_limit_mib", &args.image_limit_mib),
+        ] {
             if let Some(value) = value {
                 config.set(key, value, &mut mistakes);
             }
         }
         let config = config.finish(mistakes).map_err(|ConfigMistakes(mistakes)| {
             // The keys and the options have the same names.
-            let told = mistakes.into_iter().map(|mistake| mistake.replacen("mesolith.", "--", 1)).collect();
+            let told = mistakes.into_iter().map(|mistake| told(&mistake)).collect();
             SettingsError::Options(ConfigMistakes(told))
         })?;
         let root = Root {
@@ -77,7 +101,18 @@ impl Settings {
             passwd: std::fs::read_to_string("/etc/passwd").unwrap_or_default(),
             is_host: true,
         };
-        Self::new(config, RunDir::from_environment(), args.work_dir.clone(), root, args.token_file.clone())
+        let told = match &args.image_registries {
+            Some(path) if !path.exists() => {
+                let source = io::ErrorKind::NotFound.into();
+                return Err(SettingsError::Io { path: path.clone(), source });
+            }
+            Some(path) => registries(path)?,
+            None => Registries::default(),
+        };
+        let directory = args.image_dir.clone().unwrap_or_else(|| args.work_dir.join("images"));
+        let images = ImageFiles { directory, registries: told };
+        let token = args.token_file.clone();
+        Self::new(config, RunDir::from_environment(), args.work_dir.clone(), root, token, images)
     }
 
     /// Hosted nodes see their host's root; that tells the two apart.
@@ -87,6 +122,7 @@ impl Settings {
         work_dir: PathBuf,
         root: Root,
         token: Option<PathBuf>,
+        images: ImageFiles,
     ) -> Result<Self, SettingsError> {
         let hosted = root.is_host;
         let state = run.path().join("agent");
@@ -97,17 +133,73 @@ impl Settings {
         let boot_id = read("/proc/sys/kernel/random/boot_id")?.trim().to_owned();
         let own = nix::unistd::geteuid();
         let only_user = (!own.is_root()).then(|| User { uid: own.as_raw(), gid: nix::unistd::getegid().as_raw() });
+        let ImageFiles { directory, mut registries } = images;
+        for (registry, url) in &config.image_mirrors {
+            registries.add_mirror(registry, url).map_err(SettingsError::Mirrors)?;
+        }
+        for registry in &config.image_plain_http {
+            registries.add_plain_http(registry);
+        }
+        let unconfined = run_dir::without_isolation();
+        let refused = if unconfined {
+            Some("this node runs tasks without isolation, and an image needs it".to_owned())
+        } else if only_user.is_some() {
+            Some("the agent of this node is not root, and mounting an image needs it".to_owned())
+        } else {
+            None
+        };
         let site = Site {
             work_dir: work_dir.display().to_string(),
             bundle_dir: bundles.display().to_string(),
             root,
             cgroup_parent: run_dir::task_cgroup(),
             pids_max: pids_max(&config),
-            unconfined: run_dir::without_isolation(),
+            unconfined,
             only_user,
+            images: Images {
+                directory: directory.display().to_string(),
+                default: config.image.clone(),
+                by_role: config.image_roles.clone(),
+                refused,
+            },
             ..Site::default()
         };
-        Ok(Self { config, run, state, work_dir, token, owns_token: !hosted, hosted, boot_id, site })
+        let authorities = AUTHORITIES.iter().map(PathBuf::from).find(|path| path.exists());
+        Ok(Self {
+            config,
+            run,
+            state,
+            work_dir,
+            token,
+            owns_token: !hosted,
+            hosted,
+            boot_id,
+            site,
+            registries,
+            authorities,
+        })
+    }
+}
+
+/// Where images lie and come from.
+struct ImageFiles {
+    directory: PathBuf,
+    registries: Registries,
+}
+
+/// The keys of the command line and the options have the same names, but for their spelling.
+fn told(mistake: &str) -> String {
+    let (key, rest) = mistake.split_once(':').unwrap_or((mistake, ""));
+    format!("{}:{rest}", key.replacen("mesolith.", "--", 1).replace('_', "-"))
+}
+
+fn registries(path: &Path) -> Result<Registries, SettingsError> {
+    match std::fs::read(path) {
+        Ok(bytes) => {
+            Registries::parse(&bytes).map_err(|source| SettingsError::Registries { path: path.to_owned(), source })
+        }
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Registries::default()),
+        Err(source) => Err(SettingsError::Io { path: path.to_owned(), source }),
     }
 }
 

@@ -13,6 +13,7 @@ use super::cgroup::{Cgroup, start_ticks};
 use super::checkpoint::{Checkpoint, CheckpointError};
 use super::containers::{Containers, Job, LauncherError, Line};
 use super::events::{Events, Session};
+use super::images::Images;
 use super::init_client::InitClient;
 use super::settings::Settings;
 use crate::logging::chain;
@@ -30,6 +31,7 @@ pub(crate) struct Supervision {
     blocked_until_ms: Option<u64>,
     checkpoint: Checkpoint,
     containers: Containers,
+    pub(crate) images: Images,
     cgroup_parent: String,
     unconfined: bool,
 }
@@ -81,10 +83,16 @@ impl Supervision {
                 "going on with the tasks of an earlier agent"
             );
         }
+        let mut site = site;
+        let images = Images::open(settings, &mut site, events.clone());
         let cgroup_parent = site.cgroup_parent.clone();
         let unconfined = site.unconfined;
         let (agent, effects) = Agent::new(site, seed, records, &found, now());
-        let containers = Containers::start(line, settings.state.join("bundles"), events.clone())
+        // Before anything can be collected.
+        let known = agent.reports().into_iter().map(|report| report.container.into()).collect();
+        images.recover(agent.layers_in_use(), &known);
+        let store = images.store().cloned();
+        let containers = Containers::start(line, settings.state.join("bundles"), store, events.clone())
             .map_err(SupervisionError::Thread)?;
         Ok(Self {
             agent,
@@ -92,6 +100,7 @@ impl Supervision {
             blocked_until_ms: None,
             checkpoint,
             containers,
+            images,
             cgroup_parent,
             unconfined,
         })
@@ -136,6 +145,8 @@ impl Supervision {
                     tracing::warn!(%container, error = %chain(&error), "a checkpoint could not be removed");
                 }
             }
+            Effect::Pull { container, request } => self.images.pull(container, *request),
+            Effect::CancelPull(container) => self.images.cancel(&container),
             Effect::Prepare { container, plan } => self.containers.tell(Job::Prepare { container, plan }),
             Effect::Create { container, bundle, sandbox } => {
                 self.containers.tell(Job::Create { container, bundle, sandbox });

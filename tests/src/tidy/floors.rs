@@ -3,13 +3,14 @@
 use serde_json::Value;
 
 /// The floor of every package. Programs (3) never import one another; the tests (4) import anything.
-const FLOORS: [(&str, u8); 11] = [
+const FLOORS: [(&str, u8); 12] = [
     ("api", 0),
     ("hwdetect", 0),
     ("agent-sys", 0),
     ("master-core", 1),
     ("agent-core", 1),
     ("initramfs", 2),
+    ("agent-images", 2),
     ("agent", 3),
     ("master", 3),
     ("cli", 3),

@@ -5,6 +5,7 @@ use api::{AgentId, ContainerId, FrameworkId, TaskId, TaskState};
 
 use crate::container::Usage;
 use crate::handover::Exit;
+use crate::image::{Accounts, Image, ImageRequest};
 use crate::launch::Plan;
 use crate::record::{Process, Record};
 
@@ -61,6 +62,13 @@ pub enum Input {
         /// The update's.
         uuid: Vec<u8>,
     },
+    /// To [`Effect::Pull`].
+    Pulled {
+        /// Which.
+        container: ContainerId,
+        /// What is here now, or why it is not.
+        result: Result<Box<Pulled>, String>,
+    },
     /// To [`Effect::Prepare`].
     Prepared {
         /// Which.
@@ -108,6 +116,15 @@ pub enum Effect {
     Save(Box<Record>),
     /// Remove the record.
     Forget(ContainerId),
+    /// Bring an image here and keep it until [`Effect::Delete`]; answered by [`Input::Pulled`].
+    Pull {
+        /// For which container.
+        container: ContainerId,
+        /// What.
+        request: Box<ImageRequest>,
+    },
+    /// Nobody waits for this container's image any more.
+    CancelPull(ContainerId),
     /// Make the sandbox and the bundle; answered by [`Input::Prepared`].
     Prepare {
         /// Which.
@@ -169,6 +186,15 @@ pub enum Effect {
         /// The task's state now, maybe later than `status`.
         latest: TaskState,
     },
+}
+
+/// An image that is here.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Pulled {
+    /// Its layers and its configuration.
+    pub image: Image,
+    /// The accounts in it.
+    pub accounts: Accounts,
 }
 
 /// One run for the `Register` message.

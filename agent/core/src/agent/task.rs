@@ -8,6 +8,7 @@ use super::effects::{Effect, Now, Report};
 use crate::container::{Ending, Input, Phase, Step};
 use crate::ending::{Verdict, verdict};
 use crate::handover;
+use crate::image::ImageRequest;
 use crate::launch::{self, LaunchError, Limits, Plan, Site};
 use crate::randomness::Randomness;
 use crate::record::Record;
@@ -42,7 +43,16 @@ impl Task {
 
     pub(super) fn plan(&self, site: &Site) -> Result<Plan, LaunchError> {
         let record = &self.record;
-        launch::plan(site, &record.framework, &record.container, &record.info, &record.framework_info)
+        let (framework, container) = (&record.framework, &record.container);
+        launch::plan(site, framework, container, &record.info, &record.framework_info, record.image.as_ref())
+    }
+
+    /// Asks for the image; counted, and written down first.
+    pub(super) fn pull(&mut self, request: ImageRequest) -> Vec<Effect> {
+        self.record.pulls += 1;
+        let container = self.record.container.clone();
+        tracing::info!(task = %self.record.task, %container, image = %request.reference, "an image is wanted");
+        vec![Effect::Save(self.saved()), Effect::Pull { container, request: Box::new(request) }]
     }
 
     pub(super) fn report(&self) -> Report {
@@ -120,7 +130,8 @@ impl Task {
     fn perform(&mut self, step: Step, site: &Site, randomness: &mut Randomness, now: Now) -> Option<Effect> {
         let container = self.record.container.clone();
         match step {
-            Step::Prepare => None, // planned when the task is received or recovered
+            Step::CancelPull => Some(Effect::CancelPull(container)),
+            Step::Prepare => None, // planned when the task is received, its image came, or it is recovered
             Step::Create => {
                 self.create_asked_ms = now.uptime_ms;
                 let sandbox = launch::sandbox(

@@ -36,6 +36,11 @@ struct World {
     sequence: u64,
     /// Lets the launcher fail the next creation.
     fail_create: bool,
+    /// Lets images come only when told.
+    slow_registry: bool,
+    /// Containers that wait for an image, and how often one was asked for.
+    pulling: BTreeSet<ContainerId>,
+    pulls: usize,
 }
 
 impl World {
@@ -53,6 +58,9 @@ impl World {
             next_pid: 100,
             sequence: 0,
             fail_create: false,
+            slow_registry: false,
+            pulling: BTreeSet::new(),
+            pulls: 0,
         };
         world.input(Input::Registered { agent: "m-S0".into() });
         world
@@ -85,6 +93,17 @@ impl World {
             }
             Effect::Forget(container) => {
                 self.records.remove(&container);
+            }
+            Effect::Pull { container, .. } => {
+                assert!(self.records.contains_key(&container), "what is begun is written down");
+                self.pulls += 1;
+                self.pulling.insert(container.clone());
+                if !self.slow_registry {
+                    self.pulled(&container, Ok(()));
+                }
+            }
+            Effect::CancelPull(container) => {
+                self.pulling.remove(&container);
             }
             Effect::Prepare { container, .. } => self.input(Input::Prepared { container, result: Ok(()) }),
             Effect::Create { container, .. } => {
@@ -130,6 +149,15 @@ impl World {
         true
     }
 
+    /// The image comes, or not.
+    fn pulled(&mut self, container: &ContainerId, result: Result<(), String>) {
+        assert!(self.pulling.remove(container), "nobody waits for an image");
+        let config = crate::image::ImageConfig { cmd: vec!["/run".to_owned()], ..Default::default() };
+        let image = crate::image::Image { layers: vec!["l".to_owned()], config, ..Default::default() };
+        let pulled = Box::new(Pulled { image, accounts: crate::image::Accounts::default() });
+        self.input(Input::Pulled { container: container.clone(), result: result.map(|()| pulled) });
+    }
+
     /// The first process of a container ends; init notices.
     fn end(&mut self, container: &ContainerId, status: ExitStatus) {
         let Some((pid, state)) = self.containers.get_mut(container) else { return };
@@ -155,6 +183,7 @@ impl World {
     /// The agent process dies where it stands and comes back.
     fn restart(&mut self) {
         self.queue.clear();
+        self.pulling.clear();
         let live = self.containers.values().filter(|(_, status)| *status != "stopped");
         let pids: BTreeSet<i32> = live.map(|(pid, _)| *pid).collect();
         let found = Found {
@@ -254,7 +283,7 @@ fn an_exit_that_comes_before_its_pid_is_matched() {
 #[test]
 fn what_cannot_be_launched_fails_with_its_reason() {
     let mut world = World::new();
-    world.run_task("t", r#","container":{"type":"DOCKER","docker":{"image":"nginx"}}"#);
+    world.run_task("t", r#","container":{"type":"DOCKER","docker":{"image":"nginx","privileged":true}}"#);
     world.settle();
     assert_eq!(world.states("t"), [TaskState::Failed]);
     world.fail_create = true;
@@ -262,6 +291,64 @@ fn what_cannot_be_launched_fails_with_its_reason() {
     world.settle();
     assert_eq!(world.states("u"), [TaskState::Starting, TaskState::Failed]);
     assert!(world.records.is_empty());
+}
+
+/// A task of an image.
+const IMAGE: &str = r#","container":{"type":"MESOS","mesos":{"image":{"type":"DOCKER","docker":{"name":"app"}}}}"#;
+
+#[test]
+fn a_task_stays_in_staging_until_its_image_is_there() {
+    let mut world = World::new();
+    world.slow_registry = true;
+    world.run_task("t", IMAGE);
+    world.settle();
+    assert!(world.seen.is_empty());
+    assert_eq!(world.agent.reports()[0].state, TaskState::Staging);
+    world.restart();
+    world.settle();
+    assert_eq!(world.pulls, 2, "a new agent asks again");
+    world.pulled(&"c-t".into(), Ok(()));
+    world.settle();
+    assert_eq!(world.states("t"), LIFE);
+    assert_eq!(world.agent.layers_in_use().map(|(_, layers)| layers.to_vec()).collect::<Vec<_>>(), [["l".to_owned()]]);
+    world.restart();
+    world.settle();
+    assert_eq!((world.states("t"), world.pulls), (LIFE.to_vec(), 2), "a running task needs no image again");
+    assert_eq!(world.agent.layers_in_use().count(), 1, "its layers stay in use");
+    world.end(&"c-t".into(), ExitStatus::Code(0));
+    world.settle();
+    assert_eq!(world.states("t").last(), Some(&TaskState::Finished));
+    assert_eq!(world.agent.layers_in_use().count(), 0);
+}
+
+#[test]
+fn an_image_that_does_not_come_fails_the_task_and_a_kill_gives_it_up() {
+    let mut world = World::new();
+    world.slow_registry = true;
+    world.run_task("t", IMAGE);
+    world.run_task("k", IMAGE);
+    world.settle();
+    world.pulled(&"c-t".into(), Err("image 'app': no such image".to_owned()));
+    world.input(Input::KillTask { framework: "f".into(), task: "k".into(), grace_ms: None });
+    world.settle();
+    assert_eq!(world.states("t"), [TaskState::Failed]);
+    assert_eq!(world.states("k"), [TaskState::Killed]);
+    assert!(world.pulling.is_empty(), "nothing is pulled for nobody");
+    assert!(world.records.is_empty());
+}
+
+#[test]
+fn an_image_agents_die_of_is_given_up() {
+    let mut world = World::new();
+    world.slow_registry = true;
+    world.run_task("t", IMAGE);
+    world.settle();
+    for _ in 0..MAX_PULLS {
+        world.restart();
+        world.settle();
+    }
+    assert_eq!(world.states("t"), [TaskState::Failed]);
+    assert_eq!(world.pulls, MAX_PULLS as usize);
 }
 
 #[test]
@@ -305,24 +392,30 @@ proptest::proptest! {
     /// Whatever happens and wherever the agent dies: each task has one terminal state, told last, and
     /// statuses never go back.
     #[test]
-    fn every_task_ends_once_over_any_restarts(choices in proptest::collection::vec(0u8..9, 1..120)) {
+    fn every_task_ends_once_over_any_restarts(choices in proptest::collection::vec(0u8..10, 1..120)) {
         let mut world = World::new();
         let mut tasks = 0;
         for choice in choices {
             match choice {
-                0 if tasks < 5 => { tasks += 1; world.run_task(&format!("t{tasks}"), ""); }
+                0 if tasks < 5 => { tasks += 1; world.run_task(&format!("t{tasks}"), if tasks % 2 == 0 { IMAGE } else { "" }); }
                 1 => world.restart(),
                 2 => { let id = world.containers.iter().find(|(_, (_, status))| *status == "running").map(|(id, _)| id.clone());
                        if let Some(id) = id { world.end(&id, ExitStatus::Code(0)); } }
                 3 if tasks > 0 => world.input(Input::KillTask { framework: "f".into(), task: format!("t{tasks}").into(), grace_ms: None }),
                 4 => world.pass(1_000),
                 5 => world.fail_create = true,
+                9 => {
+                    world.slow_registry = !world.slow_registry;
+                    if let Some(id) = world.pulling.first().cloned() { world.pulled(&id, Ok(())); }
+                }
                 _ => { world.perform(); }
             }
         }
         let known: Vec<String> = (1..=tasks).map(|number| format!("t{number}")).collect();
         let saved: BTreeSet<String> = world.records.values().map(|record| record.task.to_string()).collect();
+        world.slow_registry = false;
         world.settle();
+        while let Some(id) = world.pulling.first().cloned() { world.pulled(&id, Ok(())); world.settle(); }
         for (id, (_, status)) in world.containers.clone() {
             if status == "running" { world.end(&id, ExitStatus::Code(0)); }
         }

@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use super::{Root, SANDBOX, User};
+use super::{Files, SANDBOX, User};
 
 /// Enough for ordinary daemons that drop privileges themselves; neither raw sockets nor device nodes,
 /// which a shared network and a shared kernel do not forgive.
@@ -71,7 +71,7 @@ fn mount(kind: &str, source: &str, destination: &str, options: &[&str]) -> Value
 
 /// The file systems of a container. On the host's own root it keeps the host's files, but neither the host's devices nor
 /// a writable view of its kernel: there a task could lift its own limits.
-pub(super) fn mounts(sandbox: &str, root: &Root) -> Value {
+pub(super) fn mounts(sandbox: &str, files: Files) -> Value {
     let mut mounts = vec![
         mount("proc", "proc", "/proc", &["nosuid", "noexec", "nodev"]),
         mount("tmpfs", "tmpfs", "/dev", &["nosuid", "strictatime", "mode=755", "size=64k"]),
@@ -81,10 +81,12 @@ pub(super) fn mounts(sandbox: &str, root: &Root) -> Value {
         mount("sysfs", "sysfs", "/sys", &["nosuid", "noexec", "nodev", "ro"]),
         mount("cgroup", "cgroup", "/sys/fs/cgroup", &["nosuid", "noexec", "nodev", "relatime", "ro"]),
     ];
-    if !root.is_host {
+    if files == Files::TaskRoots {
+        // As /dev/shm does.
+        mounts.push(mount("tmpfs", "tmpfs", "/tmp", &["nosuid", "nodev", "mode=1777"]));
+    }
+    if files != Files::Hosts {
         mounts.extend([
-            // As /dev/shm does.
-            mount("tmpfs", "tmpfs", "/tmp", &["nosuid", "nodev", "mode=1777"]),
             mount("bind", "/etc/hosts", "/etc/hosts", &["bind", "ro", "nosuid", "nodev"]),
             mount("bind", "/etc/resolv.conf", "/etc/resolv.conf", &["bind", "ro", "nosuid", "nodev"]),
             mount("bind", sandbox, SANDBOX, &["bind", "rw", "nosuid", "nodev"]),
@@ -99,16 +101,15 @@ mod tests {
 
     #[test]
     fn on_the_hosts_root_devices_and_the_kernels_files_are_the_containers_own() {
-        let host = Root { path: "/".to_owned(), passwd: String::new(), is_host: true };
-        let places = |root: &Root| -> Vec<String> {
-            let mounts = mounts("/s", root);
+        let places = |files: Files| -> Vec<String> {
+            let mounts = mounts("/s", files);
             let places =
                 mounts.as_array().unwrap().iter().map(|mount| mount["destination"].as_str().unwrap().to_owned());
             places.collect()
         };
-        assert_eq!(places(&host), ["/proc", "/dev", "/dev/pts", "/dev/shm", "/sys", "/sys/fs/cgroup"]);
-        assert!(places(&Root::default()).starts_with(&places(&host)));
-        assert!(mounts("/s", &host)[5]["options"].as_array().unwrap().contains(&json!("ro")));
+        assert_eq!(places(Files::Hosts), ["/proc", "/dev", "/dev/pts", "/dev/shm", "/sys", "/sys/fs/cgroup"]);
+        assert!(places(Files::TaskRoots).starts_with(&places(Files::Hosts)));
+        assert!(mounts("/s", Files::Hosts)[5]["options"].as_array().unwrap().contains(&json!("ro")));
     }
 
     #[test]

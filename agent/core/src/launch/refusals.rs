@@ -1,7 +1,7 @@
 //! What this version cannot run, said in words before anything is made.
 
+use api::v1::TaskInfo;
 use api::v1::environment::variable;
-use api::v1::{TaskInfo, container_info};
 
 use super::LaunchError;
 
@@ -19,14 +19,6 @@ pub(super) fn check(task: &TaskInfo) -> Result<(), LaunchError> {
         return no(format!("tasks with secrets in the environment ('{}')", secret.name));
     }
     let Some(container) = &task.container else { return Ok(()) };
-    if container.r#type() == container_info::Type::Docker || container.docker.is_some() {
-        let image = container.docker.as_ref().map(|docker| docker.image.as_str()).filter(|image| !image.is_empty());
-        return no(format!("container images (Docker image '{}')", image.unwrap_or("unnamed")));
-    }
-    if let Some(image) = container.mesos.as_ref().and_then(|mesos| mesos.image.as_ref()) {
-        let name = image.docker.as_ref().map(|docker| docker.name.as_str()).filter(|name| !name.is_empty());
-        return no(format!("container images ('{}')", name.unwrap_or("unnamed")));
-    }
     let asked = [
         ("volumes", !container.volumes.is_empty()),
         ("network_infos", !container.network_infos.is_empty()),
@@ -50,11 +42,6 @@ mod tests {
         for (text, words) in [
             (r#"{"executor":{"executor_id":{"value":"mine"}}}"#, "custom executors (executor 'mine')"),
             (r#"{"command":{"value":"x","uris":[{"value":"http://a/b.tgz"}]}}"#, "http://a/b.tgz"),
-            (r#"{"command":{"value":"x"},"container":{"type":"DOCKER","docker":{"image":"nginx"}}}"#, "'nginx'"),
-            (
-                r#"{"command":{"value":"x"},"container":{"type":"MESOS","mesos":{"image":{"docker":{"name":"redis"}}}}}"#,
-                "'redis'",
-            ),
             (r#"{"command":{"value":"x"},"container":{"type":"MESOS","volumes":[{"host_path":"/"}]}}"#, "volumes"),
             (r#"{"command":{"value":"x","environment":{"variables":[{"name":"P","type":"SECRET"}]}}}"#, "secrets"),
         ] {

@@ -1,9 +1,11 @@
 //! Who a task runs as.
 
+use serde::{Deserialize, Serialize};
+
 use super::LaunchError;
 
 /// Numeric ids, as the kernel knows them.
-#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
 pub struct User {
     /// User id.
     pub uid: u32,
@@ -12,7 +14,7 @@ pub struct User {
 }
 
 /// Unprivileged everywhere.
-const NOBODY: User = User { uid: 65_534, gid: 65_534 };
+pub(super) const NOBODY: User = User { uid: 65_534, gid: 65_534 };
 
 /// `CommandInfo.user`, else `FrameworkInfo.user` (mesos-api 7.8), looked up in the task root.
 ///
