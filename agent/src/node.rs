@@ -14,6 +14,7 @@ mod driver;
 mod events;
 mod file_reader;
 mod garbage;
+mod hotplug;
 mod identity;
 mod init_client;
 mod join;

@@ -15,6 +15,7 @@ pub mod backoff;
 pub mod capacity;
 pub mod cmdline;
 pub mod container;
+pub mod debounce;
 pub mod dhcp;
 pub mod ending;
 pub mod handover;

@@ -3,10 +3,12 @@
 use std::net::Ipv4Addr;
 
 use agent_core::agent::Input;
+use agent_core::attributes::Surroundings;
 use api::link::{FromAgent, FromMaster};
 use api::{FrameworkId, TaskId};
 use tokio::sync::{mpsc, oneshot};
 
+use super::capacity::{Detected, Told};
 use super::identity::Identity;
 
 /// Everything that reaches the driver, through one bounded channel: senders wait when it is full.
@@ -24,6 +26,14 @@ pub(crate) enum Event {
     SessionOpened { generation: u64, session: Session },
     /// The master said something.
     FromMaster { generation: u64, message: Box<FromMaster> },
+    /// What the network knows of the machine's place is other than before.
+    Surroundings(Box<Surroundings>),
+    /// The hardware may be other than before.
+    HardwareChanged,
+    /// What a session that is being opened tells the master of the machine.
+    Told(Box<Told>),
+    /// The machine was looked at again.
+    Detected(Box<Detected>),
     /// The session is over, or could not be opened.
     SessionEnded { generation: u64, reason: String },
     /// A reader asks whether a task still runs.
