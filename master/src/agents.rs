@@ -11,7 +11,7 @@ use api::link::from_master::Message as FromMaster;
 use api::link::link_server::Link;
 use api::link::{self, read_file};
 use api::v1::{AgentCapabilities, attributes_from_wire, resources_from_wire};
-use api::{Attribute, MasterId, NodeName, Resources, TaskState};
+use api::{Attribute, Fact, MasterId, NodeName, Resources, TaskState};
 use bytes::Bytes;
 use futures_util::Stream;
 use master_core::{AgentMessage, Registration, ReportedTask, SessionId, ToAgent};
@@ -34,6 +34,11 @@ pub const CHUNKS_CAPACITY: usize = 16;
 const LONGEST_CHUNK: usize = 256 << 10;
 /// What is known of a machine: the largest server's fits ten times. It goes into the replicated log.
 const LONGEST_INVENTORY: usize = 1 << 20;
+
+/// No agent of ours sends more facts; they go into the replicated log.
+const MOST_FACTS: usize = 512;
+/// A fact's name and evidence.
+const LONGEST_FACT: usize = 4096;
 
 /// How to talk to a connected agent.
 #[derive(Clone, Debug)]
@@ -291,9 +296,7 @@ impl Session {
             }
             FromAgent::Update(update) => read_update(update),
             FromAgent::Pong(pong) => Ok(AgentMessage::Pong { nonce: pong.nonce }),
-            FromAgent::Capacity(capacity) => {
-                read_capacity(&capacity).map(|(resources, attributes)| AgentMessage::Capacity { resources, attributes })
-            }
+            FromAgent::Capacity(capacity) => read_change(capacity),
         };
         match message {
             Ok(message) => {
@@ -370,7 +373,7 @@ fn read_registration(node: NodeName, register: link::Register) -> Result<Registr
         ));
     }
     check_inventory(&register.inventory_json)?;
-    let (resources, attributes) = read_capacity(&register.capacity.unwrap_or_default())?;
+    let Known { resources, attributes, facts } = read_capacity(register.capacity.unwrap_or_default())?;
     let tasks = register.tasks.into_iter().map(read_task_report).collect::<Result<_, _>>()?;
     Ok(Registration {
         node,
@@ -383,6 +386,7 @@ fn read_registration(node: NodeName, register: link::Register) -> Result<Registr
         kernel: register.kernel,
         resources,
         attributes,
+        facts,
         inventory_json: register.inventory_json,
         tasks,
     })
@@ -410,10 +414,29 @@ fn read_task_report(report: link::TaskReport) -> Result<ReportedTask, String> {
     })
 }
 
-fn read_capacity(capacity: &link::Capacity) -> Result<(Resources, Vec<Attribute>), String> {
+/// What an agent offers and knows of its machine.
+struct Known {
+    resources: Resources,
+    attributes: Vec<Attribute>,
+    facts: Vec<Fact>,
+}
+
+fn read_capacity(capacity: link::Capacity) -> Result<Known, String> {
     let resources =
         resources_from_wire(&capacity.resources).map_err(|error| format!("its resources are invalid: {error}"))?;
-    Ok((resources, attributes_from_wire(&capacity.attributes)))
+    let facts = link::facts_from_wire(capacity.facts);
+    if facts.len() > MOST_FACTS || facts.iter().any(|fact| fact.attribute.name.len() + fact.evidence.len() > LONGEST_FACT) {
+        return Err(format!("it sends more than {MOST_FACTS} facts, or longer ones than {LONGEST_FACT} bytes"));
+    }
+    Ok(Known { resources, attributes: attributes_from_wire(&capacity.attributes), facts })
+}
+
+fn read_change(mut capacity: link::Capacity) -> Result<AgentMessage, String> {
+    let json = std::mem::take(&mut capacity.inventory_json);
+    check_inventory(&json)?;
+    let Known { resources, attributes, facts } = read_capacity(capacity)?;
+    let inventory_json = (!json.is_empty()).then_some(json);
+    Ok(AgentMessage::Capacity { resources, attributes, facts, inventory_json })
 }
 
 fn read_update(update: link::StatusUpdate) -> Result<AgentMessage, String> {
@@ -437,6 +460,7 @@ mod tests {
             capacity: Some(link::Capacity {
                 resources: resources_to_wire(&Resources::parse("cpus:2").unwrap(), &Format::default()),
                 attributes: attributes_to_wire(&Attribute::parse_list("rack:r1").unwrap()),
+                ..link::Capacity::default()
             }),
             ..link::Register::default()
         }

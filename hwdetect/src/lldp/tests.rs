@@ -42,7 +42,7 @@ fn a_switchs_frame_is_read() {
     assert_eq!(read.system_name.as_deref(), Some("tor-r7-a"));
     assert_eq!(read.system_description.as_deref(), Some("Arista [31m EOS 4.30"));
     assert_eq!(read.management_addresses, [IpAddr::from([10, 0, 0, 7])]);
-    let place = read.location.unwrap();
+    let place = read.location.clone().unwrap();
     assert_eq!((place.building.as_deref(), place.room.as_deref()), (Some("bln"), Some("12")));
     assert_eq!(read.asset_tag.as_deref(), Some("A-10442"));
     assert!(read.forwards() && !ours().forwards() && parse(&minimal()).unwrap().forwards());

@@ -43,6 +43,8 @@ impl State {
             OperatorWrite::DeactivateAgent(agent) => self.deactivate_agent(&agent, events),
             OperatorWrite::ReactivateAgent(agent) => self.reactivate_agent(&agent, events),
             OperatorWrite::MarkAgentGone(agent) => self.mark_agent_gone(&agent, at, events),
+            OperatorWrite::PutRule { rule, place } => self.put_rule(*rule, place, events),
+            OperatorWrite::RemoveRule(name) => self.remove_rule(&name, events),
             OperatorWrite::Teardown(framework) => {
                 if self.frameworks.contains_key(&framework) {
                     self.remove_framework(&framework, at, events);
