@@ -73,9 +73,11 @@ impl Node {
         self.name() == text || self.id == text || self.hostname == text
     }
 
-    /// `rack=r1-a`, sorted by name.
+    /// `rack=r1-a`, sorted by name: place and what people typed. Families of detected ones (`cpu.cores`) are many, and
+    /// `mesolith hw` shows them.
     pub(crate) fn attributes_text(&self) -> String {
-        let texts = self.attributes.iter().map(|(name, value)| match value.as_str() {
+        let short = self.attributes.iter().filter(|(name, _)| !name.contains('.'));
+        let texts = short.map(|(name, value)| match value.as_str() {
             Some(text) => format!("{name}={text}"),
             None => format!("{name}={value}"),
         });

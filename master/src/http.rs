@@ -10,6 +10,7 @@ mod operator;
 mod patience;
 mod render;
 pub mod router;
+mod rules;
 mod scheduler;
 pub mod server;
 pub mod tls;

@@ -1,7 +1,7 @@
 //! The kernel's messages about devices, from its netlink socket.
 
 use std::io;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
 use nix::errno::Errno;
 use nix::sys::socket::sockopt::{RcvBuf, RcvBufForce};
@@ -14,7 +14,7 @@ const KERNEL_GROUP: u32 = 1;
 /// Room for events while a driver initialises. Beyond it the kernel drops events and says so.
 const RECEIVE_BUFFER_BYTES: usize = 2 * 1024 * 1024;
 /// The kernel's own limit for one event.
-const EVENT_BYTES: usize = 8 * 1024;
+pub(crate) const EVENT_BYTES: usize = 8 * 1024;
 
 /// What an event means to us.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -69,33 +69,23 @@ impl Uevents {
         Ok(Uevents(fd))
     }
 
+    /// The socket alone, for who waits in another way; what it gives is for [`subject`].
+    pub(crate) fn into_socket(self) -> OwnedFd {
+        self.0
+    }
+
     /// The next event; `None` when none waits.
     pub(crate) fn next(&mut self) -> Result<Option<Uevent>, UeventError> {
-        self.receive(parse)
-    }
-
-    /// What the next event is about; `None` when none waits.
-    pub(crate) fn subject(&self) -> Result<Option<Subject>, UeventError> {
-        self.receive(subject)
-    }
-
-    fn receive<T>(&self, read: impl Fn(&[u8]) -> T) -> Result<Option<T>, UeventError> {
         let mut buffer = [0; EVENT_BYTES];
         loop {
             return match recv(self.0.as_raw_fd(), &mut buffer, MsgFlags::empty()) {
-                Ok(len) => Ok(Some(read(&buffer[..len]))),
+                Ok(len) => Ok(Some(parse(&buffer[..len]))),
                 Err(Errno::EAGAIN) => Ok(None),
                 Err(Errno::EINTR) => continue,
                 Err(Errno::ENOBUFS) => Err(UeventError::Overrun),
                 Err(errno) => Err(UeventError::Receive(errno.into())),
             };
         }
-    }
-}
-
-impl AsRawFd for Uevents {
-    fn as_raw_fd(&self) -> RawFd {
-        self.0.as_raw_fd()
     }
 }
 
@@ -112,13 +102,14 @@ fn field(message: &[u8], key: &str) -> Option<String> {
     values.next().map(|value| String::from_utf8_lossy(value).into_owned())
 }
 
-/// A container's end of a virtual link and a loop device come and go by the hundred: they are below `/devices/virtual`.
-fn subject(message: &[u8]) -> Subject {
+/// What a message is about. A container's end of a virtual link and a loop device come and go by the hundred: they are below `/devices/virtual`.
+pub(crate) fn subject(message: &[u8]) -> Subject {
     let known = field(message, "SUBSYSTEM").is_some_and(|subsystem| HARDWARE.contains(&subsystem.as_str()));
     let is_virtual = field(message, "DEVPATH").is_some_and(|path| path.starts_with("/devices/virtual/"));
     if known && !is_virtual { Subject::Hardware } else { Subject::Other }
 }
 
+/// Reads one message.
 fn parse(message: &[u8]) -> Uevent {
     let field = |key: &str| field(message, key);
     if field("ACTION").as_deref() != Some("add") {

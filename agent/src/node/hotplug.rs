@@ -2,10 +2,11 @@
 
 use std::time::Duration;
 
-use tokio::io::unix::AsyncFd;
+use nix::errno::Errno;
+use tokio::net::UnixDatagram;
 
 use super::events::{Event, Events};
-use crate::devices::uevent::{Subject, UeventError, Uevents};
+use crate::devices::uevent::{EVENT_BYTES, Subject, UeventError, Uevents, subject};
 use crate::logging::chain;
 
 /// What changes without an event (memory that fails), and what was missed.
@@ -37,22 +38,17 @@ async fn now_and_then(events: Events) {
 }
 
 async fn listen(events: &Events) -> Result<(), UeventError> {
-    let socket = AsyncFd::new(Uevents::open()?).map_err(UeventError::Open)?;
+    // To the runtime one datagram socket is like another: it waits, then calls recv(2).
+    let socket = UnixDatagram::from_std(Uevents::open()?.into_socket().into()).map_err(UeventError::Open)?;
+    let mut buffer = vec![0; EVENT_BYTES];
     loop {
-        let mut ready = socket.readable().await.map_err(UeventError::Receive)?;
-        let mut changed = false;
-        loop {
-            match socket.get_ref().subject() {
-                Ok(Some(Subject::Hardware)) => changed = true,
-                Ok(Some(Subject::Other)) => {}
-                Ok(None) => break,
-                // What was lost may have been of interest.
-                Err(UeventError::Overrun) => changed = true,
-                Err(error @ (UeventError::Open(_) | UeventError::Receive(_))) => return Err(error),
-            }
-        }
-        ready.clear_ready();
-        if changed && events.send(Event::HardwareChanged).await.is_err() {
+        let about = match socket.recv(&mut buffer).await {
+            Ok(length) => subject(buffer.get(..length).unwrap_or_default()),
+            // What was lost may have been of interest.
+            Err(error) if error.raw_os_error() == Some(Errno::ENOBUFS as i32) => Subject::Hardware,
+            Err(error) => return Err(UeventError::Receive(error)),
+        };
+        if about == Subject::Hardware && events.send(Event::HardwareChanged).await.is_err() {
             return Ok(());
         }
     }

@@ -6,8 +6,7 @@ use std::time::Duration;
 
 use agent_core::lldp::{INTERVAL_MS, own_announcement};
 use hwdetect::lldp::{ETHERTYPE, NEAREST_BRIDGE};
-use tokio::io::Interest;
-use tokio::io::unix::AsyncFd;
+use tokio::net::UdpSocket;
 use tokio::sync::{mpsc, watch};
 
 /// Larger than any Ethernet frame switches send of themselves.
@@ -51,12 +50,13 @@ pub(super) async fn run(card: Card, mut words: watch::Receiver<Words>, frames: m
 
 async fn talk(card: &Card, words: &mut watch::Receiver<Words>, frames: &mpsc::Sender<Frame>) -> io::Result<()> {
     let Card { index, name, mac } = card;
-    let socket = AsyncFd::new(agent_sys::ethernet::open(*index, ETHERTYPE, NEAREST_BRIDGE)?)?;
+    // To the runtime one datagram socket is like another: it waits, then calls recv(2) and send(2).
+    let socket = UdpSocket::from_std(agent_sys::ethernet::open(*index, ETHERTYPE, NEAREST_BRIDGE)?.into())?;
     let mut interval = tokio::time::interval(Duration::from_millis(INTERVAL_MS));
     let mut buffer = vec![0; FRAME];
     loop {
         tokio::select! {
-            heard = socket.async_io(Interest::READABLE, |fd| Ok(nix::unistd::read(fd, &mut buffer)?)) => {
+            heard = socket.recv(&mut buffer) => {
                 let length = heard?;
                 let bytes = buffer.get(..length).unwrap_or_default();
                 // Our own, sent back by whatever is at the other end.
@@ -74,6 +74,6 @@ async fn talk(card: &Card, words: &mut watch::Receiver<Words>, frames: &mpsc::Se
         }
         let Words { name: own, address } = words.borrow_and_update().clone();
         let frame = own_announcement(*mac, name, own.as_deref(), address).to_frame(*mac, *index);
-        socket.async_io(Interest::WRITABLE, |fd| Ok(nix::unistd::write(fd, &frame)?)).await?;
+        socket.send(&frame).await?;
     }
 }
