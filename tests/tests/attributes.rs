@@ -16,6 +16,9 @@ const BOOT: Duration = Duration::from_secs(300);
 /// What a change may take until it shows, on a host where others work too. The measured times are printed.
 const SHOWS: Duration = Duration::from_secs(10);
 const CLIENT: Duration = Duration::from_secs(300);
+/// What plugged-in hardware may take, from the command to QEMU to the master's answer.
+const HOTPLUG: Duration = Duration::from_secs(1);
+const NEW_CARD: &str = "52:54:00:99:00:03";
 
 #[test]
 fn nodes_find_their_racks_and_notice_what_changes_while_tasks_run() {
@@ -275,36 +278,41 @@ impl<'a> RunningTask<'a> {
 
 fn hotplugged_hardware_shows(lab: &Lab<'_>) {
     let node = lab.node(1);
-    let qmp = |command: &str, arguments: Value| node.qmp(command, arguments).unwrap();
     for (disk, size) in [("d1", 2_000_000_000_000_u64), ("d2", 1_000_000_000_000)] {
-        qmp("blockdev-add", json!({"driver": "null-co", "node-name": disk, "size": size, "read-zeroes": true}));
+        let backend = json!({"driver": "null-co", "node-name": disk, "size": size, "read-zeroes": true});
+        node.qmp("blockdev-add", backend).unwrap();
     }
-    qmp("netdev_add", json!({"type": "hubport", "id": "n3", "hubid": 7}));
+    node.qmp("netdev_add", json!({"type": "hubport", "id": "n3", "hubid": 7})).unwrap();
     let before = lab.attributes("node-1");
-    assert_eq!(before["disks.count"].0, json!(0.0));
-    let device = |driver: &str, number: u8, more: Value| {
-        let mut arguments = json!({"driver": driver, "id": format!("plugged{number}"), "bus": format!("slot{number}")});
-        arguments.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
-        node.qmp("device_add", arguments).unwrap();
-    };
-    device("virtio-blk-pci", 1, json!({"drive": "d1", "serial": "VB-1"}));
-    let disk = lab.wait("node-1", "disks.total_gb", Some((json!(2000.0), "kernel")));
-    device("nvme", 2, json!({"drive": "d2", "serial": "NV-1"}));
-    let nvme = lab.wait("node-1", "disks.nvme", Some((json!(1.0), "kernel")));
-    device("virtio-net-pci", 3, json!({"netdev": "n3", "mac": "52:54:00:99:00:03"}));
-    let card = lab.wait("node-1", "net.count", Some((json!(2.0), "kernel")));
-    assert!(lab.attribute("node-1", "net.mac.set").unwrap().0.as_str().unwrap().contains("52:54:00:99:00:03"));
+    assert_eq!((&before["disks.count"].0, &before["net.count"].0), (&json!(0.0), &json!(1.0)));
+    for (number, driver, more, name, without, with) in [
+        (1, "virtio-blk-pci", json!({"drive": "d1", "serial": "VB-1"}), "disks.virtual", None, json!(1.0)),
+        (2, "nvme", json!({"drive": "d2", "serial": "NV-1"}), "disks.nvme", None, json!(1.0)),
+        (3, "virtio-net-pci", json!({"netdev": "n3", "mac": NEW_CARD}), "net.count", Some(json!(1.0)), json!(2.0)),
+    ] {
+        let id = format!("plugged{number}");
+        let mut device = json!({"driver": driver, "id": id, "bus": format!("slot{number}")});
+        device.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        let mut tries = Vec::new();
+        // An emulated machine on a busy host: the best of a few tries is what the programs need.
+        while tries.iter().all(|took| *took >= HOTPLUG) {
+            assert!(tries.len() < 5, "{driver} shows within {HOTPLUG:?} at best: {tries:?}");
+            if !tries.is_empty() {
+                node.qmp("device_del", json!({"id": id})).unwrap();
+                lab.wait("node-1", name, without.clone().map(|value| (value, "kernel")));
+            }
+            node.qmp("device_add", device.clone()).unwrap();
+            tries.push(lab.wait("node-1", name, Some((with.clone(), "kernel"))));
+        }
+        println!("{driver} plugged in shows after {:.3} s (try {})", tries[tries.len() - 1].as_secs_f32(), tries.len());
+    }
+    assert_eq!(lab.attribute("node-1", "disks.total_gb").unwrap().0, json!(3000.0));
+    assert!(lab.attribute("node-1", "net.mac.set").unwrap().0.as_str().unwrap().contains(NEW_CARD));
     let inventory = lab.rack.get("/mesolith/v1/nodes/node-1/inventory").unwrap();
     assert!(inventory.to_string().contains("NV-1"), "the inventory follows");
-    qmp("device_del", json!({"id": "plugged2"}));
+    node.qmp("device_del", json!({"id": "plugged2"})).unwrap();
     let gone = lab.wait("node-1", "disks.nvme", None);
-    println!(
-        "plugged in and seen: virtio disk {:.3} s, NVMe disk {:.3} s, network card {:.3} s; NVMe disk gone {:.3} s",
-        disk.as_secs_f32(),
-        nvme.as_secs_f32(),
-        card.as_secs_f32(),
-        gone.as_secs_f32()
-    );
+    println!("an NVMe disk taken out is gone after {:.3} s", gone.as_secs_f32());
 }
 
 /// The switch says goodbye, another one is there.

@@ -1,7 +1,7 @@
 //! Waits until a burst of events is over before acting on it, but not for ever.
 
 /// A machine sends a dozen events for one new disk: it is looked at when they have been quiet for so long.
-const QUIET_MS: u64 = 100;
+const QUIET_MS: u64 = 50;
 /// Or at the latest so long after the first: some buses never fall silent.
 const LONGEST_MS: u64 = 400;
 
@@ -55,8 +55,8 @@ mod tests {
         for now in [0, 30, 60] {
             debounce.nudge(now);
         }
-        assert_eq!(debounce.poll_timeout(), 160);
-        assert!(!debounce.poll(159) && debounce.poll(160) && !debounce.poll(500));
+        assert_eq!(debounce.poll_timeout(), 110);
+        assert!(!debounce.poll(109) && debounce.poll(110) && !debounce.poll(500));
         let (mut looks, mut debounce) = (0, Debounce::default());
         for now in (0..4000).step_by(50) {
             debounce.nudge(now);

@@ -298,7 +298,9 @@ impl Driver {
         let (settings, events, hosted) = (self.settings.clone(), self.events.clone(), self.kept.machine.clone());
         let surroundings = self.surroundings.clone();
         tokio::task::spawn_blocking(move || {
+            let began = uptime::millis();
             let detected = capacity::detect(&settings, &surroundings, &name, hosted.as_deref());
+            tracing::debug!(millis = uptime::millis().saturating_sub(began), "looked at the machine");
             // Gone only when the process ends.
             let _ = events.blocking_send(Event::Detected(Box::new(detected)));
         });
