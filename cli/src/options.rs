@@ -145,8 +145,11 @@ pub(crate) struct WrittenRule {
     #[arg(long, value_name = "REGEX")]
     pub(crate) node: Option<String>,
     /// An attribute to set; may be repeated
-    #[arg(long, value_name = "NAME=VALUE", required = true)]
+    #[arg(long, value_name = "NAME=VALUE", required_unless_present = "reserve")]
     pub(crate) set: Vec<String>,
+    /// Reserve for this role what nobody has reserved and no task uses, as it becomes free
+    #[arg(long, value_name = "ROLE")]
+    pub(crate) reserve: Option<String>,
 }
 
 #[derive(Args, Debug)]

@@ -20,6 +20,8 @@ struct Rule {
     machines: BTreeMap<String, Value>,
     #[serde(default)]
     set: BTreeMap<String, String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    reserve: Option<String>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -40,7 +42,8 @@ impl Row for RuleRow<'_> {
 
     fn cells(&self) -> Vec<Cell> {
         let machines = self.rule.machines.iter().map(|(field, value)| format!("{field}={}", plain(value)));
-        let set = self.rule.set.iter().map(|(name, value)| format!("{name}={value}"));
+        let reserve = self.rule.reserve.iter().map(|role| format!("reserved for {role}"));
+        let set = self.rule.set.iter().map(|(name, value)| format!("{name}={value}")).chain(reserve);
         vec![
             Cell::number(self.number.to_string()),
             Cell::text(&self.rule.name),
@@ -69,6 +72,8 @@ struct Effect {
     name: String,
     agent_id: String,
     sets: BTreeMap<String, Value>,
+    #[serde(default)]
+    reserve: Option<String>,
     changes: Vec<Change>,
 }
 
@@ -84,7 +89,8 @@ impl Row for Effect {
 
     fn cells(&self) -> Vec<Cell> {
         let shown = |value: &Option<Value>| value.as_ref().map_or_else(|| "nothing".to_owned(), plain);
-        let sets = self.sets.iter().map(|(name, value)| format!("{name}={}", plain(value)));
+        let reserve = self.reserve.iter().map(|role| format!("reserved for {role}"));
+        let sets = self.sets.iter().map(|(name, value)| format!("{name}={}", plain(value))).chain(reserve);
         let changes = self
             .changes
             .iter()
@@ -160,7 +166,7 @@ fn written(rule: &WrittenRule) -> Result<Rule> {
             return Err(advise(format!("`{name}` is set twice"), "a rule sets each name once"));
         }
     }
-    Ok(Rule { name: rule.name.clone(), machines, set })
+    Ok(Rule { name: rule.name.clone(), machines, set, reserve: rule.reserve.clone() })
 }
 
 #[cfg(test)]
@@ -178,11 +184,12 @@ mod tests {
             switch_port: None,
             node: None,
             set: vec!["rack={rack}".to_owned(), "url=http://a=b".to_owned()],
+            reserve: Some("web".to_owned()),
         };
         let rule = serde_json::to_value(written(&options).unwrap()).unwrap();
         let expected = serde_json::json!({"name": "racks",
             "match": {"mac": ["52:54:*"], "subnet": "10.0.0.0/8", "switch": "tor-(?<rack>.*)"},
-            "set": {"rack": "{rack}", "url": "http://a=b"}});
+            "set": {"rack": "{rack}", "url": "http://a=b"}, "reserve": "web"});
         assert_eq!(rule, expected);
         for bad in [vec!["rack".to_owned()], vec!["a=1".to_owned(), "a=2".to_owned()]] {
             assert!(written(&WrittenRule { set: bad, ..options.clone() }).is_err());

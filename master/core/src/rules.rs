@@ -30,7 +30,11 @@ pub struct Rule {
     #[serde(default, rename = "match")]
     pub machines: Machines,
     /// Attributes by name. `{rack}` in a value is what the group `(?<rack>…)` of a pattern found.
+    #[serde(default)]
     pub set: BTreeMap<String, String>,
+    /// All that nobody has reserved and no task uses is reserved for this role, as it becomes free.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reserve: Option<String>,
 }
 
 /// Which machines a rule is for. What is not given fits all.
@@ -64,7 +68,7 @@ pub enum RuleError {
     #[error("a rule's name is 1 to 64 letters, digits, dots, hyphens and underscores")]
     BadName,
     /// It would do nothing, or too much.
-    #[error("a rule sets 1 to {MAX_SET} attributes")]
+    #[error("a rule sets 1 to {MAX_SET} attributes, or reserves")]
     BadSet,
     /// It names no machine at all.
     #[error("a rule says which machines it is for: mac, serial, subnet, switch, switch_port or node")]
@@ -102,6 +106,9 @@ pub enum RuleError {
         /// The group.
         group: String,
     },
+    /// Not the name of a role.
+    #[error("reserve: {0}")]
+    BadRole(String),
     /// A value that is none.
     #[error("the value of `{attribute}` is wrong: {reason}")]
     BadValue {
@@ -134,13 +141,20 @@ impl Rule {
         if self.name.is_empty() || self.name.len() > 64 || !self.name.chars().all(is_name) {
             return Err(RuleError::BadName);
         }
-        if self.set.is_empty() || self.set.len() > MAX_SET {
+        if (self.set.is_empty() && self.reserve.is_none()) || self.set.len() > MAX_SET {
             return Err(RuleError::BadSet);
         }
         if self.machines == Machines::default() {
             return Err(RuleError::MatchesEverything);
         }
         let matcher = matching::Matcher::new(&self.machines)?;
+        if let Some(role) = &self.reserve {
+            check_length(role)?;
+            if role == "*" {
+                return Err(RuleError::BadRole("`*` is everybody: nothing is reserved for it".to_owned()));
+            }
+            crate::validate::role(role).map_err(RuleError::BadRole)?;
+        }
         for (attribute, value) in &self.set {
             if attribute.is_empty() || !attribute.chars().all(|c| is_name(c) || c == '/') {
                 return Err(RuleError::BadAttribute(attribute.clone()));

@@ -130,6 +130,7 @@ impl State {
             }
             Command::Operator(command) => self.operate(*command, &mut events),
         }
+        self.settle_reservations(&mut events);
         // The check looks at everything: beyond a test's size it would dominate.
         #[cfg(debug_assertions)]
         if self.agents.len() + self.tasks().count() < 256 {

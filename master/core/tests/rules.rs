@@ -122,3 +122,36 @@ fn what_is_no_rule_is_refused_and_changes_nothing() {
     let answer = write(&mut rig, put(r#"{"name":"more","match":{"node":"x"},"set":{"a":"b"}}"#));
     assert!(matches!(answer, Some(Response::Refused { status: 409, .. })), "{answer:?}");
 }
+
+fn total(rig: &Rig) -> String {
+    rig.master.state().agents[&"m-S0".into()].resources.to_string()
+}
+
+#[test]
+fn a_rule_reserves_what_is_free_and_the_rest_when_it_becomes_free() {
+    let mut rig = Rig::running("t");
+    rig.wait(6000);
+    rig.take("f");
+    let web = r#"{"name":"web","match":{"node":"node-1"},"reserve":"web"}"#;
+    assert_eq!(write(&mut rig, put(web)), Some(Response::Ok));
+    assert_eq!(total(&rig), "cpus:1; mem:100; cpus(web):3; mem(web):924");
+    assert_eq!(rig.take("f"), ["RESCIND m-O1"], "nothing is left for others");
+    assert_eq!(rig.task("m-0000", "t").unwrap().state, TaskState::Running);
+    rig.update(1, "m-0000", "t", TaskState::Finished, 9);
+    assert_eq!(total(&rig), "cpus(web):4; mem(web):1024");
+    rig.wait(6000);
+    assert!(rig.take("f").iter().all(|event| !event.starts_with("OFFERS")), "all is another role's");
+    // It is offered to that role, and comes back with the node.
+    rig.subscribe_with("w", serde_json::json!({"user": "u", "name": "w", "roles": ["web"],
+        "capabilities": [{"type": "MULTI_ROLE"}, {"type": "RESERVATION_REFINEMENT"}]}));
+    rig.wait(6000);
+    assert!(rig.take("w").iter().any(|event| event.contains("cpus(web):4")), "{:?}", rig.take("w"));
+    let mut rig = rig.failover();
+    rig.register(2, registration("node-1", "b2", "cpus:4;mem:1024"));
+    assert_eq!(total(&rig), "cpus(web):4; mem(web):1024");
+    let other = r#"{"name":"web","match":{"node":"node-1"},"reserve":"db"}"#;
+    write(&mut rig, put(other));
+    assert_eq!(total(&rig), "cpus(db):4; mem(db):1024");
+    write(&mut rig, OperatorWrite::RemoveRule("web".to_owned()));
+    assert_eq!(total(&rig), "cpus:4; mem:1024");
+}

@@ -9,6 +9,7 @@ use hyper::StatusCode;
 use master_core::View;
 use master_core::io::operator::{OperatorWrite, Place};
 use master_core::rules::{Rule, resolve};
+use master_core::state::Agent;
 use serde_json::{Value, json};
 
 use super::auth::{Approvers, forbidden};
@@ -121,7 +122,8 @@ fn effects(view: &View, rule: &Rule) -> Vec<Value> {
             .filter(|fact| fact.source == api::facts::Source::Rule && fact.evidence == evidence)
             .map(|fact| fact.attribute.clone())
             .collect();
-        if sets.is_empty() {
+        let reserve = rule.reserve.as_ref().filter(|_| resolved.reserve == rule.reserve && fits(rule, agent));
+        if sets.is_empty() && reserve.is_none() {
             return None;
         }
         let (before, after) = (values(&agent.attributes), values(&resolved.attributes));
@@ -135,10 +137,16 @@ fn effects(view: &View, rule: &Rule) -> Vec<Value> {
             "name": agent.node,
             "agent_id": agent.id,
             "sets": attribute_values(&sets),
+            "reserve": reserve,
             "changes": changes,
         }))
     });
     nodes.collect()
+}
+
+/// Is the node one the rule alone would reserve?
+fn fits(rule: &Rule, agent: &Agent) -> bool {
+    resolve(agent.node.as_str(), &agent.address, &agent.facts, std::slice::from_ref(rule)).reserve.is_some()
 }
 
 fn values(attributes: &[Attribute]) -> BTreeMap<String, Value> {

@@ -14,17 +14,23 @@ pub struct Resolved {
     pub attributes: Vec<Attribute>,
     /// Everything, the rules' facts after the node's own.
     pub facts: Vec<Fact>,
+    /// For whom its resources are reserved: the first rule that says so.
+    pub reserve: Option<String>,
 }
 
 /// Applies rules to what is known of a node. Total: a rule that does not compile (a later version's, say) does nothing.
 #[must_use]
 pub fn resolve(node: &str, address: &str, facts: &[Fact], rules: &[Rule]) -> Resolved {
     let mut all = facts.to_vec();
+    let mut reserve = None;
     if !rules.is_empty() {
         let known = Known::new(node, address, facts);
         for rule in rules {
             let Ok(matcher) = Matcher::new(&rule.machines) else { continue };
             let Some(groups) = matcher.fit(&known) else { continue };
+            if reserve.is_none() {
+                reserve.clone_from(&rule.reserve);
+            }
             for (name, template) in &rule.set {
                 let mut value = template.clone();
                 for group in self::groups(template) {
@@ -40,7 +46,7 @@ pub fn resolve(node: &str, address: &str, facts: &[Fact], rules: &[Rule]) -> Res
     }
     let mut attributes: Vec<Attribute> = winners(&all).into_iter().map(|fact| fact.attribute.clone()).collect();
     attributes.extend(about_the_rack(&all));
-    Resolved { attributes, facts: all }
+    Resolved { attributes, facts: all, reserve }
 }
 
 /// As on a command line: a number is a scalar, `[1-5]` ranges, the rest text.

@@ -117,6 +117,8 @@ fn what_is_no_rule_is_refused_with_the_reason() {
         (r#"{"name":"r","match":{"node":"x"},"set":{"a b":"c"}}"#, "not an attribute's name"),
         (r#"{"name":"r","match":{"node":"x"},"set":{"cpu.cores":"99"}}"#, "cannot set"),
         (r#"{"name":"r","match":{"node":"x"},"set":{"rack":"{rack}"}}"#, "names no group"),
+        (r#"{"name":"r","match":{"node":"x"},"reserve":"*"}"#, "everybody"),
+        (r#"{"name":"r","match":{"node":"x"},"reserve":"a b"}"#, "whitespace"),
         (r#"{"name":"r","match":{"node":"x"},"set":{"rack":" "}}"#, "is empty"),
         (r#"{"name":"r","match":{"node":"x"},"set":{"rack":"a;b:c"}}"#, "semicolon"),
     ] {

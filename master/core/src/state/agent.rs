@@ -11,7 +11,7 @@ use super::{Drain, MAX_UNREACHABLE_AGENTS, MAX_UNREACHABLE_TASKS, State, Task};
 use crate::event::Event;
 use crate::io::{Registration, ReportedTask};
 use crate::operation::convert_again;
-use crate::rules::resolve;
+use crate::rules::{Resolved, resolve};
 
 /// A node of the pool.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -40,6 +40,9 @@ pub struct Agent {
     /// What the agent knows of its machine, with where it is from.
     #[serde(default)]
     pub facts: Arc<Vec<Fact>>,
+    /// For whom a rule reserves what is free.
+    #[serde(default)]
+    pub reserve: Option<String>,
     /// `hwdetect::Inventory` as JSON.
     pub inventory_json: Arc<str>,
     /// Milliseconds since 1970: when the node first joined.
@@ -121,6 +124,7 @@ impl State {
             resources: Arc::new(resources),
             attributes: Arc::new(resolved.attributes),
             facts: Arc::new(facts),
+            reserve: resolved.reserve,
             inventory_json: registration.inventory_json.into(),
             registered_at: old.as_ref().map_or(at, |old| old.registered_at),
             reregistered_at: old.as_ref().map(|_| at),
@@ -256,10 +260,10 @@ impl State {
         let rules = Arc::clone(&self.rules);
         let Some(agent) = self.agents.get_mut(id) else { return };
         let facts = all_facts(attributes, facts);
-        let attributes = resolve(agent.node.as_str(), &agent.address, &facts, &rules).attributes;
+        let Resolved { attributes, reserve, .. } = resolve(agent.node.as_str(), &agent.address, &facts, &rules);
         let (resources, lost) = convert_again(&resources, &agent.resources);
         let same_resources = agent.resources.contains(&resources) && resources.contains(&agent.resources);
-        let same = same_resources && *agent.attributes == attributes;
+        let same = same_resources && *agent.attributes == attributes && agent.reserve == reserve;
         if same && *agent.facts == facts && inventory_json.is_none() {
             return;
         }
@@ -275,6 +279,7 @@ impl State {
             agent.resources = Arc::new(resources);
         }
         agent.attributes = Arc::new(attributes);
+        agent.reserve = reserve;
         Self::tell_lost_conversions(id, lost, events);
         events.push(Event::CapacityChanged { agent: id.clone() });
     }
