@@ -57,9 +57,10 @@ impl Row for Attribute {
 fn plain(value: &Value) -> String {
     match value {
         Value::String(text) => text.clone(),
-        Value::Number(number) => {
-            number.as_f64().and_then(api::Milli::from_units).map_or_else(|| number.to_string(), |milli| milli.to_string())
-        }
+        Value::Number(number) => number
+            .as_f64()
+            .and_then(api::Milli::from_units)
+            .map_or_else(|| number.to_string(), |milli| milli.to_string()),
         other @ (Value::Null | Value::Bool(_) | Value::Array(_) | Value::Object(_)) => other.to_string(),
     }
 }

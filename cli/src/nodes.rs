@@ -101,7 +101,10 @@ impl NodeRow {
 /// Lists them by name, those for which the condition holds.
 pub(crate) async fn list(master: &Master, output: &Output, condition: Option<&str>) -> Result<()> {
     let condition = condition.map(Condition::parse).transpose().map_err(|error| {
-        advise(error.to_string(), "for example: --where 'disks.nvme >= 2 && rack == \'r7\''; `mesolith hw NODE` shows the names")
+        advise(
+            error.to_string(),
+            "for example: --where 'disks.nvme >= 2 && rack == \'r7\''; `mesolith hw NODE` shows the names",
+        )
     })?;
     let state = State::read(master).await?;
     let mut rows: Vec<NodeRow> = state.slaves.iter().map(|node| NodeRow::new(node, &state)).collect();

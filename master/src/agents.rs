@@ -425,7 +425,9 @@ fn read_capacity(capacity: link::Capacity) -> Result<Known, String> {
     let resources =
         resources_from_wire(&capacity.resources).map_err(|error| format!("its resources are invalid: {error}"))?;
     let facts = link::facts_from_wire(capacity.facts);
-    if facts.len() > MOST_FACTS || facts.iter().any(|fact| fact.attribute.name.len() + fact.evidence.len() > LONGEST_FACT) {
+    if facts.len() > MOST_FACTS
+        || facts.iter().any(|fact| fact.attribute.name.len() + fact.evidence.len() > LONGEST_FACT)
+    {
         return Err(format!("it sends more than {MOST_FACTS} facts, or longer ones than {LONGEST_FACT} bytes"));
     }
     Ok(Known { resources, attributes: attributes_from_wire(&capacity.attributes), facts })

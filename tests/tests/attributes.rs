@@ -46,12 +46,15 @@ fn nodes_find_their_racks_and_notice_what_changes_while_tasks_run() {
 fn options() -> Options {
     let mut options = Options { places: Places::Untold, ..Options::new().unwrap() };
     options.dhcp = vec!["dhcp-option-force=224,\"row=3 zone=lab-zone\"".to_owned()];
-    let slots = (1..=3).flat_map(|slot| {
-        ["-device".to_owned(), format!("pcie-root-port,id=slot{slot},chassis={slot},slot={slot}")]
-    });
+    let slots = (1..=3)
+        .flat_map(|slot| ["-device".to_owned(), format!("pcie-root-port,id=slot{slot},chassis={slot},slot={slot}")]);
     options.node_qemu_args.insert("node-1".to_owned(), slots.collect());
-    let firmware = ["-smbios", "type=1,manufacturer=Acme Inc.,product=RackStar 2200,serial=SN-2", "-smbios",
-        "type=11,value=lab.rack=from-the-firmware,value=lab.site=bln-1"];
+    let firmware = [
+        "-smbios",
+        "type=1,manufacturer=Acme Inc.,product=RackStar 2200,serial=SN-2",
+        "-smbios",
+        "type=11,value=lab.rack=from-the-firmware,value=lab.site=bln-1",
+    ];
     options.node_qemu_args.insert("node-2".to_owned(), firmware.map(str::to_owned).to_vec());
     options
 }
@@ -149,15 +152,32 @@ fn what_is_known_at_once(lab: &Lab<'_>) {
     }
     assert_eq!(lab.attribute("node-1", "rack"), None);
     let second = lab.attributes("node-2");
-    for (name, value) in [("rack", "from-the-firmware"), ("dc", "bln-1"), ("node.vendor", "acme"), ("node.model", "rackstar-2200"), ("node.serial", "SN-2")] {
+    for (name, value) in [
+        ("rack", "from-the-firmware"),
+        ("dc", "bln-1"),
+        ("node.vendor", "acme"),
+        ("node.model", "rackstar-2200"),
+        ("node.serial", "SN-2"),
+    ] {
         assert_eq!(second.get(name), Some(&(json!(value), "smbios".to_owned())), "{name}");
     }
     println!("node-2 has {} attributes", second.len());
 }
 
 fn switches_and_a_rule_place_nodes(lab: &Lab<'_>) {
-    let rule = ["rules", "add", "racks", "--switch", "tor-(?<rack>r[0-9]+)-.*", "--switch-port",
-        "Ethernet1/(?<unit>[0-9]+)", "--set", "rack={rack}", "--set", "rack.unit={unit}"];
+    let rule = [
+        "rules",
+        "add",
+        "racks",
+        "--switch",
+        "tor-(?<rack>r[0-9]+)-.*",
+        "--switch-port",
+        "Ethernet1/(?<unit>[0-9]+)",
+        "--set",
+        "rack={rack}",
+        "--set",
+        "rack.unit={unit}",
+    ];
     println!("{}", lab.said(&rule).trim());
     for (number, name, port) in [(1, "tor-r7-a", "Ethernet1/7"), (2, "tor-r8-a", "Ethernet1/3")] {
         let node = lab.node(number);
@@ -245,10 +265,12 @@ impl<'a> RunningTask<'a> {
             .stderr(Stdio::null())
             .spawn()
             .unwrap();
+        let mut running = Self { lab, client, task: Value::Null };
         let began = Instant::now();
         loop {
             if let Some(task) = Self::find(lab) {
-                return Self { lab, client, task };
+                running.task = task;
+                return running;
             }
             assert!(began.elapsed() < CLIENT, "the task did not start");
             std::thread::sleep(Duration::from_millis(200));
@@ -263,7 +285,10 @@ impl<'a> RunningTask<'a> {
         if task["state"] != "TASK_RUNNING" {
             return None;
         }
-        task["statuses"].as_array()?.last().map(|status| json!([task["id"], status["container_status"]["executor_pid"]]))
+        task["statuses"]
+            .as_array()?
+            .last()
+            .map(|status| json!([task["id"], status["container_status"]["executor_pid"]]))
     }
 
     fn still_the_same_and_end(mut self) {
@@ -323,12 +348,19 @@ fn a_moved_cable_moves_the_node(lab: &Lab<'_>) {
     announce(&node, &switch("tor-r9-b", "Ethernet1/40"));
     let moved = lab.wait("node-1", "rack", Some((json!("r9"), "rule")));
     assert_eq!(lab.attribute("node-1", "rack.unit"), Some((json!(40.0), "rule".to_owned())));
-    println!("the rack is gone {:.3} s after a goodbye, another one is there {:.3} s after a frame", gone.as_secs_f32(), moved.as_secs_f32());
+    println!(
+        "the rack is gone {:.3} s after a goodbye, another one is there {:.3} s after a frame",
+        gone.as_secs_f32(),
+        moved.as_secs_f32()
+    );
 }
 
 fn rules_are_tried_and_removed(lab: &Lab<'_>) {
     let tried = lab.said(&["rules", "test", "spare", "--mac", lab.node(2).mac(), "--set", "tier=spare"]);
-    assert!(tried.contains("node-2") && tried.contains("tier: nothing -> spare") && !tried.contains("node-1"), "{tried}");
+    assert!(
+        tried.contains("node-2") && tried.contains("tier: nothing -> spare") && !tried.contains("node-1"),
+        "{tried}"
+    );
     assert_eq!(lab.attribute("node-2", "tier"), None, "it was only tried");
     let bad = lab.cli(&["rules", "add", "bad", "--switch", "(", "--set", "rack=r1"]);
     assert!(!bad.status.success() && String::from_utf8_lossy(&bad.stderr).contains("not a valid regular expression"));
@@ -338,6 +370,16 @@ fn rules_are_tried_and_removed(lab: &Lab<'_>) {
     println!("{list}");
     let order: Vec<usize> = ["spare", "racks"].iter().map(|name| list.find(name).unwrap()).collect();
     assert!(order[0] < order[1], "{list}");
+    // A reservation for a role holds for what is free, and ends with its rule.
+    let reserved = |role: &str| {
+        let agents = lab.rack.registered();
+        let second = agents.iter().find(|agent| agent["attributes"]["node.name"] == "node-2").unwrap();
+        second["reserved_resources"][role]["cpus"].as_f64()
+    };
+    lab.said(&["rules", "add", "web", "--node", "node-2", "--reserve", "web"]);
+    assert_eq!(reserved("web"), Some(1.0));
+    lab.said(&["rules", "remove", "web"]);
+    assert_eq!(reserved("web"), None);
     // What is committed outlives the master.
     lab.rack.master().restart().unwrap();
     lab.rack.wait_registered(2, BOOT).unwrap();

@@ -82,7 +82,14 @@ fn shapes() -> [(&'static str, String); 6] {
 fn is_volatile(name: &str) -> bool {
     let counts = ["cpu.sockets", "cpu.dies", "cpu.cores", "cpu.threads", "cpu.smt"];
     let named = [
-        "agent.version", "os.version", "kernel.version", "mem.total_mib", "ip", "net.primary", "node.uuid", "virt",
+        "agent.version",
+        "os.version",
+        "kernel.version",
+        "mem.total_mib",
+        "ip",
+        "net.primary",
+        "node.uuid",
+        "virt",
         "node.name",
     ];
     let bios = ["node.bios.version", "node.bios.date"];

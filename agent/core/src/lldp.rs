@@ -64,8 +64,12 @@ impl Neighbours {
             return Ok(if same { Change::None } else { Change::Changed });
         }
         // The one that will be forgotten first makes room.
-        let mine: Vec<(u64, Key)> =
-            self.0.iter().filter(|((on, ..), _)| *on == index).map(|(key, heard)| (heard.until_ms, key.clone())).collect();
+        let mine: Vec<(u64, Key)> = self
+            .0
+            .iter()
+            .filter(|((on, ..), _)| *on == index)
+            .map(|(key, heard)| (heard.until_ms, key.clone()))
+            .collect();
         if mine.len() >= NEIGHBOURS_PER_LINK
             && let Some((_, oldest)) = mine.into_iter().min()
         {

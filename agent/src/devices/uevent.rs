@@ -37,9 +37,8 @@ pub(crate) enum Subject {
 }
 
 /// What an inventory is made of, by the kernel's name of the subsystem.
-const HARDWARE: [&str; 13] = [
-    "block", "cpu", "drm", "accel", "edac", "ipmi", "memory", "net", "node", "nvme", "pci", "tpm", "watchdog",
-];
+const HARDWARE: [&str; 13] =
+    ["block", "cpu", "drm", "accel", "edac", "ipmi", "memory", "net", "node", "nvme", "pci", "tpm", "watchdog"];
 
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum UeventError {

@@ -48,8 +48,7 @@ pub fn open(index: u32, ethertype: u16, group: [u8; 6]) -> io::Result<OwnedFd> {
     let (level, option) = (libc::SOL_PACKET, libc::PACKET_ADD_MEMBERSHIP);
     let value: *const c_void = (&raw const membership).cast();
     // SAFETY: the pointer is to a whole `packet_mreq` that lives until the call returns, and the length is its size.
-    let joined =
-        unsafe { libc::setsockopt(socket.as_raw_fd(), level, option, value, length_of::<packet_mreq>()) };
+    let joined = unsafe { libc::setsockopt(socket.as_raw_fd(), level, option, value, length_of::<packet_mreq>()) };
     if joined < 0 { Err(io::Error::last_os_error()) } else { Ok(socket) }
 }
 

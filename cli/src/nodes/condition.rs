@@ -97,16 +97,18 @@ impl Condition {
         let text: String = text.chars().map(|c| if c.is_control() { ' ' } else { c }).take(LONGEST + 1).collect();
         let refuse = |at: usize, what: &str| ConditionError { text: text.clone(), at, what: what.to_owned() };
         if text.chars().count() > LONGEST {
-            return Err(ConditionError { text: "…".to_owned(), at: 0, what: format!("more than {LONGEST} characters") });
+            return Err(ConditionError {
+                text: "…".to_owned(),
+                at: 0,
+                what: format!("more than {LONGEST} characters"),
+            });
         }
         let tokens = tokens(&text).map_err(|(at, what)| refuse(at, &what))?;
         let mut parser = Parser { tokens: &tokens, next: 0 };
         let condition = parser.any(0).map_err(|(at, what)| refuse(at, &what))?;
         match parser.peek() {
             (_, Token::End) => Ok(condition),
-            (at, Token::Name(word)) if word.eq_ignore_ascii_case("and") => {
-                Err(refuse(at, "`and` is written `&&`"))
-            }
+            (at, Token::Name(word)) if word.eq_ignore_ascii_case("and") => Err(refuse(at, "`and` is written `&&`")),
             (at, Token::Name(word)) if word.eq_ignore_ascii_case("or") => Err(refuse(at, "`or` is written `||`")),
             (at, token) => Err(refuse(at, &format!("expected `&&`, `||` or the end, found {token}"))),
         }
@@ -118,9 +120,8 @@ impl Condition {
             Self::Any(parts) => parts.iter().any(|part| part.holds(field)),
             Self::All(parts) => parts.iter().all(|part| part.holds(field)),
             Self::Not(part) => !part.holds(field),
-            Self::Has(name) => field(name).is_some_and(|value| {
-                value.as_f64() != Some(0.0) && !matches!(text_of(&value).as_str(), "" | "false")
-            }),
+            Self::Has(name) => field(name)
+                .is_some_and(|value| value.as_f64() != Some(0.0) && !matches!(text_of(&value).as_str(), "" | "false")),
             Self::Compare { name, operator, value } => {
                 field(name).is_some_and(|found| compares(&found, operator, value))
             }
@@ -197,7 +198,9 @@ fn tokens(text: &str) -> Result<Vec<(usize, Token)>, Mistake> {
             tokens.push((at, Token::Sign(sign)));
             at += sign.len();
         } else if c == '\'' || c == '"' {
-            let Some(end) = rest[1..].find(c) else { return Err((at, format!("the text that begins here lacks its {c}"))) };
+            let Some(end) = rest[1..].find(c) else {
+                return Err((at, format!("the text that begins here lacks its {c}")));
+            };
             tokens.push((at, Token::Text(rest[1..=end].to_owned())));
             at += end + 2;
         } else if c.is_alphanumeric() || "_.-+".contains(c) {
@@ -205,10 +208,13 @@ fn tokens(text: &str) -> Result<Vec<(usize, Token)>, Mistake> {
             let word = &rest[..rest.find(|c| !is_part(c)).unwrap_or(rest.len())];
             let number = word.parse::<f64>().ok().filter(|number| number.is_finite());
             let begins_as_number = word.starts_with(|c: char| c.is_ascii_digit() || "+-.".contains(c));
-            tokens.push((at, match number.filter(|_| begins_as_number) {
-                Some(number) => Token::Number(number),
-                None => Token::Name(word.to_owned()),
-            }));
+            tokens.push((
+                at,
+                match number.filter(|_| begins_as_number) {
+                    Some(number) => Token::Number(number),
+                    None => Token::Name(word.to_owned()),
+                },
+            ));
             at += word.len();
         } else {
             let hint = match c {

@@ -142,8 +142,11 @@ fn a_rule_reserves_what_is_free_and_the_rest_when_it_becomes_free() {
     rig.wait(6000);
     assert!(rig.take("f").iter().all(|event| !event.starts_with("OFFERS")), "all is another role's");
     // It is offered to that role, and comes back with the node.
-    rig.subscribe_with("w", serde_json::json!({"user": "u", "name": "w", "roles": ["web"],
-        "capabilities": [{"type": "MULTI_ROLE"}, {"type": "RESERVATION_REFINEMENT"}]}));
+    rig.subscribe_with(
+        "w",
+        serde_json::json!({"user": "u", "name": "w", "roles": ["web"],
+        "capabilities": [{"type": "MULTI_ROLE"}, {"type": "RESERVATION_REFINEMENT"}]}),
+    );
     rig.wait(6000);
     assert!(rig.take("w").iter().any(|event| event.contains("cpus(web):4")), "{:?}", rig.take("w"));
     let mut rig = rig.failover();

@@ -83,12 +83,10 @@ fn provenance(view: &View, agent: &Agent) -> Vec<Value> {
     let one = |attribute: &Attribute| {
         attribute_values(std::slice::from_ref(attribute)).get(&attribute.name).cloned().unwrap_or_default()
     };
-    let candidate = |fact: &Fact| {
-        json!({ "value": one(&fact.attribute), "source": fact.source.name(), "evidence": fact.evidence })
-    };
+    let candidate =
+        |fact: &Fact| json!({ "value": one(&fact.attribute), "source": fact.source.name(), "evidence": fact.evidence });
     let attributes = resolved.attributes.iter().map(|attribute| {
-        let mut said: Vec<&Fact> =
-            resolved.facts.iter().filter(|fact| fact.attribute.name == attribute.name).collect();
+        let mut said: Vec<&Fact> = resolved.facts.iter().filter(|fact| fact.attribute.name == attribute.name).collect();
         said.sort_by_key(|fact| (fact.source, fact.attribute != *attribute));
         let winner = said.iter().position(|fact| fact.attribute == *attribute).map(|at| said.remove(at));
         json!({

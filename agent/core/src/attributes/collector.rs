@@ -131,7 +131,13 @@ mod tests {
             collector.into_facts().iter().map(|fact| format!("{:?}", fact.attribute.value)).collect();
         assert_eq!(
             shown,
-            ["Text(\"ab\")", "Scalar(Milli(7000))", "Text(\"false\")", "Text(\"a,b,c d\")", "Ranges(Ranges([(0, 3), (8, 8)]))"]
+            [
+                "Text(\"ab\")",
+                "Scalar(Milli(7000))",
+                "Text(\"false\")",
+                "Text(\"a,b,c d\")",
+                "Ranges(Ranges([(0, 3), (8, 8)]))"
+            ]
         );
     }
 }

@@ -16,9 +16,39 @@ const GB: u64 = 1_000_000_000;
 
 /// What programs are built for, or choose their fast path by. All flags are in the inventory.
 const FLAGS: [&str; 33] = [
-    "aes", "amx_bf16", "amx_int8", "amx_tile", "avx", "avx2", "avx512_bf16", "avx512_fp16", "avx512_vnni", "avx512bw",
-    "avx512cd", "avx512dq", "avx512f", "avx512vl", "avx_vnni", "bmi1", "bmi2", "cat_l3", "fma", "gfni", "la57", "mba",
-    "pclmulqdq", "pdpe1gb", "popcnt", "rdrand", "rdseed", "sgx", "sha_ni", "sse4_2", "vaes", "vpclmulqdq", "waitpkg",
+    "aes",
+    "amx_bf16",
+    "amx_int8",
+    "amx_tile",
+    "avx",
+    "avx2",
+    "avx512_bf16",
+    "avx512_fp16",
+    "avx512_vnni",
+    "avx512bw",
+    "avx512cd",
+    "avx512dq",
+    "avx512f",
+    "avx512vl",
+    "avx_vnni",
+    "bmi1",
+    "bmi2",
+    "cat_l3",
+    "fma",
+    "gfni",
+    "la57",
+    "mba",
+    "pclmulqdq",
+    "pdpe1gb",
+    "popcnt",
+    "rdrand",
+    "rdseed",
+    "sgx",
+    "sha_ni",
+    "sse4_2",
+    "vaes",
+    "vpclmulqdq",
+    "waitpkg",
 ];
 
 /// No more NUMA nodes than this are listed one by one.
@@ -56,7 +86,10 @@ fn firmware(from: &mut From<'_>, inventory: &Inventory) {
         from.count("mem.dimms", memory.dimms.len());
     }
     // The slowest module sets the pace.
-    from.number("mem.speed_mts", memory.dimms.iter().filter_map(|dimm| dimm.configured_speed_mts.or(dimm.speed_mts)).min());
+    from.number(
+        "mem.speed_mts",
+        memory.dimms.iter().filter_map(|dimm| dimm.configured_speed_mts.or(dimm.speed_mts)).min(),
+    );
     from.flag("mem.ecc", memory.ecc.map(|ecc| ecc != EccKind::None));
     let kinds: BTreeSet<String> =
         memory.dimms.iter().filter_map(|dimm| dimm.memory_type.as_deref().and_then(slug)).collect();
@@ -73,11 +106,14 @@ fn machine(from: &mut From<'_>, inventory: &Inventory) {
     from.text("kernel.version", inventory.kernel.release.as_ref());
     from.text("virt", Some(virtualisation(inventory.virtualisation)));
     if let Some(tpm) = &inventory.tpm {
-        from.text("tpm.version", match tpm.version_major {
-            Some(1) => Some("1.2".to_owned()),
-            Some(major) => Some(format!("{major}.0")),
-            None => Some("present".to_owned()),
-        });
+        from.text(
+            "tpm.version",
+            match tpm.version_major {
+                Some(1) => Some("1.2".to_owned()),
+                Some(major) => Some(format!("{major}.0")),
+                None => Some("present".to_owned()),
+            },
+        );
     }
     from.flag("bmc.present", Some(inventory.bmc.is_some()));
     from.text("bmc.fw", inventory.bmc.as_ref().and_then(|bmc| bmc.firmware_revision.as_ref()));
@@ -104,7 +140,10 @@ const fn virtualisation(of: Virtualisation) -> &'static str {
 fn processors(from: &mut From<'_>, inventory: &Inventory) {
     let cpu = &inventory.cpu;
     from.text("cpu.arch", cpu.architecture.as_ref());
-    from.text("cpu.level", cpu.isa_level.and_then(|level| serde_json::to_value(level).ok()?.as_str().map(str::to_owned)));
+    from.text(
+        "cpu.level",
+        cpu.isa_level.and_then(|level| serde_json::to_value(level).ok()?.as_str().map(str::to_owned)),
+    );
     from.text("cpu.vendor", cpu.vendor.as_deref().and_then(maker));
     from.number("cpu.family", cpu.family);
     from.number("cpu.model", cpu.model);
@@ -123,9 +162,11 @@ fn processors(from: &mut From<'_>, inventory: &Inventory) {
     let domains: usize = cpu.caches.iter().filter(third).map(|cache| cache.shared_by.len()).sum();
     if domains > 0 {
         from.count("cpu.l3.domains", domains);
-        let bytes = cpu.caches.iter().filter(third).filter_map(|cache| {
-            cache.size_bytes?.checked_mul(u64::try_from(cache.shared_by.len()).ok()?)
-        });
+        let bytes = cpu
+            .caches
+            .iter()
+            .filter(third)
+            .filter_map(|cache| cache.size_bytes?.checked_mul(u64::try_from(cache.shared_by.len()).ok()?));
         from.number("cpu.l3.kib", Some(bytes.sum::<u64>() / 1024).filter(|kib| *kib != 0));
     }
     from.text("cpu.microcode", cpu.microcode.as_ref());
@@ -310,9 +351,8 @@ mod tests {
     fn a_machine_that_says_nothing_has_few_attributes_and_no_made_up_ones() {
         let facts = facts_of(&Inventory::default());
         let names: Vec<&str> = facts.keys().map(String::as_str).collect();
-        let known = [
-            "bmc.present", "disks.count", "iommu", "net.count", "net.links_up", "net.sriov", "node.firmware", "virt",
-        ];
+        let known =
+            ["bmc.present", "disks.count", "iommu", "net.count", "net.links_up", "net.sriov", "node.firmware", "virt"];
         assert_eq!(names, known);
     }
 

@@ -106,10 +106,11 @@ impl State {
 }
 
 /// Reservations of this principal are the rules' own, to be made and undone by them.
-pub const RULES_PRINCIPAL: &str = "mesolith-rules";
+const RULES_PRINCIPAL: &str = "mesolith-rules";
 
 fn is_by_rule(resource: &Resource) -> bool {
-    let by = |reservation: &Reservation| reservation.dynamic && reservation.principal.as_deref() == Some(RULES_PRINCIPAL);
+    let by =
+        |reservation: &Reservation| reservation.dynamic && reservation.principal.as_deref() == Some(RULES_PRINCIPAL);
     matches!(&resource.reservations[..], [only] if by(only))
 }
 
