@@ -21,6 +21,7 @@ mod join;
 mod link;
 mod machine;
 mod network;
+mod node_api;
 mod node_log;
 mod private_file;
 mod residents;

@@ -10,6 +10,7 @@ pub mod id;
 #[cfg(feature = "link")]
 pub mod link;
 pub mod milli;
+pub mod node_api;
 pub mod ranges;
 pub mod recordio;
 pub mod resources;

@@ -6,6 +6,7 @@ mod frameworks;
 mod hw;
 mod logs;
 mod master;
+mod node;
 mod nodes;
 mod offers;
 mod options;
@@ -57,6 +58,7 @@ async fn perform(options: Options) -> anyhow::Result<u8> {
         Verb::Offers => offers::list(&master, &output).await?,
         Verb::Logs(which) => logs::show(&master, &which).await?,
         Verb::Hw { node } => hw::show(&master, &output, &node).await?,
+        Verb::Node { node, method } => node::call(&master, &output, &node, method).await?,
         Verb::Rules { what } => rules::perform(&master, &output, &what).await?,
         Verb::Run(task) => return run::run(&master, &output, &task).await,
         Verb::Teardown { framework } => teardown::teardown(&master, &output, &framework).await?,

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use api::node_api::Method;
 use clap::{Args, Parser, Subcommand};
 
 /// Looks at a Mesolith cluster and runs tasks on it.
@@ -33,6 +34,15 @@ pub(crate) enum Verb {
         /// tasks) with == != < <= > >= =~ has, joined by && || ! and parentheses
         #[arg(long = "where", value_name = "CONDITION")]
         condition: Option<String>,
+    },
+    /// Ask a node through the master what it sees at this moment, or end its machine
+    Node {
+        /// Its name, agent id or address
+        node: String,
+        /// version, inventory, stats, mounts, links, routes (role reader); processes, dmesg, reboot (operator); power-off
+        /// (admin)
+        #[arg(value_parser = method)]
+        method: Method,
     },
     /// What you know of nodes that they do not know themselves: rules that set attributes
     Rules {
@@ -77,6 +87,7 @@ impl Verb {
         match self {
             Self::Run(_) => 125,
             Self::Nodes { .. }
+            | Self::Node { .. }
             | Self::Rules { .. }
             | Self::Tasks { .. }
             | Self::Frameworks { .. }
@@ -218,6 +229,13 @@ pub(crate) struct Run {
     /// What to run
     #[arg(last = true, required = true, num_args = 1..)]
     pub(crate) command: Vec<String>,
+}
+
+fn method(text: &str) -> Result<Method, String> {
+    Method::from_name(text).ok_or_else(|| {
+        let known: Vec<&str> = Method::ALL.iter().map(|method| method.name()).collect();
+        format!("there is no such method, but {}", known.join(", "))
+    })
 }
 
 /// `90`, `90s`, `1.5m`, `2h`, `250ms`.

@@ -5,6 +5,7 @@ mod body_budget;
 mod files;
 mod legacy;
 mod metrics;
+mod node_api;
 mod nodes;
 mod operator;
 mod patience;

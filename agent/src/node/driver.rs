@@ -20,6 +20,7 @@ use super::events::{Event, Events, JoinFailure, Online, Session};
 use super::file_reader::{self, Reader, Source};
 use super::identity::{Identity, IdentityError};
 use super::init_client::{GreetingError, InitClient};
+use super::node_api::{Asked, LAST_WORDS};
 use super::settings::Settings;
 use super::supervision::{Supervision, SupervisionError};
 use super::{capacity, garbage, hotplug, join, link, machine, network, residents, supervision};
@@ -232,6 +233,7 @@ impl Driver {
             Event::HardwareChanged => self.look.nudge(uptime::millis()),
             Event::Told(told) => self.told = Some(*told),
             Event::Detected(detected) => self.tell_detected(*detected),
+            Event::Power(action) => self.init.call(InitRequest::Power(action)),
             Event::IsLive { framework, task, reply } => {
                 let live = self.supervision.agent.sandbox(&framework, &task).is_some_and(|(_, live)| live);
                 let _ = reply.send(live);
@@ -522,6 +524,7 @@ impl Driver {
                 self.answer(from_agent::Message::Pong(Pong { nonce: ping.nonce }));
             }
             from_master::Message::ReadFile(read) => self.read_file(read),
+            from_master::Message::NodeCall(call) => self.node_call(call),
             from_master::Message::CancelRead(cancel) => {
                 if let Some(reader) = self.readers.remove(&cancel.request) {
                     reader.abort();
@@ -529,6 +532,34 @@ impl Driver {
             }
         }
         Ok(())
+    }
+
+    /// Somebody asks what this node sees, or for its end.
+    fn node_call(&mut self, call: api::link::NodeCall) {
+        let Some(session) = &self.session else { return };
+        let out = session.bulk.clone();
+        let message = |reply| FromAgent { message: Some(from_agent::Message::NodeReply(reply)) };
+        let asked = match Asked::read(call) {
+            Ok(asked) => asked,
+            Err(refusal) => {
+                tracing::warn!(reason = %refusal.error, "the node API refuses a call");
+                tokio::spawn(async move { out.send(message(refusal)).await });
+                return;
+            }
+        };
+        tracing::info!(method = %asked.method, principal = ?asked.principal, "the node API is asked");
+        let (boot_id, hosted, events) = (self.settings.boot_id.clone(), self.settings.hosted, self.events.clone());
+        tokio::spawn(async move {
+            let power = asked.power().filter(|_| !hosted);
+            let reply = tokio::task::spawn_blocking(move || asked.answer(&boot_id, hosted)).await;
+            // Whoever asked sees that there is no answer.
+            let Ok(reply) = reply else { return };
+            let _ = out.send(message(reply)).await;
+            if let Some(action) = power {
+                tokio::time::sleep(LAST_WORDS).await;
+                let _ = events.send(Event::Power(action)).await;
+            }
+        });
     }
 
     fn run_task(&mut self, run: api::link::RunTask) {

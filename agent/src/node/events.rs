@@ -4,6 +4,7 @@ use std::net::Ipv4Addr;
 
 use agent_core::agent::Input;
 use agent_core::attributes::Surroundings;
+use agent_core::handover::PowerAction;
 use api::link::{FromAgent, FromMaster};
 use api::{FrameworkId, TaskId};
 use tokio::sync::{mpsc, oneshot};
@@ -36,6 +37,8 @@ pub(crate) enum Event {
     Detected(Box<Detected>),
     /// The session is over, or could not be opened.
     SessionEnded { generation: u64, reason: String },
+    /// An operator ends the machine.
+    Power(PowerAction),
     /// A reader asks whether a task still runs.
     IsLive { framework: FrameworkId, task: TaskId, reply: oneshot::Sender<bool> },
     /// `init` does not answer any more: nothing can be supervised.

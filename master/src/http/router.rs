@@ -10,7 +10,7 @@ use tokio::sync::watch;
 use super::auth::{self, Guard, require};
 use super::render::answer::not_found;
 use super::render::reads::Reads;
-use super::{files, legacy, metrics, nodes, operator, rules, scheduler, tokens};
+use super::{files, legacy, metrics, node_api, nodes, operator, rules, scheduler, tokens};
 use crate::driver::Handle;
 use crate::join::SharedTokens;
 
@@ -64,6 +64,7 @@ pub fn router(api: Api, guard: Arc<Guard>) -> Router {
         .route("/mesolith/v1/tasks/{framework}/{task}/files/{*path}", get(files::task_file))
         .route("/mesolith/v1/nodes/{node}/log", get(files::node_log))
         .route("/mesolith/v1/nodes/{node}/inventory", get(nodes::inventory))
+        .route("/mesolith/v1/nodes/{node}/api/{method}", any(node_api::call))
         .route("/mesolith/v1/nodes/{node}/attributes", get(nodes::attributes))
         .route("/mesolith/v1/nodes", get(nodes::nodes))
         .route("/mesolith/v1/rules", get(rules::list))
