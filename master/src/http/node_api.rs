@@ -91,5 +91,5 @@ fn audit(approvers: &Approvers, node: &str, method: Method, outcome: &str) {
     let principal = approvers.principal().unwrap_or("-");
     let role = approvers.node_role().map_or("none", NodeRole::name);
     let node = NodeName::from(node.chars().take(256).collect::<String>());
-    tracing::info!(target: "audit", ?principal, role, ?node, %method, outcome, "node API");
+    tracing::info!(target: "audit", ?principal, role, ?node, %method, outcome, "audit: node API");
 }
