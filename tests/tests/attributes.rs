@@ -338,6 +338,10 @@ fn hotplugged_hardware_shows(lab: &Lab<'_>) {
     node.qmp("device_del", json!({"id": "plugged2"})).unwrap();
     let gone = lab.wait("node-1", "disks.nvme", None);
     println!("an NVMe disk taken out is gone after {:.3} s", gone.as_secs_f32());
+    let log = tests::http::get(&format!("{}/mesolith/v1/nodes/node-1/log", lab.rack.api_url()), SHOWS).unwrap().text();
+    for line in log.lines().filter(|line| line.contains("the machine changed")) {
+        println!("  {line}");
+    }
 }
 
 /// The switch says goodbye, another one is there.

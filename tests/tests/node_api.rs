@@ -144,7 +144,8 @@ struct Agent(Child);
 
 impl Agent {
     fn start(dir: &Path, master: &BareMaster, administrator: &Client) -> Self {
-        let (status, answer) = administrator.ask("POST", "/mesolith/v1/tokens", &json!({"name": "hosted-1"}).to_string());
+        let (status, answer) =
+            administrator.ask("POST", "/mesolith/v1/tokens", &json!({"name": "hosted-1"}).to_string());
         assert_eq!(status, 200, "{answer}");
         let answer: BTreeMap<String, Value> = serde_json::from_str(&answer).unwrap();
         let token_file = dir.join("token");

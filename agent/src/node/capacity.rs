@@ -30,6 +30,22 @@ pub(crate) struct Told {
 }
 
 impl Told {
+    /// The names of what is other, for people: not all of a machine that became another one.
+    pub(crate) fn differences(&self, other: &Self) -> Vec<String> {
+        let mut names: Vec<String> = Vec::new();
+        for (one, another) in [(self, other), (other, self)] {
+            let only = one.capacity.facts.iter().filter(|fact| !another.capacity.facts.contains(fact));
+            names.extend(only.filter_map(|fact| fact.attribute.as_ref()).map(|attribute| attribute.name.clone()));
+        }
+        if self.capacity.resources != other.capacity.resources {
+            names.push("resources".to_owned());
+        }
+        names.sort();
+        names.dedup();
+        names.truncate(16);
+        names
+    }
+
     pub(crate) fn knows_inventory_of(&self, other: &Self) -> bool {
         self.inventory == other.inventory
     }

@@ -316,13 +316,14 @@ impl Driver {
         let told = detected.told();
         let Some(session) = self.session.as_ref().filter(|_| self.told.as_ref() != Some(&told)) else { return };
         let new_inventory = !self.told.as_ref().is_some_and(|known| known.knows_inventory_of(&told));
+        let what = self.told.as_ref().map(|known| known.differences(&told)).unwrap_or_default();
         let mut capacity = detected.capacity;
         if new_inventory {
             capacity.inventory_json = detected.inventory_json;
         }
         let message = FromAgent { message: Some(from_agent::Message::Capacity(capacity)) };
         if session.urgent.try_send(message).is_ok() {
-            tracing::info!(inventory = new_inventory, "the machine changed: the master is told");
+            tracing::info!(?what, inventory = new_inventory, "the machine changed: the master is told");
             self.told = Some(told);
         } else {
             self.look.nudge(uptime::millis());
@@ -430,7 +431,7 @@ impl Driver {
         let name = identity.node_name.clone();
         let surroundings = self.surroundings.clone();
         // The session begins with a look.
-        self.look = Debounce::default();
+        self.look.clear();
         self.link = Some(tokio::spawn(async move {
             // Detected anew for each session and not kept: hardware may come and go, and the inventory is large.
             let detected = {

@@ -61,7 +61,9 @@ impl Asked {
     pub(crate) fn answer(&self, boot_id: &str, hosted: bool) -> NodeReply {
         let result = match self.method {
             Method::Version => Ok(version(boot_id, hosted)),
-            Method::Inventory => serde_json::to_value(hwdetect::detect(&SysRoot::host())).map_err(|error| error.to_string()),
+            Method::Inventory => {
+                serde_json::to_value(hwdetect::detect(&SysRoot::host())).map_err(|error| error.to_string())
+            }
             Method::Stats => counters::stats(),
             Method::Mounts => counters::mounts(),
             Method::Links => network::links(),

@@ -101,7 +101,10 @@ mod tests {
     #[test]
     fn the_kernels_numbers_are_read() {
         assert_eq!(load("0.08 0.03 0.05 1/123 456\n"), [0.08, 0.03, 0.05]);
-        assert_eq!(memory("MemTotal:       16384 kB\nHugePages_Total:       0\n"), [("MemTotal".to_owned(), 16_777_216)].into());
+        assert_eq!(
+            memory("MemTotal:       16384 kB\nHugePages_Total:       0\n"),
+            [("MemTotal".to_owned(), 16_777_216)].into()
+        );
         assert_eq!(processors("cpu  1 2 3 4\ncpu0 1 2 3 4\n")["system"], 3);
         let pressure = pressure("some avg10=1.50 avg60=0.00 avg300=0.00 total=9\n");
         assert_eq!((&pressure["some"]["avg10"], &pressure["some"]["total"]), (&json!(1.5), &json!(9.0)));

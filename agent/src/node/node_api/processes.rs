@@ -22,7 +22,8 @@ pub(super) fn list() -> Result<Value, String> {
             // The kernel's own threads have no command line.
             let command = if words.is_empty() { format!("[{}]", stat.comm) } else { words };
             let command: String = command.chars().take(LONGEST_COMMAND).collect();
-            let cgroup = process.cgroups().ok().and_then(|groups| groups.0.into_iter().next()).map(|group| group.pathname);
+            let cgroup =
+                process.cgroups().ok().and_then(|groups| groups.0.into_iter().next()).map(|group| group.pathname);
             Some((
                 stat.pid,
                 json!({
