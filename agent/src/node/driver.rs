@@ -20,7 +20,7 @@ use super::events::{Event, Events, JoinFailure, Online, Session};
 use super::file_reader::{self, Reader, Source};
 use super::identity::{Identity, IdentityError};
 use super::init_client::{GreetingError, InitClient};
-use super::node_api::{Asked, LAST_WORDS};
+use super::node_api::{Asked, LAST_WORDS, Owner};
 use super::settings::Settings;
 use super::supervision::{Supervision, SupervisionError};
 use super::{capacity, garbage, hotplug, join, link, machine, network, residents, supervision};
@@ -549,10 +549,11 @@ impl Driver {
             }
         };
         tracing::info!(method = %asked.method, principal = ?asked.principal, "the node API is asked");
-        let (boot_id, hosted, events) = (self.settings.boot_id.clone(), self.settings.hosted, self.events.clone());
+        let owner = if self.settings.hosted { Owner::Host } else { Owner::We };
+        let (boot_id, events) = (self.settings.boot_id.clone(), self.events.clone());
         tokio::spawn(async move {
-            let power = asked.power().filter(|_| !hosted);
-            let reply = tokio::task::spawn_blocking(move || asked.answer(&boot_id, hosted)).await;
+            let power = asked.power().filter(|_| owner == Owner::We);
+            let reply = tokio::task::spawn_blocking(move || asked.answer(&boot_id, owner)).await;
             // Whoever asked sees that there is no answer.
             let Ok(reply) = reply else { return };
             let _ = out.send(message(reply)).await;

@@ -20,6 +20,15 @@ pub(crate) const LAST_WORDS: Duration = Duration::from_millis(500);
 /// The link takes 8 MiB; an answer is refused before it could end the session.
 const LONGEST: usize = 4 << 20;
 
+/// Whose the machine is.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum Owner {
+    /// It booted our image.
+    We,
+    /// It runs somebody's distribution, and an agent.
+    Host,
+}
+
 /// A call that was read and is allowed.
 #[derive(Clone, Debug)]
 pub(crate) struct Asked {
@@ -58,9 +67,9 @@ impl Asked {
     }
 
     /// Reads what was asked for. May take a moment: not for the driver's own task.
-    pub(crate) fn answer(&self, boot_id: &str, hosted: bool) -> NodeReply {
+    pub(crate) fn answer(&self, boot_id: &str, owner: Owner) -> NodeReply {
         let result = match self.method {
-            Method::Version => Ok(version(boot_id, hosted)),
+            Method::Version => Ok(version(boot_id, owner)),
             Method::Inventory => {
                 serde_json::to_value(hwdetect::detect(&SysRoot::host())).map_err(|error| error.to_string())
             }
@@ -70,7 +79,7 @@ impl Asked {
             Method::Routes => network::routes(),
             Method::Processes => processes::list(),
             Method::Dmesg => kernel_log::read(),
-            Method::Reboot | Method::PowerOff if hosted => {
+            Method::Reboot | Method::PowerOff if owner == Owner::Host => {
                 Err("this node is hosted: its machine is not ours to end".to_owned())
             }
             Method::Reboot | Method::PowerOff => Ok(json!({ "accepted": self.method.name() })),
@@ -84,7 +93,7 @@ impl Asked {
     }
 }
 
-fn version(boot_id: &str, hosted: bool) -> Value {
+fn version(boot_id: &str, owner: Owner) -> Value {
     let text = |path: &str| std::fs::read_to_string(path).unwrap_or_default().trim().to_owned();
     let image = text("/etc/os-release");
     let image = image.lines().find_map(|line| line.strip_prefix("PRETTY_NAME=")).map(|name| name.trim_matches('"'));
@@ -95,7 +104,7 @@ fn version(boot_id: &str, hosted: bool) -> Value {
         "kernel_build": text("/proc/sys/kernel/version"),
         "boot_id": boot_id,
         "uptime_seconds": uptime::millis() / 1000,
-        "hosted": hosted,
+        "hosted": owner == Owner::Host,
     })
 }
 
@@ -131,7 +140,7 @@ mod tests {
     fn this_machine_answers_every_question_and_a_hosted_one_is_not_ended() {
         for method in Method::ALL {
             let asked = Asked::read(call(method.name(), "admin")).unwrap();
-            let reply = asked.answer("boot", true);
+            let reply = asked.answer("boot", Owner::Host);
             if method.changes() {
                 assert!(reply.error.contains("hosted"), "{method}: {}", reply.error);
             } else if method == Method::Dmesg && !reply.error.is_empty() {
