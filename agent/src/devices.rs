@@ -3,7 +3,7 @@
 //! A process of its own, because a driver may take seconds to initialise, or never come back, and `init` must go on.
 
 mod firmware;
-mod uevent;
+pub(crate) mod uevent;
 
 use std::collections::BTreeSet;
 use std::os::fd::AsFd;

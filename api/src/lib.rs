@@ -5,10 +5,12 @@
 //! behind the `link` feature, the generated agent link ([`link`]). Nothing here does IO.
 
 pub mod attributes;
+pub mod facts;
 pub mod id;
 #[cfg(feature = "link")]
 pub mod link;
 pub mod milli;
+pub mod node_api;
 pub mod ranges;
 pub mod recordio;
 pub mod resources;
@@ -16,6 +18,7 @@ pub mod task_state;
 pub mod v1;
 
 pub use attributes::Attribute;
+pub use facts::Fact;
 pub use id::{AgentId, ContainerId, ExecutorId, FrameworkId, MasterId, NodeName, OfferId, OperationId, TaskId};
 pub use milli::Milli;
 pub use ranges::Ranges;

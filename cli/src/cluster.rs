@@ -73,15 +73,20 @@ impl Node {
         self.name() == text || self.id == text || self.hostname == text
     }
 
-    /// `rack=r1-a`, sorted by name.
+    /// `rack=r1-a`, sorted by name: place and what people typed. Families of detected ones (`cpu.cores`) are many, and
+    /// `mesolith hw` shows them.
     pub(crate) fn attributes_text(&self) -> String {
-        let texts = self.attributes.iter().map(|(name, value)| match value.as_str() {
+        let short = self.attributes.iter().filter(|(name, _)| !name.contains('.') && !DETAILS.contains(&name.as_str()));
+        let texts = short.map(|(name, value)| match value.as_str() {
             Some(text) => format!("{name}={text}"),
             None => format!("{name}={value}"),
         });
         texts.collect::<Vec<_>>().join(" ")
     }
 }
+
+/// Attributes that say nothing of a place, and are no family.
+const DETAILS: [&str; 4] = ["iommu", "ip", "virt", "watchdog"];
 
 /// `/mesolith/v1/nodes`.
 #[derive(Debug, Default, Deserialize)]

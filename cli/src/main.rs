@@ -7,11 +7,13 @@ mod hw;
 mod logs;
 mod master;
 mod masters;
+mod node;
 mod nodes;
 mod offers;
 mod options;
 mod pump;
 mod render;
+mod rules;
 mod run;
 mod scheduler;
 mod target;
@@ -49,7 +51,7 @@ async fn perform(options: Options) -> anyhow::Result<u8> {
     let output = Output::new(if options.json { Format::Json } else { Format::Table });
     let master = target::find(&options)?;
     match options.verb {
-        Verb::Nodes => nodes::list(&master, &output).await?,
+        Verb::Nodes { condition } => nodes::list(&master, &output, condition.as_deref()).await?,
         Verb::Tasks { all } => tasks::list(&master, &output, if all { Which::All } else { Which::Current }).await?,
         Verb::Frameworks { all } => {
             frameworks::list(&master, &output, if all { Which::All } else { Which::Current }).await?
@@ -57,6 +59,8 @@ async fn perform(options: Options) -> anyhow::Result<u8> {
         Verb::Offers => offers::list(&master, &output).await?,
         Verb::Logs(which) => logs::show(&master, &which).await?,
         Verb::Hw { node } => hw::show(&master, &output, &node).await?,
+        Verb::Node { node, method } => node::call(&master, &output, &node, method).await?,
+        Verb::Rules { what } => rules::perform(&master, &output, &what).await?,
         Verb::Run(task) => return run::run(&master, &output, &task).await,
         Verb::Teardown { framework } => teardown::teardown(&master, &output, &framework).await?,
         Verb::Masters { change: None } => masters::list(&master, &output).await?,

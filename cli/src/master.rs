@@ -117,6 +117,16 @@ impl Ask {
         Self { method: Method::DELETE, ..Self::get(path) }
     }
 
+    /// Any method with a body.
+    pub(crate) fn with_body(
+        method: Method,
+        path: impl Into<String>,
+        content_type: &str,
+        body: impl Into<Bytes>,
+    ) -> Self {
+        Self { method, ..Self::post(path, content_type, body) }
+    }
+
     /// With another header.
     pub(crate) fn header(mut self, name: &'static str, value: impl Into<String>) -> Self {
         self.headers.push((name, value.into()));

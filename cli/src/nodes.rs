@@ -1,11 +1,15 @@
 //! `mesolith nodes`
 
+mod condition;
+
 use anyhow::Result;
 use serde::Serialize;
 
+use crate::advice::advise;
 use crate::cluster::{Amounts, Node, State};
 use crate::master::Master;
 use crate::render::{Cell, Output, Row, Tone, age, amount, mebibytes, share};
+use condition::Condition;
 
 #[derive(Debug, Serialize)]
 struct NodeRow {
@@ -73,10 +77,41 @@ impl Row for NodeRow {
     }
 }
 
-/// Lists them by name.
-pub(crate) async fn list(master: &Master, output: &Output) -> Result<()> {
+impl NodeRow {
+    /// What a condition may ask: attributes first, then what the table shows.
+    fn field(&self, name: &str) -> Option<serde_json::Value> {
+        if let Some(value) = self.attributes.get(name) {
+            return Some(value.clone());
+        }
+        Some(match name {
+            "name" => self.name.as_str().into(),
+            "state" => self.state.as_str().into(),
+            "hostname" => self.hostname.as_str().into(),
+            "version" => self.version.as_str().into(),
+            "cpus" => self.resources.cpus.into(),
+            "mem" => self.resources.mem.into(),
+            "disk" => self.resources.disk.into(),
+            "gpus" => self.resources.gpus.into(),
+            "tasks" => self.tasks.into(),
+            _ => return None,
+        })
+    }
+}
+
+/// Lists them by name, those for which the condition holds.
+pub(crate) async fn list(master: &Master, output: &Output, condition: Option<&str>) -> Result<()> {
+    let condition = condition.map(Condition::parse).transpose().map_err(|error| {
+        advise(
+            error.to_string(),
+            "for example: --where 'disks.nvme >= 2 && rack == \'r7\''; `mesolith hw NODE` shows the names",
+        )
+    })?;
     let state = State::read(master).await?;
     let mut rows: Vec<NodeRow> = state.slaves.iter().map(|node| NodeRow::new(node, &state)).collect();
     rows.sort_by(|a, b| a.name.cmp(&b.name));
+    if let Some(condition) = condition {
+        rows.retain(|row| condition.holds(&|name| row.field(name)));
+        return output.rows(&rows, "No node is such.");
+    }
     output.rows(&rows, "No node has joined. Boot one from the network, or look at the master's log for refusals.")
 }

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use api::node_api::Method;
 use clap::{Args, Parser, Subcommand};
 
 /// Looks at a Mesolith cluster and runs tasks on it.
@@ -28,7 +29,26 @@ pub(crate) struct Options {
 #[derive(Debug, Subcommand)]
 pub(crate) enum Verb {
     /// The nodes, what they have and what of it is used
-    Nodes,
+    Nodes {
+        /// Only those for which this holds: comparisons of attributes (and of name, state, cpus, mem, disk, gpus,
+        /// tasks) with == != < <= > >= =~ has, joined by && || ! and parentheses
+        #[arg(long = "where", value_name = "CONDITION")]
+        condition: Option<String>,
+    },
+    /// Ask a node through the master what it sees at this moment, or end its machine
+    Node {
+        /// Its name, agent id or address
+        node: String,
+        /// version, inventory, stats, mounts, links, routes (role reader); processes, dmesg, reboot (operator); power-off
+        /// (admin)
+        #[arg(value_parser = method)]
+        method: Method,
+    },
+    /// What you know of nodes that they do not know themselves: rules that set attributes
+    Rules {
+        #[command(subcommand)]
+        what: Rules,
+    },
     /// The tasks that are not over
     Tasks {
         /// Also those that are
@@ -45,7 +65,7 @@ pub(crate) enum Verb {
     Offers,
     /// The output of a task, or the log of a node
     Logs(Logs),
-    /// What a node is made of
+    /// What a node is made of, and its attributes with where they are from
     Hw {
         /// Its name, agent id or address
         node: String,
@@ -72,7 +92,9 @@ impl Verb {
     pub(crate) const fn failure_code(&self) -> u8 {
         match self {
             Self::Run(_) => 125,
-            Self::Nodes
+            Self::Nodes { .. }
+            | Self::Node { .. }
+            | Self::Rules { .. }
             | Self::Tasks { .. }
             | Self::Frameworks { .. }
             | Self::Offers
@@ -99,6 +121,69 @@ pub(crate) enum MastersChange {
         /// Its number in the table
         id: u64,
     },
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Rules {
+    /// In the order they are looked at: the first that sets a name counts
+    List,
+    /// Keep a rule on the master and apply it to every node; one of the same name is replaced
+    Add {
+        #[command(flatten)]
+        rule: WrittenRule,
+        /// Put it before all others
+        #[arg(long)]
+        first: bool,
+    },
+    /// Forget a rule
+    Remove {
+        /// Its name
+        name: String,
+    },
+    /// What a rule would do, without keeping it
+    Test {
+        #[command(flatten)]
+        rule: WrittenRule,
+    },
+}
+
+#[derive(Args, Clone, Debug)]
+#[command(after_help = "\
+All that is given must fit. Patterns are regular expressions for the whole text; what a named group finds
+can be used in values.
+
+Examples:
+  mesolith rules add racks --switch 'tor-(?<rack>r[0-9]+)-.*' --switch-port 'Ethernet1/(?<unit>[0-9]+)' \\
+      --set rack={rack} --set rack.unit={unit}
+  mesolith rules add lab --subnet 10.77.0.0/24 --set zone=lab
+  mesolith rules test spare --mac 52:54:00:* --set tier=spare")]
+pub(crate) struct WrittenRule {
+    /// What to call it
+    pub(crate) name: String,
+    /// One of the machine's addresses, `*` for any part; may be repeated, one must fit
+    #[arg(long, value_name = "MAC")]
+    pub(crate) mac: Vec<String>,
+    /// The machine's serial number
+    #[arg(long, value_name = "REGEX")]
+    pub(crate) serial: Option<String>,
+    /// The network its address is in
+    #[arg(long, value_name = "NETWORK/LENGTH")]
+    pub(crate) subnet: Option<String>,
+    /// The name of a switch it is plugged into
+    #[arg(long, value_name = "REGEX")]
+    pub(crate) switch: Option<String>,
+    /// The port of that switch
+    #[arg(long, value_name = "REGEX")]
+    pub(crate) switch_port: Option<String>,
+    /// The node's name
+    #[arg(long, value_name = "REGEX")]
+    pub(crate) node: Option<String>,
+    /// An attribute to set; may be repeated
+    #[arg(long, value_name = "NAME=VALUE", required_unless_present = "reserve")]
+    pub(crate) set: Vec<String>,
+    /// Reserve for this role what nobody has reserved and no task uses, as it becomes free
+    #[arg(long, value_name = "ROLE")]
+    pub(crate) reserve: Option<String>,
 }
 
 #[derive(Args, Debug)]
@@ -171,6 +256,13 @@ pub(crate) struct Run {
     /// What to run
     #[arg(last = true, required_unless_present = "image", num_args = 1..)]
     pub(crate) command: Vec<String>,
+}
+
+fn method(text: &str) -> Result<Method, String> {
+    Method::from_name(text).ok_or_else(|| {
+        let known: Vec<&str> = Method::ALL.iter().map(|method| method.name()).collect();
+        format!("there is no such method, but {}", known.join(", "))
+    })
 }
 
 /// `90`, `90s`, `1.5m`, `2h`, `250ms`.

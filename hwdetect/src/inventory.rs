@@ -19,7 +19,8 @@ use crate::virtualisation::Virtualisation;
 use crate::watchdog::Watchdog;
 
 /// What a machine is made of. Units are in the names of fields; `None` means that the kernel does not say. It holds
-/// nothing that changes by itself (no free memory, no temperature), so two detections differ only if the machine does.
+/// nothing that changes by itself (no free memory, no temperature), so two detections differ only if the machine does;
+/// memory that fails is such a difference.
 #[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
 #[serde(default)]
 pub struct Inventory {

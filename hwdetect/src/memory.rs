@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::SysRoot;
 use crate::id_list::IdList;
+use crate::memory_errors::MemoryErrors;
 use crate::smbios::{MemoryDevice, Tables};
 
 /// All memory of the machine.
@@ -26,6 +27,8 @@ pub struct Memory {
     pub slots: Option<u32>,
     /// The modules, in the firmware's order.
     pub dimms: Vec<Dimm>,
+    /// What the memory controllers counted since the machine started. `None` where none counts.
+    pub errors: Option<MemoryErrors>,
 }
 
 /// A NUMA node: CPUs and the memory that is near to them. Either may be missing.
@@ -130,6 +133,7 @@ impl Memory {
             ecc: main_memory.and_then(|array| EccKind::from_code(array.error_correction()?)),
             slots,
             dimms,
+            errors: MemoryErrors::detect(root),
         }
     }
 }

@@ -10,12 +10,13 @@ use api::link::from_agent::Message as FromAgent;
 use api::link::from_master::Message as FromMaster;
 use api::link::link_server::Link;
 use api::link::{self, read_file};
+use api::node_api::{Method, NodeRole};
 use api::v1::{AgentCapabilities, attributes_from_wire, resources_from_wire};
-use api::{Attribute, MasterId, NodeName, Resources, TaskState};
+use api::{Attribute, Fact, MasterId, NodeName, Resources, TaskState};
 use bytes::Bytes;
 use futures_util::Stream;
 use master_core::{AgentMessage, Registration, ReportedTask, SessionId, ToAgent};
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{mpsc, oneshot, watch};
 use tonic::{Request, Response, Status, Streaming};
 
 use crate::ca::{self, Role};
@@ -35,6 +36,15 @@ pub const CHUNKS_CAPACITY: usize = 16;
 const LONGEST_CHUNK: usize = 256 << 10;
 /// What is known of a machine: the largest server's fits ten times. It goes into the replicated log.
 const LONGEST_INVENTORY: usize = 1 << 20;
+
+/// Questions of the node API that wait for one agent. Full: who asks is told to come back.
+const CALLS_PER_AGENT: usize = 16;
+/// An answer is a list of processes, at most.
+const LONGEST_REPLY: usize = 4 << 20;
+/// No agent of ours sends more facts; they go into the replicated log.
+const MOST_FACTS: usize = 512;
+/// A fact's name and evidence.
+const LONGEST_FACT: usize = 4096;
 
 /// How to talk to a connected agent.
 #[derive(Clone, Debug)]
@@ -62,6 +72,9 @@ pub enum SessionCommand {
     Read(Box<Read>),
     /// The reader is gone.
     CancelRead(u64),
+    /// Ask the node API.
+    // Boxed like the above.
+    Call(Box<Call>),
     /// End the connection after what was sent before.
     Close,
 }
@@ -79,6 +92,21 @@ pub struct Read {
     pub follow: bool,
     /// Where to.
     pub chunks: mpsc::Sender<Chunk>,
+}
+
+/// A question of the node API.
+#[derive(Debug)]
+pub struct Call {
+    /// Chosen by [`next_read`].
+    pub request: u64,
+    /// What.
+    pub method: Method,
+    /// As what the one who asks may ask.
+    pub role: NodeRole,
+    /// Who asks.
+    pub principal: String,
+    /// Where to: JSON, or why there is none.
+    pub reply: oneshot::Sender<Result<Bytes, String>>,
 }
 
 /// A piece of a file.
@@ -165,6 +193,7 @@ impl Link for LinkService {
             inbound: request.into_inner(),
             queue,
             reads: BTreeMap::new(),
+            calls: BTreeMap::new(),
             ping_timeout: self.ping_timeout,
         };
         let words = futures_util::stream::unfold(session, |mut session| async move {
@@ -188,6 +217,7 @@ struct Session {
     inbound: Streaming<link::FromAgent>,
     queue: mpsc::Receiver<SessionCommand>,
     reads: BTreeMap<u64, mpsc::Sender<Chunk>>,
+    calls: BTreeMap<u64, oneshot::Sender<Result<Bytes, String>>>,
     ping_timeout: Duration,
 }
 
@@ -290,8 +320,37 @@ impl Session {
                 Ok(Some(FromMaster::ReadFile(link::ReadFile { request, source: Some(source), offset, follow })))
             }
             SessionCommand::CancelRead(request) => Ok(self.cancel(request)),
+            SessionCommand::Call(call) => Ok(self.call(*call)),
             SessionCommand::Close => Err(Ended),
         }
+    }
+
+    fn call(&mut self, call: Call) -> Option<FromMaster> {
+        let Call { request, method, role, principal, reply } = call;
+        // Whoever asked has gone.
+        self.calls.retain(|_, reply| !reply.is_closed());
+        if self.calls.len() >= CALLS_PER_AGENT {
+            drop(reply.send(Err(format!("{CALLS_PER_AGENT} questions wait for this node already: try again"))));
+            return None;
+        }
+        self.calls.insert(request, reply);
+        let (method, role) = (method.name().to_owned(), role.name().to_owned());
+        Some(FromMaster::NodeCall(link::NodeCall { request, method, role, principal }))
+    }
+
+    /// Takes an answer. It is given to whoever asked as it is: it has to be an object of JSON.
+    fn reply(&mut self, reply: link::NodeReply) {
+        let Some(waiting) = self.calls.remove(&reply.request) else { return };
+        let answer = if !reply.error.is_empty() {
+            Err(reply.error)
+        } else if reply.json.len() > LONGEST_REPLY {
+            Err(format!("its answer has {} bytes: at most {LONGEST_REPLY} are taken", reply.json.len()))
+        } else {
+            let checked: Result<BTreeMap<String, serde::de::IgnoredAny>, _> = serde_json::from_slice(&reply.json);
+            checked.map(|_| Bytes::from(reply.json)).map_err(|error| format!("its answer is no JSON object: {error}"))
+        };
+        // Who has gone does not mind.
+        drop(waiting.send(answer));
     }
 
     fn cancel(&mut self, request: u64) -> Option<FromMaster> {
@@ -302,15 +361,17 @@ impl Session {
     async fn heard(&mut self, word: FromAgent) -> Result<Option<FromMaster>, Ended> {
         let message = match word {
             FromAgent::FileChunk(chunk) => return self.chunk(chunk),
+            FromAgent::NodeReply(reply) => {
+                self.reply(reply);
+                return Ok(None);
+            }
             FromAgent::Register(_) => {
                 tracing::warn!(node = %self.node, "agent registers twice on one connection; it is closed");
                 return Err(Ended);
             }
             FromAgent::Update(update) => read_update(update),
             FromAgent::Pong(pong) => Ok(AgentMessage::Pong { nonce: pong.nonce }),
-            FromAgent::Capacity(capacity) => {
-                read_capacity(&capacity).map(|(resources, attributes)| AgentMessage::Capacity { resources, attributes })
-            }
+            FromAgent::Capacity(capacity) => read_change(capacity),
         };
         match message {
             Ok(message) => {
@@ -392,7 +453,7 @@ fn read_registration(node: NodeName, register: link::Register) -> Result<Registr
         ));
     }
     check_inventory(&register.inventory_json)?;
-    let (resources, attributes) = read_capacity(&register.capacity.unwrap_or_default())?;
+    let Known { resources, attributes, facts } = read_capacity(register.capacity.unwrap_or_default())?;
     let tasks = register.tasks.into_iter().map(read_task_report).collect::<Result<_, _>>()?;
     Ok(Registration {
         node,
@@ -405,6 +466,7 @@ fn read_registration(node: NodeName, register: link::Register) -> Result<Registr
         kernel: register.kernel,
         resources,
         attributes,
+        facts,
         inventory_json: register.inventory_json,
         tasks,
     })
@@ -432,10 +494,31 @@ fn read_task_report(report: link::TaskReport) -> Result<ReportedTask, String> {
     })
 }
 
-fn read_capacity(capacity: &link::Capacity) -> Result<(Resources, Vec<Attribute>), String> {
+/// What an agent offers and knows of its machine.
+struct Known {
+    resources: Resources,
+    attributes: Vec<Attribute>,
+    facts: Vec<Fact>,
+}
+
+fn read_capacity(capacity: link::Capacity) -> Result<Known, String> {
     let resources =
         resources_from_wire(&capacity.resources).map_err(|error| format!("its resources are invalid: {error}"))?;
-    Ok((resources, attributes_from_wire(&capacity.attributes)))
+    let facts = link::facts_from_wire(capacity.facts);
+    if facts.len() > MOST_FACTS
+        || facts.iter().any(|fact| fact.attribute.name.len() + fact.evidence.len() > LONGEST_FACT)
+    {
+        return Err(format!("it sends more than {MOST_FACTS} facts, or longer ones than {LONGEST_FACT} bytes"));
+    }
+    Ok(Known { resources, attributes: attributes_from_wire(&capacity.attributes), facts })
+}
+
+fn read_change(mut capacity: link::Capacity) -> Result<AgentMessage, String> {
+    let json = std::mem::take(&mut capacity.inventory_json);
+    check_inventory(&json)?;
+    let Known { resources, attributes, facts } = read_capacity(capacity)?;
+    let inventory_json = (!json.is_empty()).then_some(json);
+    Ok(AgentMessage::Capacity { resources, attributes, facts, inventory_json })
 }
 
 fn read_update(update: link::StatusUpdate) -> Result<AgentMessage, String> {
@@ -459,6 +542,7 @@ mod tests {
             capacity: Some(link::Capacity {
                 resources: resources_to_wire(&Resources::parse("cpus:2").unwrap(), &Format::default()),
                 attributes: attributes_to_wire(&Attribute::parse_list("rack:r1").unwrap()),
+                ..link::Capacity::default()
             }),
             ..link::Register::default()
         }

@@ -4,6 +4,7 @@ use std::io;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 
+use api::node_api::NodeRole;
 use rcgen::{
     BasicConstraints, CertificateParams, CertificateSigningRequestParams, DistinguishedName, DnType,
     ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, KeyUsagePurpose, PKCS_ECDSA_P256_SHA256, PublicKeyData, SanType,
@@ -45,6 +46,9 @@ impl Role {
         }
     }
 }
+
+/// The attribute `title` of a name (X.520), where a client's certificate has its role on nodes.
+const TITLE: &[u64] = &[2, 5, 4, 12];
 
 /// What went wrong with the authority's files or a certificate.
 #[derive(Debug, thiserror::Error)]
@@ -118,6 +122,8 @@ pub struct Holder {
     pub role: Role,
     /// A node's name, or a principal.
     pub name: String,
+    /// A principal's role on nodes.
+    pub on_nodes: Option<NodeRole>,
     /// Lower-case hexadecimal without leading zeros.
     pub serial: String,
     /// When: seconds since 1970.
@@ -248,14 +254,23 @@ impl Ca {
         })
     }
 
-    /// A key and certificate with which a program uses the API as `principal`.
+    /// A key and certificate with which a program uses the API as `principal`, and asks nodes in a role.
     ///
     /// # Errors
     /// The name is not one a certificate can hold.
-    pub fn issue_client(&self, principal: &str, days: i64, now_secs: i64) -> Result<Issued, CaError> {
+    pub fn issue_client(
+        &self,
+        principal: &str,
+        on_nodes: Option<NodeRole>,
+        days: i64,
+        now_secs: i64,
+    ) -> Result<Issued, CaError> {
         let signed = |source| CaError::Sign { subject: principal.to_owned(), source };
         let key = KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256).map_err(signed)?;
-        let params = leaf(Role::Client, principal, now_secs, days).map_err(signed)?;
+        let mut params = leaf(Role::Client, principal, now_secs, days).map_err(signed)?;
+        if let Some(role) = on_nodes {
+            params.distinguished_name.push(DnType::CustomDnType(TITLE.to_vec()), role.name());
+        }
         let certificate = params.signed_by(&key, &self.issuer).map_err(signed)?;
         Ok(Issued { certificate_pem: format!("{}{}", certificate.pem(), self.pem), key_pem: key.serialize_pem() })
     }
@@ -313,7 +328,9 @@ pub fn holder(certificate: &[u8]) -> Option<Holder> {
     let (_, parsed) = X509Certificate::from_der(certificate).ok()?;
     let serial = hex::encode(parsed.raw_serial());
     let issued_secs = parsed.validity().not_before.timestamp().saturating_add(SLACK_SECS);
-    Some(Holder { role, name, serial: serial.trim_start_matches('0').to_owned(), issued_secs })
+    let title = parsed.subject().iter_by_oid(&x509_parser::oid_registry::Oid::from(TITLE).ok()?).next();
+    let on_nodes = title.and_then(|title| NodeRole::from_name(title.as_str().ok()?)).filter(|_| role == Role::Client);
+    Some(Holder { role, name, on_nodes, serial: serial.trim_start_matches('0').to_owned(), issued_secs })
 }
 
 #[cfg(test)]
@@ -358,10 +375,14 @@ mod tests {
     fn a_clients_certificate_names_its_principal() {
         let dir = tempfile::tempdir().unwrap();
         let ca = Ca::open(dir.path(), NOW).unwrap();
-        let issued = ca.issue_client("ci", 7, NOW).unwrap();
+        let issued = ca.issue_client("ci", Some(NodeRole::Operator), 7, NOW).unwrap();
         let der = CertificateDer::from_pem_slice(issued.certificate_pem.as_bytes()).unwrap();
         let holder = holder(&der).unwrap();
         assert_eq!((holder.role, holder.name.as_str(), holder.issued_secs), (Role::Client, "ci", NOW));
+        assert_eq!(holder.on_nodes, Some(NodeRole::Operator));
+        let plain = ca.issue_client("ci", None, 7, NOW).unwrap();
+        let der_of_plain = CertificateDer::from_pem_slice(plain.certificate_pem.as_bytes()).unwrap();
+        assert_eq!(super::holder(&der_of_plain).unwrap().on_nodes, None);
         assert!(!holder.serial.is_empty() && !holder.serial.starts_with('0'));
         assert!(issued.key_pem.contains("PRIVATE KEY") && !issued.certificate_pem.contains("PRIVATE"));
     }

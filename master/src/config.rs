@@ -4,6 +4,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
+use api::node_api::NodeRole;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::machines::Machines;
@@ -161,6 +162,9 @@ pub struct ClientCertificateArgs {
     /// The principal it names
     #[arg(long)]
     pub principal: String,
+    /// What it may ask of nodes: reader, operator or admin [default: nothing, unless an administrator]
+    #[arg(long, value_name = "ROLE", value_parser = node_role)]
+    pub node_role: Option<NodeRole>,
     /// Writes PREFIX.pem and PREFIX.key
     #[arg(long, value_name = "PREFIX")]
     pub out: PathBuf,
@@ -422,6 +426,10 @@ pub fn read(args: ServeArgs, lookup: impl Fn(&str) -> Option<String>) -> Result<
             Err(ConfigErrors(mistakes))
         }
     }
+}
+
+fn node_role(text: &str) -> Result<NodeRole, String> {
+    NodeRole::from_name(text).ok_or_else(|| "the roles are reader, operator and admin".to_owned())
 }
 
 fn is_host(text: &str) -> bool {

@@ -165,7 +165,7 @@ mod tests {
     use super::*;
 
     fn holder(issued_secs: i64) -> Holder {
-        Holder { role: Role::Node, name: "node-1".to_owned(), serial: "ab12".to_owned(), issued_secs }
+        Holder { role: Role::Node, name: "node-1".to_owned(), on_nodes: None, serial: "ab12".to_owned(), issued_secs }
     }
 
     #[test]

@@ -123,7 +123,8 @@ pub fn client_certificate(args: &ClientCertificateArgs) -> anyhow::Result<()> {
         bail!("{} holds no certificate authority: start a master on it first", args.data.display());
     }
     let now_secs = i64::try_from(unix_ms() / 1000).unwrap_or(i64::MAX);
-    let issued = Ca::open(&args.data, now_secs)?.issue_client(&args.principal, args.days.into(), now_secs)?;
+    let issued =
+        Ca::open(&args.data, now_secs)?.issue_client(&args.principal, args.node_role, args.days.into(), now_secs)?;
     for (extension, text, mode) in [("key", &issued.key_pem, 0o600), ("pem", &issued.certificate_pem, 0o644)] {
         let mut path = args.out.clone().into_os_string();
         path.push(format!(".{extension}"));

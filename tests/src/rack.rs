@@ -37,6 +37,7 @@ mod process;
 pub(crate) mod programs;
 mod qmp;
 mod serve;
+mod wire;
 
 pub use accelerator::Accelerator;
 pub use control::{MasterStatus, NodeStatus, Status};
@@ -45,7 +46,7 @@ pub use fault_line::FaultLine;
 pub use hosted::isolation_is_available;
 pub use network::usual_or_free_port;
 pub use node::{Link, Node};
-pub use options::{Kind, Life, NodePlan, Options};
+pub use options::{Kind, Life, NodePlan, Options, Places};
 pub use programs::{Programs, repository};
 pub use serve::serve;
 

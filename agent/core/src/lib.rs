@@ -1,8 +1,8 @@
 //! The agent's decisions, without IO.
 //!
 //! The life of a machine: [`cmdline`] says where the master is, [`dhcp`] brings an address, [`sntp`] the
-//! time, [`capacity`] turns what was found into resources, [`registration`] walks from searching to
-//! registered. Then the life of a task: [`agent::Agent`] takes a `RunTask`, [`launch`] turns it into a
+//! time, [`lldp`] the switches it is plugged into, [`capacity`] turns what was found into resources and
+//! [`attributes`] into what constraints match on, [`registration`] walks from searching to registered. Then the life of a task: [`agent::Agent`] takes a `RunTask`, [`launch`] turns it into a
 //! container specification, [`container`] walks it from preparing to gone, [`status`] repeats each
 //! update until it is acknowledged, and [`recovery`] picks all of it up again after the process died.
 //!
@@ -10,15 +10,18 @@
 //! they must survive a restart of the process; what is shown to frameworks is seconds since 1970.
 
 pub mod agent;
+pub mod attributes;
 pub mod backoff;
 pub mod capacity;
 pub mod cmdline;
 pub mod container;
+pub mod debounce;
 pub mod dhcp;
 pub mod ending;
 pub mod handover;
 pub mod image;
 pub mod launch;
+pub mod lldp;
 pub mod randomness;
 pub mod record;
 pub mod recovery;

@@ -1,33 +1,109 @@
-//! What the node offers, as the master wants to read it.
+//! What the node offers and what is known of it, as the master wants to read it.
 
 use std::path::Path;
 
+use agent_core::attributes::{self, Own, Surroundings};
 use agent_core::capacity::{Facts, resources};
-use api::Attribute;
-use api::link::Capacity;
-use api::v1::{Format, attributes_to_wire, resources_to_wire};
+use api::link::{Capacity, Machine, facts_to_wire};
+use api::v1::{Format, resources_to_wire};
+use hwdetect::{Inventory, SysRoot};
+use sha2::{Digest, Sha256};
 
-use super::machine::Detected;
+use super::machine;
 use super::settings::Settings;
 
-/// Resources and attributes; the operator's word is first and wins.
-pub(crate) fn of(settings: &Settings, detected: &Detected) -> Capacity {
-    let facts = Facts {
-        cpus: detected.cpus,
-        memory_bytes: detected.memory_bytes,
-        disk_bytes: file_system_bytes(&settings.work_dir),
-        disk_in_memory: !settings.hosted,
-        gpus: detected.gpus,
+/// One look at the machine.
+#[derive(Debug)]
+pub(crate) struct Detected {
+    pub(crate) machine: Machine,
+    pub(crate) kernel: String,
+    /// Resources and facts; without the inventory.
+    pub(crate) capacity: Capacity,
+    pub(crate) inventory_json: String,
+}
+
+/// What the master was told last: enough to see whether there is news. The inventory is large and not kept.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Told {
+    capacity: Capacity,
+    inventory: [u8; 32],
+}
+
+impl Told {
+    /// The names of what is other, for people: not all of a machine that became another one.
+    pub(crate) fn differences(&self, other: &Self) -> Vec<String> {
+        let mut names: Vec<String> = Vec::new();
+        for (one, another) in [(self, other), (other, self)] {
+            let only = one.capacity.facts.iter().filter(|fact| !another.capacity.facts.contains(fact));
+            names.extend(only.filter_map(|fact| fact.attribute.as_ref()).map(|attribute| attribute.name.clone()));
+        }
+        if self.capacity.resources != other.capacity.resources {
+            names.push("resources".to_owned());
+        }
+        names.sort();
+        names.dedup();
+        names.truncate(16);
+        names
+    }
+
+    pub(crate) fn knows_inventory_of(&self, other: &Self) -> bool {
+        self.inventory == other.inventory
+    }
+}
+
+impl Detected {
+    pub(crate) fn told(&self) -> Told {
+        Told { capacity: self.capacity.clone(), inventory: Sha256::digest(self.inventory_json.as_bytes()).into() }
+    }
+}
+
+/// Looks at the machine. `hosted` is the id of a hosted node, which may share its hardware with others.
+pub(crate) fn detect(
+    settings: &Settings,
+    surroundings: &Surroundings,
+    node_name: &str,
+    hosted: Option<&str>,
+) -> Detected {
+    let inventory = hwdetect::detect(&SysRoot::host());
+    let own = Own {
+        node_name: node_name.to_owned(),
+        agent_version: env!("CARGO_PKG_VERSION").to_owned(),
+        image_version: if settings.hosted { None } else { image_version() },
     };
-    let resources = resources(&facts, &settings.config.resources);
-    let told = &settings.config.attributes;
-    let found = detected.attributes.iter().filter(|found| !told.iter().any(|attribute| attribute.name == found.name));
-    let attributes: Vec<Attribute> = told.iter().chain(found).cloned().collect();
+    let facts = attributes::facts(&own, &inventory, surroundings, &settings.config.attributes);
     // Post-refinement form: it can say everything.
     let format = Format { refined: true, allocation_role: None };
-    Capacity { resources: resources_to_wire(&resources, &format), attributes: attributes_to_wire(&attributes) }
+    let capacity = Capacity {
+        resources: resources_to_wire(&resources(&sizes(settings, &inventory), &settings.config.resources), &format),
+        facts: facts_to_wire(&facts),
+        ..Capacity::default()
+    };
+    Detected {
+        machine: machine::of(&inventory, node_name, hosted),
+        kernel: inventory.kernel.release.clone().unwrap_or_default(),
+        capacity,
+        inventory_json: serde_json::to_string(&inventory).unwrap_or_default(),
+    }
+}
+
+fn sizes(settings: &Settings, inventory: &Inventory) -> Facts {
+    let gpus = inventory.accelerators.iter().filter(|accelerator| machine::is_gpu(accelerator)).count();
+    Facts {
+        cpus: u64::from(inventory.cpu.threads),
+        memory_bytes: inventory.memory.total_bytes.unwrap_or_default(),
+        disk_bytes: file_system_bytes(&settings.work_dir),
+        disk_in_memory: !settings.hosted,
+        gpus: u64::try_from(gpus).unwrap_or(0),
+    }
 }
 
 fn file_system_bytes(path: &Path) -> u64 {
     nix::sys::statvfs::statvfs(path).map_or(0, |stat| stat.blocks().saturating_mul(stat.fragment_size()))
+}
+
+/// Of the image we booted, which says so as every distribution does.
+fn image_version() -> Option<String> {
+    let text = std::fs::read_to_string("/etc/os-release").ok()?;
+    let version = text.lines().find_map(|line| line.strip_prefix("VERSION_ID="))?;
+    Some(version.trim_matches('"').to_owned())
 }

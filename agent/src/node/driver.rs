@@ -6,20 +6,24 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use agent_core::agent::Input;
+use agent_core::attributes::Surroundings;
+use agent_core::debounce::Debounce;
 use agent_core::handover::InitRequest;
 use agent_core::registration::{self, Action, Credential, Registration};
 use api::link::{FromAgent, FromMaster, Pong, Register, TaskReport, from_agent, from_master};
 use tokio::sync::mpsc;
 use tokio::task::{AbortHandle, JoinHandle};
 
+use super::capacity::{Detected, Told};
 use super::checkpoint::{Checkpoint, CheckpointError, Kept};
 use super::events::{Event, Events, JoinFailure, Online, Session};
 use super::file_reader::{self, Reader, Source};
 use super::identity::{Identity, IdentityError};
 use super::init_client::{GreetingError, InitClient};
+use super::node_api::{Asked, LAST_WORDS, Owner};
 use super::settings::Settings;
 use super::supervision::{Supervision, SupervisionError};
-use super::{capacity, garbage, join, link, machine, network, residents, supervision};
+use super::{capacity, garbage, hotplug, join, link, machine, network, residents, supervision};
 use crate::logging::chain;
 use crate::uptime;
 
@@ -77,9 +81,26 @@ struct Driver {
     renewal: Option<JoinHandle<()>>,
     /// The last removal of old sandboxes.
     collector: Option<JoinHandle<()>>,
+    /// What the network knows of our place.
+    surroundings: Surroundings,
+    /// When to look at the machine again.
+    look: Debounce,
+    /// A look under way, and whether something happened since it began.
+    looking: Option<Looking>,
+    /// What the master knows of the machine, as far as this session told it.
+    told: Option<Told>,
     events: Events,
     /// Says what memory we hold, once after the first registration.
     memory_report: Option<mpsc::Sender<String>>,
+}
+
+/// A look at the machine that has not ended.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Looking {
+    /// What it finds is what there is.
+    Fresh,
+    /// Something happened since: it looks again afterwards.
+    Stale,
 }
 
 /// Runs the node until `init` is gone or something indispensable fails.
@@ -118,6 +139,7 @@ pub(crate) async fn run(settings: Settings) -> Result<Infallible, DriverError> {
     } else {
         tokio::spawn(network::run(settings.clone(), events.clone(), status.clone()));
     }
+    tokio::spawn(hotplug::run(events.clone()));
     let mut driver = Driver {
         settings,
         supervision,
@@ -135,6 +157,10 @@ pub(crate) async fn run(settings: Settings) -> Result<Infallible, DriverError> {
         master: String::new(),
         renewal: None,
         collector: None,
+        surroundings: Surroundings::default(),
+        look: Debounce::default(),
+        looking: None,
+        told: None,
         events,
         memory_report: Some(status),
     };
@@ -144,6 +170,7 @@ pub(crate) async fn run(settings: Settings) -> Result<Infallible, DriverError> {
     loop {
         driver.supervision.perform(&mut driver.init, driver.session.as_ref());
         driver.poll_registration();
+        driver.look_again();
         let sleep = driver.sleep();
         tokio::select! {
             event = inbox.recv() => match event {
@@ -175,7 +202,8 @@ fn node_name(settings: &Settings, identity: Option<&Identity>) -> String {
 impl Driver {
     fn sleep(&self) -> Duration {
         let registration = self.registration.as_ref().map(Registration::poll_timeout);
-        let due = [self.supervision.deadline_ms(), registration].into_iter().flatten().min().unwrap_or(u64::MAX);
+        let look = self.wants_look().then(|| self.look.poll_timeout());
+        let due = [self.supervision.deadline_ms(), registration, look].into_iter().flatten().min().unwrap_or(u64::MAX);
         Duration::from_millis(due.saturating_sub(uptime::millis()).min(LONGEST_SLEEP_MS))
     }
 
@@ -199,6 +227,14 @@ impl Driver {
             }
             // Of a session that was given up.
             Event::SessionOpened { .. } | Event::FromMaster { .. } | Event::SessionEnded { .. } => {}
+            Event::Surroundings(surroundings) => {
+                self.surroundings = *surroundings;
+                self.look.nudge(uptime::millis());
+            }
+            Event::HardwareChanged => self.look.nudge(uptime::millis()),
+            Event::Told(told) => self.told = Some(*told),
+            Event::Detected(detected) => self.tell_detected(*detected),
+            Event::Power(action) => self.init.call(InitRequest::Power(action)),
             Event::IsLive { framework, task, reply } => {
                 let live = self.supervision.agent.sandbox(&framework, &task).is_some_and(|(_, live)| live);
                 let _ = reply.send(live);
@@ -253,6 +289,54 @@ impl Driver {
         }
     }
 
+    /// Only a master that took us wants to know what changed; until then it waits.
+    fn wants_look(&self) -> bool {
+        self.looking.is_none() && self.registration.as_ref().is_some_and(Registration::is_registered)
+    }
+
+    /// Looks at the machine again when something happened a moment ago.
+    fn look_again(&mut self) {
+        if self.looking.is_some() && self.look.poll(uptime::millis()) {
+            self.looking = Some(Looking::Stale);
+        }
+        if !self.wants_look() || !self.look.poll(uptime::millis()) {
+            return;
+        }
+        self.looking = Some(Looking::Fresh);
+        let name = self.identity.as_ref().map(|identity| identity.node_name.clone()).unwrap_or_default();
+        let (settings, events, hosted) = (self.settings.clone(), self.events.clone(), self.kept.machine.clone());
+        let surroundings = self.surroundings.clone();
+        tokio::task::spawn_blocking(move || {
+            let began = uptime::millis();
+            let detected = capacity::detect(&settings, &surroundings, &name, hosted.as_deref());
+            tracing::debug!(millis = uptime::millis().saturating_sub(began), "looked at the machine");
+            // Gone only when the process ends.
+            let _ = events.blocking_send(Event::Detected(Box::new(detected)));
+        });
+    }
+
+    /// Tells the master what is new. What cannot be sent now is found again by the next look.
+    fn tell_detected(&mut self, detected: Detected) {
+        if self.looking.take() == Some(Looking::Stale) {
+            self.look.nudge(uptime::millis());
+        }
+        let told = detected.told();
+        let Some(session) = self.session.as_ref().filter(|_| self.told.as_ref() != Some(&told)) else { return };
+        let new_inventory = !self.told.as_ref().is_some_and(|known| known.knows_inventory_of(&told));
+        let what = self.told.as_ref().map(|known| known.differences(&told)).unwrap_or_default();
+        let mut capacity = detected.capacity;
+        if new_inventory {
+            capacity.inventory_json = detected.inventory_json;
+        }
+        let message = FromAgent { message: Some(from_agent::Message::Capacity(capacity)) };
+        if session.urgent.try_send(message).is_ok() {
+            tracing::info!(?what, inventory = new_inventory, "the machine changed: the master is told");
+            self.told = Some(told);
+        } else {
+            self.look.nudge(uptime::millis());
+        }
+    }
+
     fn start_join(&mut self, master: String) {
         if self.identity.as_ref().is_some_and(|identity| !identity.has_expired(supervision::now().unix_ms)) {
             // It was the clock, which is right again.
@@ -262,7 +346,10 @@ impl Driver {
         let name = self.settings.config.name.clone().unwrap_or_default();
         let (settings, events, hosted) = (self.settings.clone(), self.events.clone(), self.kept.machine.clone());
         tokio::spawn(async move {
-            let detected = tokio::task::spawn_blocking(move || machine::detect(&name, hosted.as_deref()).machine).await;
+            let detected = tokio::task::spawn_blocking(move || {
+                machine::of(&hwdetect::detect(&hwdetect::SysRoot::host()), &name, hosted.as_deref())
+            })
+            .await;
             let result = match detected {
                 Ok(machine) => join::join(settings, master, machine).await,
                 Err(error) => Err(JoinFailure { reason: error.to_string(), retry: true }),
@@ -348,17 +435,19 @@ impl Driver {
         let address = self.online.as_ref().and_then(|online| online.address);
         let domain = self.online.as_ref().and_then(|online| online.domain.clone());
         let name = identity.node_name.clone();
+        let surroundings = self.surroundings.clone();
+        // The session begins with a look.
+        self.look.clear();
         self.link = Some(tokio::spawn(async move {
             // Detected anew for each session and not kept: hardware may come and go, and the inventory is large.
             let detected = {
                 let (name, settings) = (name.clone(), settings.clone());
                 tokio::task::spawn_blocking(move || {
-                    let detected = machine::detect(&name, hosted.as_deref());
-                    (capacity::of(&settings, &detected), detected)
+                    capacity::detect(&settings, &surroundings, &name, hosted.as_deref())
                 })
                 .await
             };
-            let (offered, detected) = match detected {
+            let detected = match detected {
                 Ok(detected) => detected,
                 Err(error) => {
                     let reason = error.to_string();
@@ -371,11 +460,12 @@ impl Driver {
                 None => own_address(&master).await.map(|address| address.to_string()).unwrap_or_default(),
             };
             register.hostname = domain.map_or_else(|| address.clone(), |domain| format!("{name}.{domain}"));
+            let _ = events.send(Event::Told(Box::new(detected.told()))).await;
             register.address = address;
             register.machine = Some(detected.machine);
             register.inventory_json = detected.inventory_json;
             register.kernel = detected.kernel;
-            register.capacity = Some(offered);
+            register.capacity = Some(detected.capacity);
             link::run(master, ca_sha256, identity, register, generation, events).await;
         }));
     }
@@ -453,6 +543,7 @@ impl Driver {
                 self.answer(from_agent::Message::Pong(Pong { nonce: ping.nonce }));
             }
             from_master::Message::ReadFile(read) => self.read_file(read),
+            from_master::Message::NodeCall(call) => self.node_call(call),
             from_master::Message::CancelRead(cancel) => {
                 if let Some(reader) = self.readers.remove(&cancel.request) {
                     reader.abort();
@@ -460,6 +551,35 @@ impl Driver {
             }
         }
         Ok(())
+    }
+
+    /// Somebody asks what this node sees, or for its end.
+    fn node_call(&mut self, call: api::link::NodeCall) {
+        let Some(session) = &self.session else { return };
+        let out = session.bulk.clone();
+        let message = |reply| FromAgent { message: Some(from_agent::Message::NodeReply(reply)) };
+        let asked = match Asked::read(call) {
+            Ok(asked) => asked,
+            Err(refusal) => {
+                tracing::warn!(reason = %refusal.error, "the node API refuses a call");
+                tokio::spawn(async move { out.send(message(refusal)).await });
+                return;
+            }
+        };
+        tracing::info!(method = %asked.method, principal = ?asked.principal, "the node API is asked");
+        let owner = if self.settings.hosted { Owner::Host } else { Owner::We };
+        let (boot_id, events) = (self.settings.boot_id.clone(), self.events.clone());
+        tokio::spawn(async move {
+            let power = asked.power().filter(|_| owner == Owner::We);
+            let reply = tokio::task::spawn_blocking(move || asked.answer(&boot_id, owner)).await;
+            // Whoever asked sees that there is no answer.
+            let Ok(reply) = reply else { return };
+            let _ = out.send(message(reply)).await;
+            if let Some(action) = power {
+                tokio::time::sleep(LAST_WORDS).await;
+                let _ = events.send(Event::Power(action)).await;
+            }
+        });
     }
 
     fn run_task(&mut self, run: api::link::RunTask) {

@@ -3,10 +3,13 @@
 use std::net::Ipv4Addr;
 
 use agent_core::agent::Input;
+use agent_core::attributes::Surroundings;
+use agent_core::handover::PowerAction;
 use api::link::{FromAgent, FromMaster};
 use api::{FrameworkId, TaskId};
 use tokio::sync::{mpsc, oneshot};
 
+use super::capacity::{Detected, Told};
 use super::identity::Identity;
 
 /// Everything that reaches the driver, through one bounded channel: senders wait when it is full.
@@ -24,8 +27,18 @@ pub(crate) enum Event {
     SessionOpened { generation: u64, session: Session },
     /// The master said something.
     FromMaster { generation: u64, message: Box<FromMaster> },
+    /// What the network knows of the machine's place is other than before.
+    Surroundings(Box<Surroundings>),
+    /// The hardware may be other than before.
+    HardwareChanged,
+    /// What a session that is being opened tells the master of the machine.
+    Told(Box<Told>),
+    /// The machine was looked at again.
+    Detected(Box<Detected>),
     /// The session is over, or could not be opened.
     SessionEnded { generation: u64, reason: String },
+    /// An operator ends the machine.
+    Power(PowerAction),
     /// A reader asks whether a task still runs.
     IsLive { framework: FrameworkId, task: TaskId, reply: oneshot::Sender<bool> },
     /// `init` does not answer any more: nothing can be supervised.

@@ -1,32 +1,41 @@
 //! Brings the network up: every wired link, DHCPv4 on each that has a carrier, the first lease wins.
 
 mod dhcp_link;
+mod lldp_link;
 mod netlink;
 mod resolver;
 
 use std::collections::BTreeMap;
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr};
+use std::time::Duration;
 
+use agent_core::attributes::Surroundings;
 use agent_core::dhcp::{Event as DhcpEvent, Lease};
-use tokio::sync::mpsc;
+use agent_core::lldp::{Change, Neighbours};
+use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 
 use super::clock;
 use super::events::{Event, Events, Online};
 use super::settings::Settings;
 use crate::logging::chain;
+use crate::uptime;
 use dhcp_link::Heard;
+use lldp_link::{Card, Frame, Words};
 use netlink::{LinkState, Netlink, NetlinkError, Rank};
 
 /// Lease events of all links that wait for the coordinator; clients wait when it is full.
 const HEARD: usize = 64;
+/// LLDP frames of all links that wait; links wait when it is full, and their sockets drop what comes then.
+const FRAMES: usize = 64;
 /// How often the clock is compared with its source again.
-const CLOCK_AGAIN: std::time::Duration = std::time::Duration::from_secs(3600);
+const CLOCK_AGAIN: Duration = Duration::from_secs(3600);
 
 /// One link we look after.
 struct Port {
     name: String,
     client: Option<JoinHandle<()>>,
+    lldp: Option<JoinHandle<()>>,
     lease: Option<Box<Lease>>,
 }
 
@@ -38,6 +47,11 @@ struct Network {
     /// The link whose lease names servers and the default route first.
     primary: Option<u32>,
     heard: mpsc::Sender<Heard>,
+    neighbours: Neighbours,
+    frames: mpsc::Sender<Frame>,
+    words: watch::Sender<Words>,
+    /// What the driver knows.
+    told: Surroundings,
     synchronised: bool,
 }
 
@@ -54,8 +68,21 @@ async fn start(settings: Settings, events: Events, status: mpsc::Sender<String>)
     let (netlink, mut changes) = Netlink::open()?;
     netlink.loopback_up().await?;
     let (heard, mut hear) = mpsc::channel(HEARD);
-    let mut network =
-        Network { settings, netlink, events, ports: BTreeMap::new(), primary: None, heard, synchronised: false };
+    let (frames, mut incoming) = mpsc::channel(FRAMES);
+    let (words, _) = watch::channel(Words { name: settings.config.name.clone(), address: None });
+    let mut network = Network {
+        settings,
+        netlink,
+        events,
+        ports: BTreeMap::new(),
+        primary: None,
+        heard,
+        neighbours: Neighbours::default(),
+        frames,
+        words,
+        told: Surroundings::default(),
+        synchronised: false,
+    };
     for link in network.netlink.links().await? {
         network.link(link, &status).await;
     }
@@ -74,8 +101,16 @@ async fn start(settings: Settings, events: Events, status: mpsc::Sender<String>)
                 Some(heard) => network.heard(heard, &status).await,
                 None => return Err(NetlinkError::Closed),
             },
+            frame = incoming.recv() => match frame {
+                Some(frame) => network.frame(&frame),
+                None => return Err(NetlinkError::Closed),
+            },
+            () = tokio::time::sleep(network.until_a_neighbour_is_forgotten()) => {
+                network.neighbours.handle_timeout(uptime::millis());
+            }
             _ = clock.tick() => { network.synchronise().await; }
         }
+        network.tell_surroundings().await;
     }
 }
 
@@ -87,12 +122,14 @@ impl Network {
         }
         let index = link.index;
         if link.gone {
-            if let Some(port) = self.ports.remove(&index)
-                && let Some(client) = port.client
-            {
-                client.abort();
+            if let Some(port) = self.ports.get_mut(&index) {
+                for task in [port.client.take(), port.lldp.take()].into_iter().flatten() {
+                    task.abort();
+                }
             }
+            self.neighbours.link_lost(index);
             self.lost(index).await;
+            self.ports.remove(&index);
             return;
         }
         if !self.ports.contains_key(&index) {
@@ -100,7 +137,7 @@ impl Network {
             if let Err(error) = self.netlink.up(index).await {
                 tracing::warn!(link = %link.name, error = %chain(&error), "a link cannot be brought up");
             }
-            self.ports.insert(index, Port { name: link.name.clone(), client: None, lease: None });
+            self.ports.insert(index, Port { name: link.name.clone(), client: None, lldp: None, lease: None });
         }
         let Some(port) = self.ports.get_mut(&index) else { return };
         match (link.carrier, port.client.take()) {
@@ -109,14 +146,60 @@ impl Network {
                 let hostname = self.settings.config.name.clone();
                 let client = dhcp_link::run(index, link.name.clone(), link.mac, hostname, self.heard.clone());
                 port.client = Some(tokio::spawn(client));
+                let card = Card { index, name: link.name.clone(), mac: link.mac };
+                port.lldp = Some(tokio::spawn(lldp_link::run(card, self.words.subscribe(), self.frames.clone())));
+                let _ = self.events.send(Event::HardwareChanged).await;
             }
             (false, Some(client)) => {
                 // Another cable may come: what was leased on this one is not ours there.
                 client.abort();
+                if let Some(lldp) = port.lldp.take() {
+                    lldp.abort();
+                }
+                self.neighbours.link_lost(index);
+                let _ = self.events.send(Event::HardwareChanged).await;
                 let _ = status.send(format!("{} has lost its carrier", link.name)).await;
                 self.lost(index).await;
             }
             (_, client) => port.client = client,
+        }
+    }
+
+    /// A switch, or whoever is at the other end, says who it is.
+    fn frame(&mut self, Frame { index, bytes }: &Frame) {
+        // A frame of a link that has just gone.
+        let Some(port) = self.ports.get(index).filter(|port| port.lldp.is_some()) else { return };
+        match self.neighbours.hear((*index, &port.name), bytes, uptime::millis()) {
+            Ok(Change::Changed) => tracing::info!(link = %port.name, "another neighbour on a link"),
+            Ok(Change::None) => {}
+            Err(error) => tracing::debug!(link = %port.name, %error, "a frame says nothing"),
+        }
+    }
+
+    fn until_a_neighbour_is_forgotten(&self) -> Duration {
+        Duration::from_millis(self.neighbours.poll_timeout().saturating_sub(uptime::millis())).min(CLOCK_AGAIN)
+    }
+
+    /// Tells the driver what it does not know, and every link what to say of us.
+    async fn tell_surroundings(&mut self) {
+        let port = self.primary.and_then(|index| self.ports.get(&index));
+        let lease = port.and_then(|port| port.lease.as_ref());
+        let address = lease.map(|lease| IpAddr::from(lease.address));
+        let surroundings = Surroundings {
+            primary: port.map(|port| port.name.clone()),
+            address,
+            neighbours: self.neighbours.all(),
+            location: lease.and_then(|lease| lease.location.clone()),
+            place: lease.and_then(|lease| lease.place.clone()),
+        };
+        self.words.send_if_modified(|words| {
+            let other = words.address != address;
+            words.address = address;
+            other
+        });
+        if surroundings != self.told {
+            self.told = surroundings.clone();
+            let _ = self.events.send(Event::Surroundings(Box::new(surroundings))).await;
         }
     }
 
@@ -170,6 +253,8 @@ impl Network {
             let source = source.unwrap_or_else(|| "nobody".to_owned());
             let _ = status.send(format!("clock: {} (from {source})", clock::now_text())).await;
         }
+        // First, so that the registration has it.
+        self.tell_surroundings().await;
         let online = Online { address: Some(lease.address), domain: lease.domain.clone() };
         let _ = self.events.send(Event::Online(online)).await;
     }

@@ -2,6 +2,7 @@
 //!
 //! Each function is safe outside and makes one call inside, with the reason it is sound beside it.
 
+pub mod ethernet;
 pub mod loopback;
 pub mod memory;
 pub mod packet;

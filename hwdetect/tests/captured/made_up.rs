@@ -290,3 +290,19 @@ fn huge_pages_clocks_offline_cpus_and_flaws_are_told() {
         (Some("X12DPi-N6"), Some("rack-mount"))
     );
 }
+
+#[test]
+fn memory_that_fails_is_counted_and_its_modules_are_named() {
+    let tree = Tree::new();
+    assert_eq!(tree.detect().memory.errors, None, "no controller counts");
+    let controllers = "sys/devices/system/edac/mc";
+    tree.files(&format!("{controllers}/mc0"), &[("ce_count", "4711"), ("ue_count", "0"), ("mc_name", "skx")])
+        .files(&format!("{controllers}/mc0/dimm0"), &[("dimm_label", "CPU0_A1"), ("dimm_ce_count", "4711")])
+        .files(&format!("{controllers}/mc0/dimm1"), &[("dimm_label", "CPU0_B1"), ("dimm_ce_count", "0")])
+        .files(&format!("{controllers}/mc1"), &[("ce_count", "0"), ("ue_count", "2")])
+        .files(&format!("{controllers}/mc1/rank3"), &[("dimm_ue_count", "2")])
+        .files(&format!("{controllers}/power"), &[("control", "auto")]);
+    let errors = tree.detect().memory.errors.unwrap();
+    assert_eq!((errors.corrected, errors.uncorrected), (4711, 2));
+    assert_eq!(errors.modules, ["CPU0_A1", "mc1/rank3"]);
+}

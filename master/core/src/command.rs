@@ -3,7 +3,7 @@
 
 use api::v1::scheduler::OfferConstraints;
 use api::v1::{FrameworkInfo, TaskInfo, TaskStatus};
-use api::{AgentId, Attribute, ContainerId, FrameworkId, MasterId, Resources, TaskId, TaskState};
+use api::{AgentId, Attribute, ContainerId, Fact, FrameworkId, MasterId, Resources, TaskId, TaskState};
 use serde::{Deserialize, Serialize};
 
 use crate::io::Registration;
@@ -101,14 +101,20 @@ pub enum Command {
         /// Milliseconds since 1970.
         at: u64,
     },
-    /// An agent's resources or attributes changed.
+    /// An agent's resources, or what is known of it, changed.
     UpdateCapacity {
         /// Which.
         agent: AgentId,
         /// All of them.
         resources: Resources,
-        /// All of them.
+        /// All that were typed.
         attributes: Vec<Attribute>,
+        /// All of them.
+        #[serde(default)]
+        facts: Vec<Fact>,
+        /// None: as before.
+        #[serde(default)]
+        inventory_json: Option<String>,
     },
     /// An agent has not answered for too long.
     MarkAgentUnreachable {

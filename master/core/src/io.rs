@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use api::v1::AgentCapabilities;
 use api::v1::scheduler::{Call, Event};
-use api::{AgentId, Attribute, ContainerId, FrameworkId, NodeName, Resources, TaskId, TaskState};
+use api::{AgentId, Attribute, ContainerId, Fact, FrameworkId, NodeName, Resources, TaskId, TaskState};
 use serde::{Deserialize, Serialize};
 
 use crate::command::Command;
@@ -112,8 +112,11 @@ pub struct Registration {
     pub kernel: String,
     /// What it offers.
     pub resources: Resources,
-    /// What constraints match on.
+    /// What the operator typed for constraints to match on.
     pub attributes: Vec<Attribute>,
+    /// What is known of it with where it is from, apart from `attributes`, which were typed.
+    #[serde(default)]
+    pub facts: Vec<Fact>,
     /// `hwdetect::Inventory` as JSON, kept as text.
     pub inventory_json: String,
     /// Tasks it knows: running, or ended with updates not yet acknowledged.
@@ -145,12 +148,16 @@ pub enum AgentMessage {
         /// May be ahead of `status`.
         latest: TaskState,
     },
-    /// Its resources or attributes changed.
+    /// Its resources, or what is known of it, changed.
     Capacity {
         /// All of them.
         resources: Resources,
-        /// All of them.
+        /// All that were typed.
         attributes: Vec<Attribute>,
+        /// All of them.
+        facts: Vec<Fact>,
+        /// None: as before.
+        inventory_json: Option<String>,
     },
     /// The answer to a ping.
     Pong {

@@ -27,6 +27,7 @@ mod leader;
 mod master;
 mod offers;
 pub mod operation;
+pub mod rules;
 pub mod state;
 mod timers;
 pub mod validate;

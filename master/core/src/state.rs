@@ -10,6 +10,7 @@ mod operations;
 mod operator;
 mod placement;
 mod quotas;
+mod rules;
 mod task;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -31,6 +32,7 @@ pub use task::{KillRequest, Task};
 use crate::command::{Command, DecodeError};
 use crate::event::Event;
 use crate::io::operator::QuotaConfig;
+use crate::rules::Rule;
 
 /// Removed frameworks that are remembered (Mesos: `--max_completed_frameworks`).
 pub const MAX_COMPLETED_FRAMEWORKS: usize = 50;
@@ -81,6 +83,9 @@ pub struct State {
     /// Agents that were marked gone, and when (milliseconds since 1970): their ids are refused.
     #[serde(default)]
     pub gone: BTreeMap<AgentId, u64>,
+    /// What operators say of nodes, in order.
+    #[serde(default)]
+    pub rules: Arc<Vec<Rule>>,
     /// What the masters' shells keep.
     #[serde(default)]
     pub kept: Kept,
@@ -120,8 +125,8 @@ impl State {
             Command::RegisterAgent { agent, registration, at } => {
                 self.register_agent(agent, *registration, at, &mut events);
             }
-            Command::UpdateCapacity { agent, resources, attributes } => {
-                self.update_capacity(&agent, resources, attributes, &mut events);
+            Command::UpdateCapacity { agent, resources, attributes, facts, inventory_json } => {
+                self.update_capacity(&agent, resources, (attributes, facts), inventory_json, &mut events);
             }
             Command::MarkAgentUnreachable { agent, at } => self.mark_agent_unreachable(&agent, at, &mut events),
             Command::ApplyOperation(apply) => self.apply_framework_operation(*apply, &mut events),
@@ -130,6 +135,7 @@ impl State {
             }
             Command::Operator(command) => self.operate(*command, &mut events),
         }
+        self.settle_reservations(&mut events);
         // The check looks at everything: beyond a test's size it would dominate.
         #[cfg(debug_assertions)]
         if self.agents.len() + self.tasks().count() < 256 {

@@ -254,12 +254,19 @@ pub async fn require(State(guard): State<Arc<Guard>>, mut request: Request, next
         return next.run(request).await;
     };
     let asked = guard.enforced.asks(realm);
+    let mut on_nodes = None;
     let principal = if asked {
         let Some(connection) = request.extensions().get::<Connection>().cloned() else {
             return text(StatusCode::INTERNAL_SERVER_ERROR, "the connection is not known");
         };
         match guard.identify(&request, &connection) {
-            Identified::As(principal) => Some(principal),
+            Identified::As(principal) => {
+                // Only who is known by the certificate has the certificate's role.
+                let by_certificate = request.headers().get(AUTHORIZATION).is_none();
+                let holder = connection.certificate.as_ref().filter(|_| by_certificate);
+                on_nodes = holder.and_then(|holder| holder.on_nodes);
+                Some(principal)
+            }
             Identified::Not => return unauthorized(realm, request.headers().get(AUTHORIZATION)),
             Identified::Wrong => {
                 tracing::info!(remote = %connection.remote, %method, path = ?path, "wrong credentials");
@@ -278,6 +285,7 @@ pub async fn require(State(guard): State<Arc<Guard>>, mut request: Request, next
         None
     };
     let approvers = if asked { guard.approvers(principal.as_deref()) } else { guard.nobody_asked() };
+    let approvers = approvers.with_node_role(on_nodes);
     if let Some(refused) = refused_endpoint(&approvers, &path) {
         return refused;
     }
@@ -295,6 +303,8 @@ pub async fn require(State(guard): State<Arc<Guard>>, mut request: Request, next
 
 /// What `get_endpoints` calls the list of nodes.
 const NODES: &str = "/mesolith/v1/nodes";
+/// Rules name nodes, and trying one lists them.
+const RULES: &str = "/mesolith/v1/rules";
 
 /// Paths that Mesos's lists speak of as such.
 fn refused_endpoint(approvers: &Approvers, path: &str) -> Option<Response> {
@@ -304,6 +314,7 @@ fn refused_endpoint(approvers: &Approvers, path: &str) -> Option<Response> {
         "/metrics" | "/metrics/snapshot" => approvers.allows(Action::GetEndpoint, Some("/metrics/snapshot")),
         "/files/debug" | "/logging/toggle" => approvers.allows(Action::GetEndpoint, Some(path)),
         // Not Mesos's: the nodes and their hardware, under one name. Their logs have a list of their own.
+        _ if path.starts_with(RULES) => approvers.allows(Action::GetEndpoint, Some(NODES)),
         _ if path.starts_with(NODES) && !path.ends_with("/log") => approvers.allows(Action::GetEndpoint, Some(NODES)),
         _ => true,
     };

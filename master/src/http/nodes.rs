@@ -1,10 +1,13 @@
 //! Nodes as operators see them: names, state, hardware.
 
+use api::attributes::AttributeValue;
+use api::{Attribute, Fact};
 use axum::extract::{Path, State};
 use axum::response::Response;
 use hyper::StatusCode;
 use hyper::header::{CONTENT_TYPE, HeaderValue};
 use master_core::View;
+use master_core::rules::resolve;
 use master_core::state::{Agent, Reachability};
 use serde_json::{Value, json};
 
@@ -46,7 +49,7 @@ fn node(view: &View, agent: &Agent) -> Value {
         "registered_ms": agent.registered_at,
         "reregistered_ms": agent.reregistered_at,
         "resources": value(|json| write_resources(json, &agent.resources)),
-        "attributes": value(|json| write_attributes(json, &agent.attributes)),
+        "attributes": attribute_values(&agent.attributes),
         "tasks": view.state.tasks_on(&agent.id).filter(|task| !task.state.is_terminal()).count(),
     })
 }
@@ -55,6 +58,56 @@ fn value(write: impl FnOnce(&mut Json)) -> Value {
     let mut json = Json::default();
     write(&mut json);
     serde_json::from_slice(&json.into_bytes()).unwrap_or_default()
+}
+
+/// Attributes by name, as Mesos writes them.
+pub(super) fn attribute_values(attributes: &[Attribute]) -> Value {
+    value(|json| write_attributes(json, attributes))
+}
+
+/// Every attribute with where it is from, and what else was said of it.
+pub(super) async fn attributes(State(api): State<Api>, Path(name): Path<String>) -> Response {
+    let view = match api.driver.ask(Message::View).await {
+        Ok(view) => view,
+        Err(error) => return overloaded(error),
+    };
+    let found = find_agent(&view, &name).and_then(|id| view.state.agents.get(&id));
+    let Some(agent) = found else {
+        return text(StatusCode::NOT_FOUND, format!("No node or agent is called '{name}'\n"));
+    };
+    answer(&json!({ "node": agent.node, "agent_id": agent.id, "attributes": provenance(&view, agent) }))
+}
+
+fn provenance(view: &View, agent: &Agent) -> Vec<Value> {
+    let resolved = resolve(agent.node.as_str(), &agent.address, &agent.facts, &view.state.rules);
+    let one = |attribute: &Attribute| {
+        attribute_values(std::slice::from_ref(attribute)).get(&attribute.name).cloned().unwrap_or_default()
+    };
+    let candidate =
+        |fact: &Fact| json!({ "value": one(&fact.attribute), "source": fact.source.name(), "evidence": fact.evidence });
+    let attributes = resolved.attributes.iter().map(|attribute| {
+        let mut said: Vec<&Fact> = resolved.facts.iter().filter(|fact| fact.attribute.name == attribute.name).collect();
+        said.sort_by_key(|fact| (fact.source, fact.attribute != *attribute));
+        let winner = said.iter().position(|fact| fact.attribute == *attribute).map(|at| said.remove(at));
+        json!({
+            "name": attribute.name,
+            "value": one(attribute),
+            "type": kind(&attribute.value),
+            // What the master concludes by itself (`rack.source`) nobody said.
+            "source": winner.map_or("master", |fact| fact.source.name()),
+            "evidence": winner.map_or("", |fact| fact.evidence.as_str()),
+            "others": said.into_iter().map(candidate).collect::<Vec<_>>(),
+        })
+    });
+    attributes.collect()
+}
+
+const fn kind(value: &AttributeValue) -> &'static str {
+    match value {
+        AttributeValue::Scalar(_) => "scalar",
+        AttributeValue::Ranges(_) => "ranges",
+        AttributeValue::Text(_) => "text",
+    }
 }
 
 pub(super) async fn inventory(State(api): State<Api>, Path(name): Path<String>) -> Response {

@@ -3,14 +3,14 @@
 use std::sync::Arc;
 
 use axum::middleware::from_fn_with_state;
-use axum::routing::{any, delete, get, post};
+use axum::routing::{any, delete, get, post, put};
 use axum::{Extension, Router};
 use tokio::sync::watch;
 
 use super::auth::{self, Guard, require};
 use super::render::answer::not_found;
 use super::render::reads::Reads;
-use super::{files, legacy, masters, metrics, nodes, operator, scheduler, tokens};
+use super::{files, legacy, masters, metrics, node_api, nodes, operator, rules, scheduler, tokens};
 use crate::driver::Handle;
 use crate::raft::Replica;
 use crate::tokens::Tokens;
@@ -67,7 +67,12 @@ pub fn router(api: Api, guard: Arc<Guard>) -> Router {
         .route("/mesolith/v1/tasks/{framework}/{task}/files/{*path}", get(files::task_file))
         .route("/mesolith/v1/nodes/{node}/log", get(files::node_log))
         .route("/mesolith/v1/nodes/{node}/inventory", get(nodes::inventory))
+        .route("/mesolith/v1/nodes/{node}/api/{method}", any(node_api::call))
+        .route("/mesolith/v1/nodes/{node}/attributes", get(nodes::attributes))
         .route("/mesolith/v1/nodes", get(nodes::nodes))
+        .route("/mesolith/v1/rules", get(rules::list))
+        .route("/mesolith/v1/rules/{name}", put(rules::put).delete(rules::remove))
+        .route("/mesolith/v1/rules-test", post(rules::test))
         .route("/mesolith/v1/tokens", post(tokens::make))
         .route("/mesolith/v1/snapshot", get(masters::snapshot))
         .route("/mesolith/v1/masters", post(masters::token))

@@ -341,6 +341,7 @@ impl Agent {
                     &Format::default(),
                 ),
                 attributes: attributes_to_wire(&api::Attribute::parse_list("rack:r1").unwrap()),
+                ..link::Capacity::default()
             }),
             inventory_json: r#"{"cpu":{"model":"test"}}"#.to_owned(),
             tasks,

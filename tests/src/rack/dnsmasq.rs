@@ -14,11 +14,11 @@ pub(super) const BOOT_PORT: u16 = 5053;
 /// Writes `dnsmasq.conf` and the TFTP directory; gives the arguments to start dnsmasq with.
 ///
 /// `--no-daemon` keeps it in the foreground and from changing user, which a namespace with a single user forbids.
-pub(super) fn configure(dir: &Path, nodes: &[NodePlan]) -> Result<Vec<String>> {
+pub(super) fn configure(dir: &Path, nodes: &[NodePlan], more: &[String]) -> Result<Vec<String>> {
     let tftp = dir.join("tftp");
     fs::create_dir_all(&tftp).with_context(|| format!("cannot make {}", tftp.display()))?;
     fs::write(tftp.join("boot.ipxe"), script()).context("cannot write boot.ipxe")?;
-    fs::write(dir.join("dnsmasq.conf"), configuration(dir, nodes)).context("cannot write dnsmasq.conf")?;
+    fs::write(dir.join("dnsmasq.conf"), configuration(dir, nodes, more)).context("cannot write dnsmasq.conf")?;
     // dnsmasq logs the moment a lease is read back as if it were new, so a restarted rack begins with none.
     fs::write(dir.join("dnsmasq.leases"), "").context("cannot empty dnsmasq.leases")?;
     let file = dir.join("dnsmasq.conf");
@@ -39,7 +39,7 @@ fn script() -> String {
     )
 }
 
-fn configuration(dir: &Path, nodes: &[NodePlan]) -> String {
+fn configuration(dir: &Path, nodes: &[NodePlan], more: &[String]) -> String {
     let mut text = format!(
         "# No DNS: only DHCP, TFTP and router advertisements.\n\
          port=0\n\
@@ -66,6 +66,10 @@ fn configuration(dir: &Path, nodes: &[NodePlan]) -> String {
     );
     for node in nodes {
         text.push_str(&format!("dhcp-host={},{}\n", node.mac, node.address));
+    }
+    for line in more {
+        text.push_str(line);
+        text.push('\n');
     }
     text
 }

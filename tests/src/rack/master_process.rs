@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 
 use super::dnsmasq::BOOT_PORT;
 use super::network::{HOST, LOOPBACK};
-use super::options::{Kind, Options};
+use super::options::{Kind, Options, Places};
 use super::process::{Process, Program, tail};
 use super::programs::required;
 
@@ -44,7 +44,11 @@ impl MasterProcess {
             .node_plans()
             .iter()
             .map(|node| {
-                json!({"mac": node.mac, "name": node.name, "attributes": format!("rack:{}", node.rack), "cmdline": options.cmdline})
+                let mut machine = json!({"mac": node.mac, "name": node.name, "cmdline": options.cmdline});
+                if options.places == Places::Told {
+                    machine["attributes"] = format!("rack:{}", node.rack).into();
+                }
+                machine
             })
             .collect();
         let file = dir.join("machines.json");

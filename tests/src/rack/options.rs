@@ -32,6 +32,17 @@ pub enum Life {
     Detached,
 }
 
+/// What nodes are told of where they stand.
+#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Places {
+    /// Each has a `rack` on its kernel's command line.
+    #[default]
+    Told,
+    /// Nothing.
+    Untold,
+}
+
 /// A rack to start. `Options::default()` is two virtual servers on a free port in a directory of its own.
 #[derive(Clone, Debug, Deserialize, Serialize)]
 pub struct Options {
@@ -57,6 +68,10 @@ pub struct Options {
     pub master_args: Vec<String>,
     /// Added to each node's kernel command line.
     pub cmdline: String,
+    /// Whether the master tells machines their racks; if not, they have to find them.
+    pub places: Places,
+    /// Added to the DHCP server's configuration.
+    pub dhcp: Vec<String>,
     /// Added to each QEMU's command line.
     pub qemu_args: Vec<String>,
     /// Added to the command line of one node's QEMU, by the node's name.
@@ -84,6 +99,8 @@ impl Options {
             image_dir: programs::repository().join(".lab/image"),
             master_args: Vec::new(),
             cmdline: String::new(),
+            places: Places::default(),
+            dhcp: Vec::new(),
             qemu_args: Vec::new(),
             node_qemu_args: BTreeMap::new(),
             programs,

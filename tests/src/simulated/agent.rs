@@ -192,6 +192,11 @@ impl Agent {
                 end: true,
                 error: "a simulated agent has no files".to_owned(),
             })),
+            Message::NodeCall(call) => out.push(from_agent::Message::NodeReply(link::NodeReply {
+                request: call.request,
+                error: "a simulated node has nothing to show".to_owned(),
+                ..link::NodeReply::default()
+            })),
             Message::CancelRead(_) => {}
             Message::Masters(masters) => {
                 for link in masters.links {

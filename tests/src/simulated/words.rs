@@ -84,7 +84,7 @@ fn now() -> f64 {
 }
 
 pub(super) fn capacity(resources: &[v1::Resource], attributes: &[v1::Attribute]) -> link::Capacity {
-    link::Capacity { resources: resources.to_vec(), attributes: attributes.to_vec() }
+    link::Capacity { resources: resources.to_vec(), attributes: attributes.to_vec(), ..link::Capacity::default() }
 }
 
 /// From the text grammar.

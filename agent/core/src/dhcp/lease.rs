@@ -2,6 +2,8 @@
 
 use std::net::Ipv4Addr;
 
+use hwdetect::CivicAddress;
+
 /// One lease; durations in seconds from the acknowledgement.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Lease {
@@ -24,6 +26,10 @@ pub struct Lease {
     pub hostname: Option<String>,
     /// Largest packet the network carries (option 26).
     pub mtu: Option<u16>,
+    /// Where the network ends that the request came through (option 99).
+    pub location: Option<CivicAddress>,
+    /// What the operator lets the server say of the place (option 224): `rack=R7 row=3`.
+    pub place: Option<String>,
     /// Who lent it.
     pub server: Ipv4Addr,
     /// `u32::MAX` is for ever.

@@ -6,7 +6,14 @@ use dhcproto::v4::{
     Decodable, Decoder, DhcpOption, DhcpOptions, Encodable, Encoder, Flags, Message, MessageType, Opcode, OptionCode,
 };
 
+use hwdetect::CivicAddress;
+
 use super::lease::{Lease, Route, class_prefix_len, prefix_len};
+
+/// GEOCONF_CIVIC (RFC 4776).
+const CIVIC_LOCATION: u8 = 99;
+/// The first of the numbers left to sites: where this one writes `rack=R7 row=3`.
+const PLACE: u8 = 224;
 
 /// What a server said to us.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -74,6 +81,8 @@ impl Sender {
             OptionCode::Renewal,
             OptionCode::Rebinding,
             OptionCode::ClasslessStaticRoute,
+            OptionCode::Unknown(CIVIC_LOCATION),
+            OptionCode::Unknown(PLACE),
         ]));
         message
     }
@@ -104,6 +113,10 @@ pub(super) fn decode(bytes: &[u8], xid: u32, mac: [u8; 6]) -> Option<Reply> {
 }
 
 fn lease(address: Ipv4Addr, server: Ipv4Addr, options: &DhcpOptions) -> Lease {
+    let unnamed = |code| match options.get(OptionCode::Unknown(code)) {
+        Some(DhcpOption::Unknown(option)) => Some(option.data()),
+        _ => None,
+    };
     let addresses = |code| match options.get(code) {
         Some(DhcpOption::Router(list) | DhcpOption::DomainNameServer(list) | DhcpOption::NtpServers(list)) => {
             list.clone()
@@ -156,11 +169,20 @@ fn lease(address: Ipv4Addr, server: Ipv4Addr, options: &DhcpOptions) -> Lease {
             Some(DhcpOption::InterfaceMtu(mtu)) if *mtu >= 576 => Some(*mtu),
             _ => None,
         },
+        location: unnamed(CIVIC_LOCATION).and_then(CivicAddress::parse),
+        place: unnamed(PLACE).and_then(line),
         server,
         lease_secs,
         renew_secs,
         rebind_secs,
     }
+}
+
+/// Words for people: no longer than an option, and nothing in it that could command a terminal.
+fn line(bytes: &[u8]) -> Option<String> {
+    let text: String = String::from_utf8_lossy(bytes).chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
+    let text = text.trim();
+    (!text.is_empty()).then(|| text.to_owned())
 }
 
 /// A name that may go into a configuration file: a server may pad with NUL or send anything.
@@ -181,6 +203,8 @@ fn encode(message: &Message) -> Vec<u8> {
 
 #[cfg(test)]
 pub(super) mod tests {
+    use dhcproto::v4::UnknownOption;
+
     use super::*;
 
     /// A server's answer, for the tests of the client too.
@@ -210,6 +234,8 @@ pub(super) mod tests {
                 DhcpOption::NtpServers(vec![Ipv4Addr::new(10, 0, 2, 4)]),
                 DhcpOption::DomainName("rack.example\0".to_owned()),
                 DhcpOption::AddressLeaseTime(86400),
+                DhcpOption::Unknown(UnknownOption::new(OptionCode::Unknown(99), b"\x01DE\x1c\x0212".to_vec())),
+                DhcpOption::Unknown(UnknownOption::new(OptionCode::Unknown(224), b"rack=R7\0".to_vec())),
             ],
         );
         let Some(Reply::Ack(lease)) = decode(&bytes, 7, mac) else { panic!("no lease") };
@@ -217,6 +243,8 @@ pub(super) mod tests {
         assert_eq!((lease.renew_secs, lease.rebind_secs), (43200, 75600));
         assert_eq!(lease.domain.as_deref(), Some("rack.example"));
         assert_eq!(lease.ntp, vec![Ipv4Addr::new(10, 0, 2, 4)]);
+        assert_eq!(lease.location.unwrap().room.as_deref(), Some("12"));
+        assert_eq!(lease.place.as_deref(), Some("rack=R7"));
     }
 
     #[test]

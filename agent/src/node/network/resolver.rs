@@ -51,6 +51,8 @@ mod tests {
             domain: Some("rack.example".to_owned()),
             hostname: None,
             mtu: None,
+            location: None,
+            place: None,
             server: Ipv4Addr::new(10, 0, 0, 1),
             lease_secs: 60,
             renew_secs: 30,

@@ -59,6 +59,7 @@ fn register(state: &mut State, index: u64, total: &Resources) {
         kernel: "6.1.0".to_owned(),
         resources: total.clone(),
         attributes: Attribute::parse_list("rack:r1;zone:a").expect("the text is well-formed"),
+        facts: Vec::new(),
         inventory_json: String::new(),
         tasks: Vec::new(),
     };

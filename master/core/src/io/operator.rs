@@ -7,6 +7,7 @@ use api::{AgentId, FrameworkId, Milli};
 use serde::{Deserialize, Serialize};
 
 use crate::operation::ResourceOperation;
+use crate::rules::Rule;
 use crate::state::{Change, Table};
 
 /// One write. All but [`Apply`](Self::Apply) are answered [`Response::Ok`](crate::Response::Ok) when
@@ -78,6 +79,25 @@ pub enum OperatorWrite {
         /// All or none.
         changes: Vec<Change>,
     },
+    /// PUT /mesolith/v1/rules/NAME.
+    PutRule {
+        /// Added, or put in the place of the one of its name.
+        rule: Box<Rule>,
+        /// Where in the order.
+        place: Place,
+    },
+    /// DELETE /mesolith/v1/rules/NAME.
+    RemoveRule(String),
+}
+
+/// Where a rule goes.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq, Serialize, Deserialize)]
+pub enum Place {
+    /// Where the one of its name was; a new one last.
+    #[default]
+    AsBefore,
+    /// Before all others.
+    First,
 }
 
 /// A role's quota.

@@ -181,8 +181,8 @@ impl Leader {
             AgentMessage::Update { framework, status, latest } => {
                 turn.propose(Command::UpdateTask { framework, agent, status, latest, at: turn.now.unix_ms });
             }
-            AgentMessage::Capacity { resources, attributes } => {
-                turn.propose(Command::UpdateCapacity { agent, resources, attributes });
+            AgentMessage::Capacity { resources, attributes, facts, inventory_json } => {
+                turn.propose(Command::UpdateCapacity { agent, resources, attributes, facts, inventory_json });
             }
         }
     }

@@ -4,13 +4,14 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use api::v1::{AgentCapabilities, Reason, TimeInfo};
-use api::{AgentId, Attribute, FrameworkId, NodeName, Resources, TaskId, TaskState};
+use api::{AgentId, Attribute, Fact, FrameworkId, NodeName, Resources, TaskId, TaskState};
 use serde::{Deserialize, Serialize};
 
 use super::{Drain, MAX_UNREACHABLE_AGENTS, MAX_UNREACHABLE_TASKS, State, Task};
 use crate::event::Event;
 use crate::io::{Registration, ReportedTask};
 use crate::operation::convert_again;
+use crate::rules::{Resolved, resolve};
 
 /// A node of the pool.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -34,8 +35,14 @@ pub struct Agent {
     pub kernel: String,
     /// All it offers: the machine's, with reservations and volumes made of it since.
     pub resources: Arc<Resources>,
-    /// What constraints match on.
+    /// What constraints match on: of the facts and the operator's rules those that count.
     pub attributes: Arc<Vec<Attribute>>,
+    /// What the agent knows of its machine, with where it is from.
+    #[serde(default)]
+    pub facts: Arc<Vec<Fact>>,
+    /// For whom a rule reserves what is free.
+    #[serde(default)]
+    pub reserve: Option<String>,
     /// `hwdetect::Inventory` as JSON.
     pub inventory_json: Arc<str>,
     /// Milliseconds since 1970: when the node first joined.
@@ -103,6 +110,8 @@ impl State {
             None => (registration.resources, Resources::new()),
         };
         Self::tell_lost_conversions(&id, lost, events);
+        let facts = all_facts(registration.attributes, registration.facts);
+        let resolved = resolve(registration.node.as_str(), &registration.address, &facts, &self.rules);
         let agent = Agent {
             id: id.clone(),
             node: registration.node.clone(),
@@ -113,7 +122,9 @@ impl State {
             capabilities: registration.capabilities,
             kernel: registration.kernel,
             resources: Arc::new(resources),
-            attributes: Arc::new(registration.attributes),
+            attributes: Arc::new(resolved.attributes),
+            facts: Arc::new(facts),
+            reserve: resolved.reserve,
             inventory_json: registration.inventory_json.into(),
             registered_at: old.as_ref().map_or(at, |old| old.registered_at),
             reregistered_at: old.as_ref().map(|_| at),
@@ -242,18 +253,33 @@ impl State {
         &mut self,
         id: &AgentId,
         resources: Resources,
-        attributes: Vec<Attribute>,
+        (attributes, facts): (Vec<Attribute>, Vec<Fact>),
+        inventory_json: Option<String>,
         events: &mut Vec<Event>,
     ) {
+        let rules = Arc::clone(&self.rules);
         let Some(agent) = self.agents.get_mut(id) else { return };
+        let facts = all_facts(attributes, facts);
+        let Resolved { attributes, reserve, .. } = resolve(agent.node.as_str(), &agent.address, &facts, &rules);
         let (resources, lost) = convert_again(&resources, &agent.resources);
-        let same = agent.resources.contains(&resources) && resources.contains(&agent.resources);
-        if same && *agent.attributes == attributes {
+        let same_resources = agent.resources.contains(&resources) && resources.contains(&agent.resources);
+        let same = same_resources && *agent.attributes == attributes && agent.reserve == reserve;
+        if same && *agent.facts == facts && inventory_json.is_none() {
             return;
         }
         let agent = Arc::make_mut(agent);
-        agent.resources = Arc::new(resources);
+        agent.facts = Arc::new(facts);
+        if let Some(json) = inventory_json {
+            agent.inventory_json = json.into();
+        }
+        if same {
+            return; // another evidence, another serial number of a disk: nothing offers show
+        }
+        if !same_resources {
+            agent.resources = Arc::new(resources);
+        }
         agent.attributes = Arc::new(attributes);
+        agent.reserve = reserve;
         Self::tell_lost_conversions(id, lost, events);
         events.push(Event::CapacityChanged { agent: id.clone() });
     }
@@ -332,6 +358,13 @@ impl State {
         let status = task.master_status(state, Reason::AgentRemoved, message, at);
         self.end_task(&task.framework, task.id(), status, at, events);
     }
+}
+
+/// What was typed, then the rest.
+fn all_facts(typed: Vec<Attribute>, mut facts: Vec<Fact>) -> Vec<Fact> {
+    let mut all: Vec<Fact> = typed.into_iter().map(Fact::typed).collect();
+    all.append(&mut facts);
+    all
 }
 
 /// What a registration brings about.

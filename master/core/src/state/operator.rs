@@ -44,6 +44,8 @@ impl State {
             OperatorWrite::ReactivateAgent(agent) => self.reactivate_agent(&agent, events),
             OperatorWrite::MarkAgentGone(agent) => self.mark_agent_gone(&agent, at, events),
             OperatorWrite::Keep { table, changes } => self.kept.change(table, changes),
+            OperatorWrite::PutRule { rule, place } => self.put_rule(*rule, place, events),
+            OperatorWrite::RemoveRule(name) => self.remove_rule(&name, events),
             OperatorWrite::Teardown(framework) => {
                 if self.frameworks.contains_key(&framework) {
                     self.remove_framework(&framework, at, events);

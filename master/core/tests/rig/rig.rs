@@ -286,6 +286,7 @@ pub fn registration(node: &str, boot: &str, resources: &str) -> Registration {
         kernel: "6.1".to_owned(),
         resources: Resources::parse(resources).unwrap(),
         attributes: api::Attribute::parse_list("rack:r1").unwrap(),
+        facts: Vec::new(),
         inventory_json: "{}".to_owned(),
         tasks: Vec::new(),
     }

@@ -14,6 +14,7 @@
 
 use std::sync::Arc;
 
+use api::node_api::NodeRole;
 use master_core::acl::{Acls, Action};
 
 /// One request's rights. Cheap to clone; `Send` and `'static`, so that it can go into a rendering thread.
@@ -22,6 +23,7 @@ pub struct Approvers {
     acls: Arc<Acls>,
     principal: Option<Arc<str>>,
     administrator: bool,
+    on_nodes: Option<NodeRole>,
 }
 
 /// What a principal is beside what the lists say.
@@ -43,13 +45,26 @@ impl Approvers {
     /// Everything is allowed: for an open API, and for tests.
     #[must_use]
     pub fn allow_all() -> Self {
-        Self { acls: Arc::new(Acls::allow_all()), principal: None, administrator: true }
+        Self { acls: Arc::new(Acls::allow_all()), principal: None, administrator: true, on_nodes: None }
     }
 
     /// The rights of `principal`.
     #[must_use]
     pub fn new(acls: Arc<Acls>, principal: Option<&str>, rank: Rank) -> Self {
-        Self { acls, principal: principal.map(Arc::from), administrator: rank == Rank::Administrator }
+        let administrator = rank == Rank::Administrator;
+        Self { acls, principal: principal.map(Arc::from), administrator, on_nodes: None }
+    }
+
+    /// With the role on nodes that a certificate names.
+    #[must_use]
+    pub fn with_node_role(self, on_nodes: Option<NodeRole>) -> Self {
+        Self { on_nodes, ..self }
+    }
+
+    /// What they may ask of nodes. An administrator may all.
+    #[must_use]
+    pub fn node_role(&self) -> Option<NodeRole> {
+        if self.administrator { Some(NodeRole::Admin) } else { self.on_nodes }
     }
 
     /// Who asks; `None` when nobody was asked to say.

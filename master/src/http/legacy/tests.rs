@@ -48,6 +48,7 @@ fn made_up(agents: u64, frameworks: u64, running: u64, ended: u64) -> State {
             kernel: "6.12".to_owned(),
             resources: api::Resources::parse("cpus:64;mem:65536;disk:100000;ports:[31000-32000]").unwrap(),
             attributes: Vec::new(),
+            facts: Vec::new(),
             inventory_json: String::new(),
             tasks: Vec::new(),
         };

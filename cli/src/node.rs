@@ -1,0 +1,169 @@
+//! `mesolith node NODE METHOD`: what a node says of itself at this moment, and its power.
+
+use std::marker::PhantomData;
+
+use anyhow::Result;
+use api::node_api::Method;
+use hyper::Method as Verb;
+use serde::Serialize;
+use serde_json::Value;
+
+use crate::cluster::State;
+use crate::master::{Ask, Master, segment};
+use crate::render::{Cell, Format, Output, Row, mebibytes};
+
+/// Asks a node through the master.
+pub(crate) async fn call(master: &Master, output: &Output, node: &str, method: Method) -> Result<()> {
+    let state = State::read(master).await?;
+    let node = state.node(node)?;
+    let path = format!("/mesolith/v1/nodes/{}/api/{method}", segment(node.name()));
+    let verb = if method.changes() { Verb::POST } else { Verb::GET };
+    let body = master.fetch(Ask::with_body(verb, path, "application/json", Vec::new())).await?;
+    let answer: Value = serde_json::from_slice(&body)?;
+    if output.format() == Format::Json {
+        return output.value(&answer);
+    }
+    match method {
+        Method::Processes => rows::<Process>(output, &answer["processes"]),
+        Method::Mounts => rows::<Mount>(output, &answer["mounts"]),
+        Method::Links => rows::<Link>(output, &answer["links"]),
+        Method::Routes => rows::<Route>(output, &answer["routes"]),
+        Method::Dmesg => {
+            let messages = answer["messages"].as_array().into_iter().flatten();
+            let lines = messages.map(|one| {
+                let text: String = plain(&one["text"]).chars().map(|c| if c.is_control() { '?' } else { c }).collect();
+                format!("[{:>12.6}] {text}\n", one["seconds"].as_f64().unwrap_or_default())
+            });
+            output.print(&lines.collect::<String>())
+        }
+        Method::Inventory => {
+            let inventory: hwdetect::Inventory = serde_json::from_value(answer)?;
+            output.print(&hwdetect::render(&inventory, hwdetect::Style::Plain))
+        }
+        Method::Version | Method::Stats => output.value(&answer),
+        Method::Reboot => output.print(&format!("{} ends and starts again\n", node.name())),
+        Method::PowerOff => output.print(&format!("{} ends; it has to be switched on by hand\n", node.name())),
+    }
+}
+
+fn rows<K: Kind>(output: &Output, list: &Value) -> Result<()> {
+    let row = |value: &Value| Listed::<K> { value: value.clone(), kind: PhantomData };
+    let rows: Vec<Listed<K>> = list.as_array().into_iter().flatten().map(row).collect();
+    output.rows(&rows, "There are none.")
+}
+
+fn plain(value: &Value) -> String {
+    match value {
+        Value::Null => String::new(),
+        Value::String(text) => text.clone(),
+        Value::Array(values) => values.iter().map(plain).collect::<Vec<_>>().join(" "),
+        other @ (Value::Bool(_) | Value::Number(_) | Value::Object(_)) => other.to_string(),
+    }
+}
+
+/// Sizes as other tables show them.
+fn size(value: &Value) -> Cell {
+    #[allow(clippy::cast_precision_loss)] // bytes of a machine, in MiB
+    let mib = value.as_u64().map(|bytes| bytes as f64 / 1_048_576.0);
+    Cell::number(mib.map(mebibytes).unwrap_or_default())
+}
+
+/// A row of the node's answer as the node gave it; the kind says what of it a table shows.
+#[derive(Debug)]
+struct Listed<K> {
+    value: Value,
+    kind: PhantomData<K>,
+}
+
+impl<K> Serialize for Listed<K> {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        self.value.serialize(serializer)
+    }
+}
+
+/// What there are lists of.
+trait Kind {
+    const HEADINGS: &'static [&'static str];
+    fn cells(one: &Value) -> Vec<Cell>;
+}
+
+impl<K: Kind> Row for Listed<K> {
+    const HEADINGS: &'static [&'static str] = K::HEADINGS;
+
+    fn cells(&self) -> Vec<Cell> {
+        K::cells(&self.value)
+    }
+}
+
+#[derive(Debug)]
+struct Process;
+
+impl Kind for Process {
+    const HEADINGS: &'static [&'static str] = &["PID", "PARENT", "STATE", "MEMORY", "CPU S", "COMMAND"];
+
+    fn cells(one: &Value) -> Vec<Cell> {
+        vec![
+            Cell::number(plain(&one["pid"])),
+            Cell::number(plain(&one["parent"])),
+            Cell::text(plain(&one["state"])),
+            size(&one["resident_bytes"]),
+            Cell::number(plain(&one["cpu_seconds"])),
+            Cell::text(plain(&one["command"])),
+        ]
+    }
+}
+
+#[derive(Debug)]
+struct Mount;
+
+impl Kind for Mount {
+    const HEADINGS: &'static [&'static str] = &["TARGET", "TYPE", "SOURCE", "SIZE", "FREE", "OPTIONS"];
+
+    fn cells(one: &Value) -> Vec<Cell> {
+        vec![
+            Cell::text(plain(&one["target"])),
+            Cell::text(plain(&one["type"])),
+            Cell::text(plain(&one["source"])),
+            size(&one["size_bytes"]),
+            size(&one["free_bytes"]),
+            Cell::text(plain(&one["options"])),
+        ]
+    }
+}
+
+#[derive(Debug)]
+struct Link;
+
+impl Kind for Link {
+    const HEADINGS: &'static [&'static str] =
+        &["LINK", "STATE", "MAC", "MTU", "ADDRESSES", "RECEIVED", "SENT", "ERRORS"];
+
+    fn cells(one: &Value) -> Vec<Cell> {
+        vec![
+            Cell::text(plain(&one["name"])),
+            Cell::text(plain(&one["state"])),
+            Cell::text(plain(&one["mac"])),
+            Cell::number(plain(&one["mtu"])),
+            Cell::text(plain(&one["addresses"])),
+            size(&one["received_bytes"]),
+            size(&one["sent_bytes"]),
+            Cell::number(plain(&one["receive_errors"])),
+        ]
+    }
+}
+
+#[derive(Debug)]
+struct Route;
+
+impl Kind for Route {
+    const HEADINGS: &'static [&'static str] = &["NETWORK", "GATEWAY", "LINK", "METRIC"];
+
+    fn cells(one: &Value) -> Vec<Cell> {
+        vec![
+            Cell::text(plain(&one["network"])),
+            Cell::text(plain(&one["gateway"])),
+            Cell::text(plain(&one["link"])),
+            Cell::number(plain(&one["metric"])),
+        ]
+    }
+}
