@@ -7,7 +7,7 @@ mod joining;
 mod place;
 
 pub use joining::{JoinError, Joined, announce, join};
-pub use place::Place;
+pub use place::{Part, Place};
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;

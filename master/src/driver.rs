@@ -457,14 +457,13 @@ impl Driver {
             }
             let mut answer = None;
             for output in outputs {
-                match output {
-                    Output::Respond { request, response } if asks && answer.is_none() => {
-                        answer = Some((request, response));
-                    }
-                    output => self.perform(output, &mut inputs),
+                if asks && answer.is_none() && matches!(output, Output::Respond { .. }) {
+                    answer = Some(output);
+                } else {
+                    self.perform(output, &mut inputs);
                 }
             }
-            if let Some((request, response)) = answer {
+            if let Some(Output::Respond { request, response }) = answer {
                 self.promise(before, request, response);
             }
         }

@@ -54,7 +54,7 @@ use crate::agents::LinkService;
 use crate::boot::{Boot, BootLog};
 use crate::ca::{Ca, Identity};
 use crate::clock::{Clock, unix_ms};
-use crate::cluster::{Joined, Masters, Place};
+use crate::cluster::{Joined, Masters, Part, Place};
 use crate::config::{Config, Listen};
 use crate::driver::{Driver, Handle};
 use crate::http::auth::{self, ApiTokens, Credentials, Guard};
@@ -105,7 +105,8 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
         http: host_and_port(&config.advertise, sockets.http_address.port()),
     };
     if let Some((address, token)) = &config.join {
-        match cluster::join(data, address, token, member.clone(), config.learner).await.context("cannot join")? {
+        let part = if config.learner { Part::Learner } else { Part::Voter };
+        match cluster::join(data, address, token, member.clone(), part).await.context("cannot join")? {
             Joined::Now(place) => tracing::info!(id = place.id, "joined the cluster"),
             Joined::Before(place) => tracing::info!(id = place.id, "--join is not needed: this master is a member"),
         }

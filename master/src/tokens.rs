@@ -455,7 +455,11 @@ mod tests {
             given_to,
         };
         let add = |more: Vec<(String, Token)>| {
-            tokens.0.change(|all| Ok::<_, KeepError>(all.extend(more.clone()))).unwrap();
+            let added = tokens.0.change(|all| {
+                all.extend(more.clone());
+                Ok::<_, KeepError>(())
+            });
+            added.unwrap();
         };
         add((1..=BOOT_SHARE).map(|number| (number.to_string(), entry(number, Some(address(9))))).collect());
         let full = tokens.make_for_boot("more", "", "x", address(9), 1);

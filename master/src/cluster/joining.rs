@@ -8,7 +8,7 @@ use std::time::Duration;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use super::{Announced, Announcement, JoinAnswer, JoinQuestion, Place, SHARED_FILES, authority_of, kind};
+use super::{Announced, Announcement, JoinAnswer, JoinQuestion, Part, Place, SHARED_FILES, authority_of, kind};
 use crate::peers::{CallError, Dialer};
 use crate::raft::{Member, Replica};
 use crate::{atomic_file, hex, random};
@@ -101,7 +101,7 @@ async fn ask<A: DeserializeOwned>(
 ///
 /// # Errors
 /// See [`JoinError`].
-pub async fn join(data: &Path, address: &str, token: &str, member: Member, learner: bool) -> Result<Joined, JoinError> {
+pub async fn join(data: &Path, address: &str, token: &str, member: Member, as_a: Part) -> Result<Joined, JoinError> {
     let path = |name: &str| data.join(name);
     let known = Place::read(data).map_err(|source| JoinError::Write { path: path("replica.json"), source })?;
     if let Some(place) = known {
@@ -127,7 +127,7 @@ pub async fn join(data: &Path, address: &str, token: &str, member: Member, learn
                 for (name, text) in files.iter().filter(|(name, _)| SHARED_FILES.contains(&name.as_str())) {
                     write(name, text, 0o600)?;
                 }
-                let place = Place { id, masters, learner };
+                let place = Place { id, masters, learner: as_a == Part::Learner };
                 place.write(data).map_err(|source| JoinError::Write { path: data.join("replica.json"), source })?;
                 return Ok(Joined::Now(place));
             }

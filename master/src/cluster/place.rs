@@ -19,6 +19,15 @@ pub struct Place {
     pub learner: bool,
 }
 
+/// What a master is to be in its cluster.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Part {
+    /// It votes once it has caught up.
+    Voter,
+    /// It only learns, until it is promoted.
+    Learner,
+}
+
 const NAME: &str = "replica.json";
 
 impl Place {

@@ -118,7 +118,7 @@ fn greet(hello: &mut Input) -> io::Result<(Vec<u8>, Duration)> {
     let id = if known == 0 { i64::from_be_bytes(random::bytes()?) & i64::MAX | 1 } else { known };
     let millis = i32::try_from(wanted.as_millis()).unwrap_or(i32::MAX);
     let reply = Reply::new().int(version).int(millis).long(id).buffer(&random::bytes::<16>()?);
-    let reply = if knows_read_only { reply.flag(false) } else { reply };
+    let reply = if knows_read_only { reply.no() } else { reply };
     Ok((reply.bytes(), wanted))
 }
 
@@ -135,7 +135,9 @@ impl Session {
                 let node = self.tree.node(&path);
                 if watch && (node.is_some() || kind == op::EXISTS) {
                     let of_children = [op::GET_CHILDREN, op::GET_CHILDREN2].contains(&kind);
-                    self.watch(path, of_children)?;
+                    self.room_to_watch()?;
+                    let watched = if of_children { &mut self.watches.children } else { &mut self.watches.nodes };
+                    watched.insert(path);
                 }
                 match node {
                     None => Reply::to(xid, zxid, NO_NODE),
@@ -159,7 +161,8 @@ impl Session {
                 let mut bytes = done().bytes();
                 // What they saw on another master we cannot know: told of a change they look again.
                 for path in exist {
-                    self.watch(path, false)?;
+                    self.room_to_watch()?;
+                    self.watches.nodes.insert(path);
                 }
                 for path in data {
                     let gone = self.tree.node(&path).is_none();
@@ -177,15 +180,11 @@ impl Session {
         Ok((answer.bytes(), true))
     }
 
-    fn watch(&mut self, path: String, of_children: bool) -> io::Result<()> {
+    /// Is there room for one more?
+    fn room_to_watch(&self) -> io::Result<()> {
         if self.watches.nodes.len() + self.watches.children.len() >= WATCHES {
             return Err(io::Error::other("a client watches too much"));
         }
-        if of_children {
-            self.watches.children.insert(path)
-        } else {
-            self.watches.nodes.insert(path)
-        };
         Ok(())
     }
 

@@ -76,8 +76,9 @@ impl Reply {
         self
     }
 
-    pub(super) fn flag(mut self, value: bool) -> Self {
-        self.0.put_u8(u8::from(value));
+    /// A flag that is not set.
+    pub(super) fn no(mut self) -> Self {
+        self.0.put_u8(0);
         self
     }
 

@@ -28,9 +28,10 @@ fn one(operation: &Operation) -> v1::Operation {
     let status = OperationStatus {
         operation_id: Some(OperationId::from(operation.id.clone())),
         state: state_of(operation.state).into(),
-        converted_resources: match operation.state {
-            OperationState::Finished => resources_to_wire(&operation.converted, &format),
-            _ => Vec::new(),
+        converted_resources: if operation.state == OperationState::Finished {
+            resources_to_wire(&operation.converted, &format)
+        } else {
+            Vec::new()
         },
         uuid: Some(Uuid { value: operation.status_uuid.to_vec() }),
         agent_id: Some(operation.agent.clone()),
