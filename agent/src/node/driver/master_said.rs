@@ -1,0 +1,170 @@
+//! What the driver does with the master's words.
+
+use std::time::Duration;
+
+use agent_core::agent::Input;
+use agent_core::registration;
+use api::link::{FromAgent, FromMaster, Pong, from_agent, from_master};
+
+use super::{Driver, DriverError};
+use crate::node::events::Event;
+use crate::node::file_reader::{self, Reader, Source};
+use crate::node::node_api::{Asked, LAST_WORDS, Owner};
+use crate::node::residents;
+use crate::uptime;
+
+/// When the memory that starting took is given back.
+const SETTLED: Duration = Duration::from_secs(10);
+/// Files the master may read at the same time; one more is refused.
+const READERS: usize = 64;
+
+impl Driver {
+    pub(super) fn master_said(&mut self, message: FromMaster) -> Result<(), DriverError> {
+        let Some(message) = message.message else { return Ok(()) };
+        match message {
+            from_master::Message::Registered(registered) => {
+                let agent: api::AgentId = registered.agent_id.into();
+                if self.kept.agent.as_ref() != Some(&agent) {
+                    self.kept.agent = Some(agent.clone());
+                    self.checkpoint.keep(&self.kept)?;
+                }
+                self.last_reason.clear();
+                let name = self.identity.as_ref().map(|identity| identity.node_name.clone()).unwrap_or_default();
+                self.init.say(&format!("READY: {name} is registered as {agent}"));
+                tracing::info!(%agent, master = %registered.master_id, "registered");
+                if let Some(lines) = self.memory_report.take() {
+                    tokio::spawn(async move {
+                        tokio::time::sleep(SETTLED).await;
+                        // Gone only when the process ends.
+                        let _ = lines.send(residents::line()).await;
+                    });
+                }
+                let ping_timeout_ms = registered.ping_timeout_ms.max(1_000);
+                self.registration(registration::Event::Registered { ping_timeout_ms });
+                self.renew_certificate();
+                self.supervision.input(Input::Registered { agent });
+            }
+            from_master::Message::Masters(masters) => {
+                if let Some(registration) = &mut self.registration {
+                    registration.know(&masters.links);
+                }
+                if self.kept.masters != masters.links {
+                    self.kept.masters = masters.links;
+                    self.checkpoint.keep(&self.kept)?;
+                }
+            }
+            from_master::Message::Refused(refused) => {
+                self.failed(if refused.retry { "not registered yet" } else { "REFUSED" }, &refused.reason);
+                self.registration(registration::Event::Refused { reason: refused.reason, retry: refused.retry });
+                if let Some(registration) = self.registration.as_mut().filter(|_| !refused.leader.is_empty()) {
+                    registration.follow(&refused.leader, uptime::millis());
+                }
+                self.generation += 1;
+                self.end_session();
+            }
+            from_master::Message::RunTask(run) => self.run_task(run),
+            from_master::Message::KillTask(kill) => self.supervision.input(Input::KillTask {
+                framework: kill.framework_id.into(),
+                task: kill.task_id.into(),
+                grace_ms: kill.grace_ms,
+            }),
+            from_master::Message::Acknowledge(acknowledge) => self.supervision.input(Input::Acknowledge {
+                framework: acknowledge.framework_id.into(),
+                task: acknowledge.task_id.into(),
+                uuid: acknowledge.uuid,
+            }),
+            from_master::Message::ShutdownFramework(shutdown) => {
+                self.supervision.input(Input::ShutdownFramework { framework: shutdown.framework_id.into() });
+            }
+            from_master::Message::Ping(ping) => {
+                self.registration(registration::Event::Pinged);
+                self.answer(from_agent::Message::Pong(Pong { nonce: ping.nonce }));
+            }
+            from_master::Message::ReadFile(read) => self.read_file(read),
+            from_master::Message::NodeCall(call) => self.node_call(call),
+            from_master::Message::CancelRead(cancel) => {
+                if let Some(reader) = self.readers.remove(&cancel.request) {
+                    reader.abort();
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Somebody asks what this node sees, or for its end.
+    fn node_call(&mut self, call: api::link::NodeCall) {
+        let Some(session) = &self.session else { return };
+        let out = session.bulk.clone();
+        let message = |reply| FromAgent { message: Some(from_agent::Message::NodeReply(reply)) };
+        let asked = match Asked::read(call) {
+            Ok(asked) => asked,
+            Err(refusal) => {
+                tracing::warn!(reason = %refusal.error, "the node API refuses a call");
+                tokio::spawn(async move { out.send(message(refusal)).await });
+                return;
+            }
+        };
+        tracing::info!(method = %asked.method, principal = ?asked.principal, "the node API is asked");
+        let owner = if self.settings.hosted { Owner::Host } else { Owner::We };
+        let (boot_id, events) = (self.settings.boot_id.clone(), self.events.clone());
+        tokio::spawn(async move {
+            let power = asked.power().filter(|_| owner == Owner::We);
+            let reply = tokio::task::spawn_blocking(move || asked.answer(&boot_id, owner)).await;
+            // Whoever asked sees that there is no answer.
+            let Ok(reply) = reply else { return };
+            let _ = out.send(message(reply)).await;
+            if let Some(action) = power {
+                tokio::time::sleep(LAST_WORDS).await;
+                let _ = events.send(Event::Power(action)).await;
+            }
+        });
+    }
+
+    fn run_task(&mut self, run: api::link::RunTask) {
+        match (run.task, run.framework_info) {
+            (Some(task), Some(framework_info)) => self.supervision.input(Input::RunTask {
+                framework: run.framework_id.into(),
+                container: run.container_id.into(),
+                task: Box::new(task),
+                framework_info: Box::new(framework_info),
+            }),
+            (None, _) | (_, None) => {
+                // The master has read it before: versions that differ too much.
+                let container = run.container_id;
+                tracing::error!(%container, "the master sent a task that cannot be read");
+            }
+        }
+    }
+
+    fn read_file(&mut self, read: api::link::ReadFile) {
+        let Some(session) = &self.session else { return };
+        let (request, out) = (read.request, session.bulk.clone());
+        self.readers.retain(|_, reader| !reader.is_finished());
+        let source = Source::of(read.source).filter(|_| self.readers.len() < READERS);
+        let reader = match source {
+            None => tokio::spawn(file_reader::refuse(request, out)),
+            Some(source) => tokio::spawn(
+                Reader {
+                    request,
+                    source,
+                    offset: read.offset,
+                    follow: read.follow,
+                    work_dir: self.settings.work_dir.clone(),
+                    logs: self.settings.run.logs(),
+                    agent: self.kept.agent.clone().unwrap_or_default(),
+                    out,
+                    events: self.events.clone(),
+                }
+                .run(),
+            ),
+        };
+        self.readers.insert(request, reader.abort_handle());
+    }
+
+    fn answer(&self, message: from_agent::Message) {
+        if let Some(session) = &self.session {
+            // Full: the master pings again.
+            let _ = session.urgent.try_send(FromAgent { message: Some(message) });
+        }
+    }
+}
