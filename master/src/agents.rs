@@ -189,6 +189,7 @@ impl Link for LinkService {
                 links.mark_changed();
                 links
             },
+            registered: false,
             stage: Stage::New(commands),
             inbound: request.into_inner(),
             queue,
@@ -213,6 +214,8 @@ struct Session {
     replica: Replica,
     /// Where all masters are.
     links: watch::Receiver<Arc<[String]>>,
+    /// The agent was told that it is: the first word is about that.
+    registered: bool,
     stage: Stage,
     inbound: Streaming<link::FromAgent>,
     queue: mpsc::Receiver<SessionCommand>,
@@ -278,7 +281,7 @@ impl Session {
                     Some(command) => self.command(command),
                     None => Err(Ended),
                 },
-                Ok(()) = self.links.changed() => {
+                Ok(()) = self.links.changed(), if self.registered => {
                     let links = self.links.borrow_and_update().to_vec();
                     Ok(Some(FromMaster::Masters(link::Masters { links })))
                 }
@@ -306,7 +309,10 @@ impl Session {
 
     fn command(&mut self, command: SessionCommand) -> Result<Option<FromMaster>, Ended> {
         match command {
-            SessionCommand::Send { message, master } => Ok(Some(self.word(*message, &master.unwrap_or_default()))),
+            SessionCommand::Send { message, master } => {
+                self.registered |= matches!(*message, ToAgent::Registered { .. });
+                Ok(Some(self.word(*message, &master.unwrap_or_default())))
+            }
             SessionCommand::Read(read) => {
                 let Read { request, source, offset, follow, chunks } = *read;
                 self.reads.retain(|_, chunks| !chunks.is_closed());
