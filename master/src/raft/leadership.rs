@@ -92,6 +92,7 @@ pub(super) async fn watch(
             }
         }
         tokio::select! {
+            biased;
             changed = metrics.changed() => {
                 reported = Instant::now();
                 if changed.is_err() {

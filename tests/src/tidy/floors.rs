@@ -3,7 +3,7 @@
 use serde_json::Value;
 
 /// The floor of every package. Programs (3) never import one another; the tests (4) import anything.
-const FLOORS: [(&str, u8); 11] = [
+const FLOORS: [(&str, u8); 12] = [
     ("api", 0),
     ("hwdetect", 0),
     ("agent-sys", 0),
@@ -14,6 +14,7 @@ const FLOORS: [(&str, u8); 11] = [
     ("master", 3),
     ("cli", 3),
     ("image", 3),
+    ("master-simulation", 4),
     ("tests", 4),
 ];
 
