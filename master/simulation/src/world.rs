@@ -301,7 +301,7 @@ impl World {
             Happening::DialDone { reply, result } => drop(reply.send(result)),
             Happening::Asked(asked) => self.asked(asked),
             Happening::Answered { question, result } => {
-                let digest = result.as_deref().map(crc32fast::hash);
+                let digest = result.as_deref().map(crc32fast::hash).map_err(String::clone);
                 if self.wires.answered(question, result) {
                     self.note(format_args!("answer {question} {digest:x?}"));
                 }
