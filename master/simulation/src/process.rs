@@ -71,8 +71,8 @@ pub(crate) struct Running {
 /// What goes from the log to the driver.
 #[derive(Debug)]
 pub(crate) enum Seen {
-    Committed(usize),
-    Leading(Option<u64>),
+    Committed { commands: usize },
+    Leading { term: Option<u64> },
     Installed,
 }
 
@@ -119,13 +119,14 @@ impl Process {
     /// Lives on for so long.
     pub(crate) fn live(&mut self, time: Duration) {
         self.lived += time;
-        self.runtime.block_on(tokio::time::sleep_until(self.began + self.lived));
+        let until = self.began + self.lived;
+        self.runtime.block_on(async { tokio::time::sleep_until(until).await });
     }
 
     /// Stood still for so long, and finds that out.
     pub(crate) fn wake(&mut self, after: Duration) {
         self.lived += after;
-        self.runtime.block_on(tokio::time::advance(after));
+        self.runtime.block_on(async { tokio::time::advance(after).await });
     }
 }
 
@@ -169,8 +170,8 @@ async fn live(birth: Birth, posted: Posted) {
 async fn relay(mut log: mpsc::Receiver<FromLog>, driver: mpsc::Sender<FromLog>, posted: Posted) {
     while let Some(message) = log.recv().await {
         let seen = match &message {
-            FromLog::Committed { commands, .. } => Some(Seen::Committed(commands.len())),
-            FromLog::Leading(term) => Some(Seen::Leading(*term)),
+            FromLog::Committed { commands, .. } => Some(Seen::Committed { commands: commands.len() }),
+            FromLog::Leading(term) => Some(Seen::Leading { term: *term }),
             FromLog::Install { .. } => Some(Seen::Installed),
             FromLog::Snapshot(_) | FromLog::Failed(_) => None,
         };

@@ -24,8 +24,7 @@ impl Trace {
 
     pub(crate) fn note(&mut self, at: Micros, what: fmt::Arguments<'_>) {
         self.line.clear();
-        // Writing into a string does not fail.
-        drop(write!(self.line, "{:>4}.{:06} {what}", at / SECOND, at % SECOND));
+        write!(self.line, "{:>4}.{:06} {what}", at / SECOND, at % SECOND).expect("a string takes everything");
         for byte in self.line.bytes().chain([b'\n']) {
             self.hash = (self.hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3);
         }

@@ -164,11 +164,6 @@ impl Wires {
         let ends = self.wires.iter().filter(|(_, wire)| wire.from.machine == machine || wire.to.machine == machine);
         ends.map(|(number, _)| *number).collect()
     }
-
-    /// Who opened it.
-    pub(crate) fn opener(&self, wire: u64) -> Option<Life> {
-        self.wires.get(&wire).map(|wire| wire.from)
-    }
 }
 
 /// How the one who is asked knows a connection.

@@ -28,7 +28,7 @@ impl World {
         };
         for seen in seen {
             self.note(format_args!("master {machine} {seen:?}"));
-            if let (Seen::Leading(Some(_)), 0, super::Phase::Forming) = (&seen, machine, self.phase) {
+            if let (Seen::Leading { term: Some(_) }, 0, super::Phase::Forming) = (&seen, machine, self.phase) {
                 self.form();
             }
         }
