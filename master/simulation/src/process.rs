@@ -1,6 +1,8 @@
 //! One master's process: the real replica and the real driver on a runtime of their own, whose clock only moves when it
 //! is told to. Dropping it is `kill -9`.
 
+#![allow(unexpected_cfgs)] // `./dev simulate` sets tokio_unstable
+
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -68,8 +70,9 @@ pub(crate) struct Running {
     pub(crate) driver: Handle,
 }
 
-/// What goes from the log to the driver.
+/// What goes from the log to the driver. The trace prints it.
 #[derive(Debug)]
+#[allow(dead_code)]
 pub(crate) enum Seen {
     Committed { commands: usize },
     Leading { term: Option<u64> },

@@ -134,7 +134,7 @@ impl SegmentLog {
         let last = names.last_key_value().map(|(first, _)| *first);
         for (first, path) in &names {
             let end = if Some(*first) == last { End::MayBeTorn } else { End::IsIntact };
-            torn = log.recover_segment(*first, path, end, &mut next)?;
+            torn = log.recover_segment(*first, path, end, (purged, &mut next))?;
         }
         let from = purged.map_or(0, |purged| purged + 1);
         log.records = log.records.split_off(&from);
@@ -164,7 +164,7 @@ impl SegmentLog {
         first: u64,
         path: &Path,
         end: End,
-        next: &mut Option<u64>,
+        (purged, next): (Option<u64>, &mut Option<u64>),
     ) -> Result<Option<TornTail>, LogError> {
         let failed = |action| move |source| LogError::Io { action, path: path.to_owned(), source };
         let file = self.disk.open(path, Opening::Existing).map_err(failed("open"))?;
@@ -192,8 +192,11 @@ impl SegmentLog {
                 file.sync_all().map_err(failed("sync"))?;
                 break;
             };
+            // A snapshot from the leader took the place of records this replica never had.
+            let unneeded = purged.is_some_and(|purged| frame.index <= purged + 1);
             if let Some(expected) = *next
                 && frame.index != expected
+                && !(frame.index > expected && unneeded)
             {
                 return Err(if frame.index > expected {
                     LogError::Gap { from: expected, to: frame.index - 1, path: path.to_owned() }
@@ -503,6 +506,17 @@ mod tests {
         let middle = log.segments.values().nth(2).unwrap().path.clone();
         fs::remove_file(middle).unwrap();
         assert!(matches!(SegmentLog::open(Real::shared(), dir.path(), None), Err(LogError::Gap { .. })));
+    }
+
+    #[test]
+    fn a_snapshot_may_take_the_place_of_records_that_never_came() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut log = filled(dir.path(), 5, SEGMENT_LIMIT);
+        log.purge_to(40).unwrap();
+        log.append(&[record(41), record(42)]).unwrap();
+        let (log, torn) = SegmentLog::open(Real::shared(), dir.path(), Some(40)).unwrap();
+        assert_eq!((all(&log), torn), (vec![record(41).1, record(42).1], None));
+        assert!(matches!(SegmentLog::open(Real::shared(), dir.path(), Some(39)), Err(LogError::Gap { from: 5, to: 40, .. })));
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 use std::fmt::Debug;
 
-use super::{Happening, World};
+use super::{Happening, TICK, World};
 use crate::lines::{Client, Heard, Line, Word};
 use crate::trace::Micros;
 use crate::{agent, framework};
@@ -105,6 +105,8 @@ impl World {
             Happening::ToMaster { .. } => &mut open.to_master_at,
             _ => &mut open.to_client_at,
         };
+        // A process that stood still wakes in its own turn.
+        let at = at.max(self.now + TICK);
         *last = (*last).max(at);
         self.at(at, happening);
     }
@@ -222,7 +224,8 @@ impl World {
 
 /// Short enough for a line of the trace, and different for what is different.
 fn brief(what: &impl Debug) -> String {
-    let text = format!("{what:?}");
+    let whole = format!("{what:?}");
+    let text: String = whole.replace("None", "");
     let head: String = text.chars().take(60).collect();
     format!("{head} {:x}", crc32fast::hash(text.as_bytes()))
 }

@@ -7,7 +7,7 @@ use master::peers::Question;
 use master::raft::{Member, Replica};
 use tokio::sync::{mpsc, oneshot};
 
-use super::{Happening, World, digest};
+use super::{Happening, TICK, World, digest};
 use crate::invariants::Invariant;
 use crate::machine::Machine;
 use crate::process::{Posted, Seen};
@@ -91,12 +91,12 @@ impl World {
         if let Some(until) = self.blocked(from.machine, to.machine) {
             // Sent again when the way is free, if it still is wanted.
             if self.chance.percent(50) {
-                self.at(until, Happening::Asked(asked));
+                self.at(until.max(self.now + TICK), Happening::Asked(asked));
             }
             return;
         }
         if let Some(until) = self.machines[to.machine].still_until() {
-            self.at(until, Happening::Asked(asked));
+            self.at(until.max(self.now + TICK), Happening::Asked(asked));
             return;
         }
         let Some(process) = &self.machines[to.machine].process else { return };
