@@ -132,6 +132,8 @@ impl Content {
 pub struct Record {
     /// In which term it got into the log.
     pub term: u64,
+    /// By which of that term's leaders: the library lets a greater number take over from a smaller one in one term.
+    pub leader: u64,
     /// Of its bytes.
     pub digest: u32,
 }
@@ -164,8 +166,9 @@ pub fn outline(disk: &SharedDisk, directory: &Path) -> Result<Outline, OfflineEr
     let mut records = BTreeMap::new();
     for bytes in log.read(0..u64::MAX, usize::MAX).map_err(failed)? {
         let head: Head = rmp_serde::from_slice(&bytes).map_err(|error| OfflineError::Entry(0, error))?;
-        let (index, term) = (head.log_id.index, head.log_id.leader_id.term);
-        records.insert(index, Record { term, digest: crc32fast::hash(&bytes) });
+        let leader = head.log_id.leader_id;
+        let record = Record { term: leader.term, leader: leader.node_id, digest: crc32fast::hash(&bytes) };
+        records.insert(head.log_id.index, record);
     }
     Ok(Outline { records, snapshot: snapshot.map(|id| id.index), term: vote.map_or(0, |vote| vote.leader_id.term) })
 }

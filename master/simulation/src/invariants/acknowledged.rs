@@ -54,7 +54,7 @@ mod tests {
     use super::*;
 
     fn log(terms: &[u64]) -> Outline {
-        let record = |(at, term): (usize, &u64)| (at as u64, Record { term: *term, digest: 0 });
+        let record = |(at, term): (usize, &u64)| (at as u64, Record { term: *term, leader: 1, digest: 0 });
         Outline { records: terms.iter().enumerate().map(record).collect(), ..Outline::default() }
     }
 

@@ -1,10 +1,14 @@
-//! Election safety: a term has at most one leader, because a replica that has seen a term does not forget it.
+//! Election safety: who has seen a term does not forget it, and in a term nobody is elected after a greater number.
+//!
+//! In the library's votes a term alone is not a reign: term and number are, in this order. A replica may be elected in a
+//! term that had a leader already if its number is greater; the other one can commit nothing any more.
 
 use std::collections::BTreeMap;
 
 #[derive(Debug, Default)]
 pub(crate) struct Election {
-    leaders: BTreeMap<u64, u64>,
+    /// Who was elected in each term, in order.
+    leaders: BTreeMap<u64, Vec<u64>>,
     /// The newest term each replica has said it knows.
     terms: BTreeMap<u64, u64>,
 }
@@ -18,9 +22,12 @@ impl Election {
         }
         *known = term;
         if leads {
-            let leader = *self.leaders.entry(term).or_insert(replica);
-            if leader != replica {
-                return Err(format!("replicas {leader} and {replica} both lead in term {term}"));
+            let leaders = self.leaders.entry(term).or_default();
+            if !leaders.contains(&replica) {
+                if let Some(greater) = leaders.iter().find(|known| **known > replica) {
+                    return Err(format!("replica {replica} leads in term {term} after replica {greater}"));
+                }
+                leaders.push(replica);
             }
         }
         Ok(())
@@ -42,14 +49,17 @@ mod tests {
     use super::*;
 
     #[test]
-    fn two_leaders_of_a_term_and_a_forgotten_term_are_seen() {
+    fn a_leader_after_a_greater_one_and_a_forgotten_term_are_seen() {
         let mut election = Election::default();
         election.stands(1, 4, true).unwrap();
         election.stands(2, 4, false).unwrap();
         election.stands(2, 5, true).unwrap();
         election.restarts(2, 5).unwrap();
         assert!(election.restarts(2, 4).is_err());
-        assert!(election.stands(3, 4, true).is_err());
+        election.stands(3, 4, true).unwrap();
+        assert!(election.stands(2, 4, true).is_err());
+        election.stands(5, 6, true).unwrap();
+        assert!(election.stands(4, 6, true).is_err());
         assert!(election.stands(1, 3, false).is_err());
     }
 }

@@ -1,4 +1,4 @@
-//! Log matching: two logs that have an entry of one number and one term are the same up to it.
+//! Log matching: two logs that have an entry of one number and one leader's term are the same up to it.
 
 use std::collections::BTreeMap;
 
@@ -14,7 +14,7 @@ impl Matching {
     pub(crate) fn seen(&mut self, replica: u64, log: &Outline) -> Result<(), String> {
         for (other, theirs) in self.logs.iter().filter(|(other, _)| **other != replica) {
             let agreed = log.records.iter().rev().find(|(at, ours)| {
-                theirs.records.get(at).is_some_and(|record| record.term == ours.term)
+                theirs.records.get(at).is_some_and(|record| (record.term, record.leader) == (ours.term, ours.leader))
             });
             let Some((agreed, _)) = agreed else { continue };
             for (at, ours) in log.records.range(..=agreed) {
@@ -39,7 +39,7 @@ mod tests {
     use super::*;
 
     fn log(terms: &[u64]) -> Outline {
-        let record = |(at, term): (usize, &u64)| (at as u64, Record { term: *term, digest: 0 });
+        let record = |(at, term): (usize, &u64)| (at as u64, Record { term: *term, leader: 1, digest: 0 });
         Outline { records: terms.iter().enumerate().map(record).collect(), ..Outline::default() }
     }
 
