@@ -38,7 +38,7 @@ use crate::peers::{Caller, Dialer};
 use crate::random::Chance;
 use election::Election;
 use hearing::Hearing;
-use log_store::LogStore;
+use log_store::{LogStore, Safe};
 use network::{Peers, kind};
 use state_machine::StateMachine;
 use types::{Batch, Types};
@@ -160,9 +160,10 @@ pub async fn start(directory: &Path, options: &Options) -> Result<Started, Start
     let disk = options.disk.clone();
     disk.create_directory(directory).map_err(|source| StartError::Directory { path: directory.to_owned(), source })?;
     let (to_driver, messages) = mpsc::channel(FROM_LOG_CAPACITY);
-    let store = LogStore::open(disk.clone(), directory)?;
+    let (safe, snapshot) = watch::channel(Safe::default());
+    let store = LogStore::open(disk.clone(), directory, snapshot)?;
     let last = store.last();
-    let (machine, state) = StateMachine::open(disk, directory, to_driver.clone())?;
+    let (machine, state) = StateMachine::open(disk, directory, to_driver.clone(), safe)?;
     let consensus = |error: &dyn std::error::Error| StartError::Consensus(error.to_string());
     let config = openraft::Config {
         cluster_name: "mesolith".to_owned(),

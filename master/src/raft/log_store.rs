@@ -11,6 +11,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use master_core::planted::{self, Bug};
 use openraft::storage::{LogFlushed, RaftLogStorage};
 use openraft::{LogState, OptionalSend, RaftLogReader};
+use tokio::sync::watch;
 
 use super::segment_log::{LogError, SegmentLog};
 use super::types::{Entry, IoError, LogId, StorageError, Types, Vote};
@@ -63,6 +64,15 @@ impl Recent {
     }
 }
 
+/// How far the snapshot on the disk goes, for those who may only then forget.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Safe {
+    /// The last entry it stands for.
+    pub(super) upto: Option<u64>,
+    /// One could not be written: nothing must be forgotten any more.
+    pub(super) failed: bool,
+}
+
 /// Clones share the log.
 #[derive(Clone, Debug)]
 pub(super) struct LogStore {
@@ -74,6 +84,8 @@ pub(super) struct LogStore {
     log: Arc<Mutex<SegmentLog>>,
     purged: Option<LogId>,
     vote: Option<Vote>,
+    /// How far the snapshot on the disk goes.
+    snapshot: watch::Receiver<Safe>,
     /// Of the log, or of the snapshot that replaced it: what a candidate compares.
     last: LastLog,
 }
@@ -94,7 +106,7 @@ impl LastLog {
 
 impl LogStore {
     /// Opens or creates the log in `directory`.
-    pub(super) fn open(disk: SharedDisk, directory: &Path) -> Result<Self, LogError> {
+    pub(super) fn open(disk: SharedDisk, directory: &Path, snapshot: watch::Receiver<Safe>) -> Result<Self, LogError> {
         let purged: Option<LogId> = read_json(&*disk, &directory.join(LAST_REMOVED))?;
         let vote = read_json(&*disk, &directory.join("vote"))?;
         let (log, torn) = SegmentLog::open(disk.clone(), directory, purged.map(|id| id.index))?;
@@ -105,7 +117,7 @@ impl LogStore {
             );
         }
         let (log, recent) = (Arc::new(Mutex::new(log)), Arc::default());
-        Ok(Self { disk, directory: directory.to_owned(), recent, log, purged, vote, last: LastLog::default() })
+        Ok(Self { disk, directory: directory.to_owned(), recent, log, purged, vote, snapshot, last: LastLog::default() })
     }
 
     /// Follows the newest entry's id; known once the library has asked for the log's state.
@@ -250,6 +262,12 @@ impl RaftLogStorage<Types> for LogStore {
     }
 
     async fn purge(&mut self, log_id: LogId) -> Result<(), StorageError> {
+        // The library asks for this while the snapshot that takes the place of these records is still being written:
+        // without power in between, neither would be there.
+        let safe = self.snapshot.wait_for(|safe| safe.failed || safe.upto >= Some(log_id.index)).await;
+        if !safe.is_ok_and(|safe| !safe.failed) {
+            return Err(IoError::write_logs(&io::Error::other("the snapshot that takes its place was not written")).into());
+        }
         // First the promise that the records are not needed, then their end.
         self.write_file(LAST_REMOVED, &log_id).await.map_err(|error| IoError::write_logs(&error))?;
         self.purged = Some(log_id);

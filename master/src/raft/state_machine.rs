@@ -7,8 +7,9 @@ use std::sync::Arc;
 use master_core::State;
 use openraft::storage::{RaftStateMachine, Snapshot};
 use openraft::{EntryPayload, OptionalSend, RaftSnapshotBuilder};
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot, watch};
 
+use super::log_store::Safe;
 use super::snapshot_file::{self, SnapshotError};
 use super::types::{Entry, IoError, LogId, Membership, SnapshotMeta, StorageError, Types};
 use super::{FromLog, StartError};
@@ -17,6 +18,7 @@ use crate::disk::{self, SharedDisk};
 /// Owns no state: the driver does.
 #[derive(Debug)]
 pub(super) struct StateMachine {
+    safe: Arc<watch::Sender<Safe>>,
     disk: SharedDisk,
     directory: PathBuf,
     driver: mpsc::Sender<FromLog>,
@@ -30,12 +32,15 @@ impl StateMachine {
         disk: SharedDisk,
         directory: &Path,
         driver: mpsc::Sender<FromLog>,
+        safe: watch::Sender<Safe>,
     ) -> Result<(Self, State), StartError> {
         let (meta, state) = match snapshot_file::read(&*disk, directory)? {
             Some((meta, bytes)) => (meta, State::from_snapshot(&bytes)?),
             None => (SnapshotMeta::default(), State::default()),
         };
+        safe.send_replace(Safe { upto: meta.last_log_id.map(|id| id.index), failed: false });
         let machine = Self {
+            safe: Arc::new(safe),
             disk,
             directory: directory.to_owned(),
             driver,
@@ -97,6 +102,7 @@ impl RaftStateMachine<Types> for StateMachine {
         let state = self.ask(FromLog::Snapshot).await.ok();
         let id = self.last_applied.map_or_else(|| "empty".to_owned(), |id| id.to_string());
         SnapshotBuilder {
+            safe: self.safe.clone(),
             disk: self.disk.clone(),
             directory: self.directory.clone(),
             state,
@@ -123,10 +129,10 @@ impl RaftStateMachine<Types> for StateMachine {
         let bytes = snapshot.into_inner();
         let state = State::from_snapshot(&bytes).map_err(|error| failed(&error))?;
         let (disk, directory, owned) = (self.disk.clone(), self.directory.clone(), meta.clone());
-        disk::blocking(&self.disk, move || snapshot_file::write(&*disk, &directory, &owned, &bytes))
-            .await
-            .map_err(|error| failed(&error))?
-            .map_err(|error| failed(&error))?;
+        let written =
+            disk::blocking(&self.disk, move || snapshot_file::write(&*disk, &directory, &owned, &bytes)).await.flatten();
+        tell(&self.safe, meta.last_log_id, written.is_ok());
+        written.map_err(|error| failed(&error))?;
         self.ask(|done| FromLog::Install { state: Box::new(state), done }).await.map_err(|error| failed(&error))?;
         self.last_applied = meta.last_log_id;
         self.membership = meta.last_membership.clone();
@@ -146,6 +152,7 @@ impl RaftStateMachine<Types> for StateMachine {
 /// A copy of the state at one log position, on its way to the disk.
 #[derive(Debug)]
 pub(super) struct SnapshotBuilder {
+    safe: Arc<watch::Sender<Safe>>,
     disk: SharedDisk,
     directory: PathBuf,
     state: Option<Arc<State>>,
@@ -166,7 +173,18 @@ impl RaftSnapshotBuilder<Types> for SnapshotBuilder {
         .await
         .map_err(|error| failed(&io::Error::other(error)))?
         .map_err(|error| failed(&error))?;
+        tell(&self.safe, self.meta.last_log_id, true);
         tracing::info!(index = self.meta.last_log_id.map(|id| id.index), bytes = data.len(), "snapshot written");
         Ok(Snapshot { meta: self.meta.clone(), snapshot: Box::new(Cursor::new(data)) })
     }
+}
+
+fn tell(safe: &watch::Sender<Safe>, last: Option<LogId>, written: bool) {
+    safe.send_modify(|safe| {
+        if written {
+            safe.upto = safe.upto.max(last.map(|id| id.index));
+        } else {
+            safe.failed = true;
+        }
+    });
 }
