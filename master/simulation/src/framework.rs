@@ -210,10 +210,12 @@ impl Framework {
             left = rest;
             *stage = Stage::Asked(line);
             *agent = Some(offer.agent_id.to_string());
-            tasks.push(json!({"name": task, "task_id": {"value": task}, "agent_id": {"value": offer.agent_id.as_str()},
+            tasks.push(
+                json!({"name": task, "task_id": {"value": task}, "agent_id": {"value": offer.agent_id.as_str()},
                 "command": {"value": "true"}, "resources": [
                     {"name": "cpus", "type": "SCALAR", "scalar": {"value": 0.5}},
-                    {"name": "mem", "type": "SCALAR", "scalar": {"value": 100.0}}]}));
+                    {"name": "mem", "type": "SCALAR", "scalar": {"value": 100.0}}]}),
+            );
         }
         let refuse = if self.chance.percent(50) { 0.2 } else { 2.0 };
         let (ids, filters) = (json!([{"value": offer.id.as_str()}]), json!({"refuse_seconds": refuse}));

@@ -245,8 +245,7 @@ impl World {
             Phase::Forming => {
                 if self.formed() {
                     let until = self.now + self.chance.within(6..16) * SECOND;
-                    let (masters, agents, frameworks) =
-                        (self.machines.len(), self.agents.len(), self.frameworks.len());
+                    let (masters, agents, frameworks) = (self.machines.len(), self.agents.len(), self.frameworks.len());
                     let sizes = Sizes { masters, agents, frameworks };
                     let plan = faults::plan(&mut self.chance.fork(), self.now, until, sizes);
                     plan.into_iter().for_each(|(at, fault)| self.at(at, Happening::Fault(fault)));

@@ -77,7 +77,8 @@ impl Election {
                 continue;
             }
             let (silence, lost) = self.hearing.silence();
-            let enough = if lost { Duration::from_millis(LEASE_MS) + self.chance.part_of(SPREAD_AFTER_BREAK) } else { patience };
+            let enough =
+                if lost { Duration::from_millis(LEASE_MS) + self.chance.part_of(SPREAD_AFTER_BREAK) } else { patience };
             if !may_stand || silence < enough {
                 let wait = if may_stand { enough.saturating_sub(silence) } else { PATIENCE / 4 };
                 tokio::select! {

@@ -73,6 +73,12 @@ pub(super) struct Safe {
     pub(super) failed: bool,
 }
 
+impl Safe {
+    pub(super) fn extend(&mut self, last: Option<LogId>) {
+        self.upto = self.upto.max(last.map(|id| id.index));
+    }
+}
+
 /// Clones share the log.
 #[derive(Clone, Debug)]
 pub(super) struct LogStore {
@@ -117,7 +123,16 @@ impl LogStore {
             );
         }
         let (log, recent) = (Arc::new(Mutex::new(log)), Arc::default());
-        Ok(Self { disk, directory: directory.to_owned(), recent, log, purged, vote, snapshot, last: LastLog::default() })
+        Ok(Self {
+            disk,
+            directory: directory.to_owned(),
+            recent,
+            log,
+            purged,
+            vote,
+            snapshot,
+            last: LastLog::default(),
+        })
     }
 
     /// Follows the newest entry's id; known once the library has asked for the log's state.
@@ -266,7 +281,9 @@ impl RaftLogStorage<Types> for LogStore {
         // without power in between, neither would be there.
         let safe = self.snapshot.wait_for(|safe| safe.failed || safe.upto >= Some(log_id.index)).await;
         if !safe.is_ok_and(|safe| !safe.failed) {
-            return Err(IoError::write_logs(&io::Error::other("the snapshot that takes its place was not written")).into());
+            return Err(
+                IoError::write_logs(&io::Error::other("the snapshot that takes its place was not written")).into()
+            );
         }
         // First the promise that the records are not needed, then their end.
         self.write_file(LAST_REMOVED, &log_id).await.map_err(|error| IoError::write_logs(&error))?;

@@ -106,7 +106,8 @@ pub fn write_alone(directory: &Path, content: &Content, id: u64, member: Member)
         last_membership: Membership::new(Some(last), members),
         snapshot_id: format!("{last}-alone"),
     };
-    snapshot_file::write(&Real, directory, &meta, &content.state.to_snapshot()).map_err(failed(directory.to_owned()))?;
+    snapshot_file::write(&Real, directory, &meta, &content.state.to_snapshot())
+        .map_err(failed(directory.to_owned()))?;
     let removed = directory.join(LAST_REMOVED);
     let bytes = serde_json::to_vec(&last).map_err(io::Error::other).map_err(failed(removed.clone()))?;
     atomic_file::write(&removed, &bytes, 0o600).map_err(failed(removed))?;

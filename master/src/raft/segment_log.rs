@@ -516,7 +516,10 @@ mod tests {
         log.append(&[record(41), record(42)]).unwrap();
         let (log, torn) = SegmentLog::open(Real::shared(), dir.path(), Some(40)).unwrap();
         assert_eq!((all(&log), torn), (vec![record(41).1, record(42).1], None));
-        assert!(matches!(SegmentLog::open(Real::shared(), dir.path(), Some(39)), Err(LogError::Gap { from: 5, to: 40, .. })));
+        assert!(matches!(
+            SegmentLog::open(Real::shared(), dir.path(), Some(39)),
+            Err(LogError::Gap { from: 5, to: 40, .. })
+        ));
     }
 
     #[test]

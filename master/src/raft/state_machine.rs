@@ -129,9 +129,13 @@ impl RaftStateMachine<Types> for StateMachine {
         let bytes = snapshot.into_inner();
         let state = State::from_snapshot(&bytes).map_err(|error| failed(&error))?;
         let (disk, directory, owned) = (self.disk.clone(), self.directory.clone(), meta.clone());
-        let written =
-            disk::blocking(&self.disk, move || snapshot_file::write(&*disk, &directory, &owned, &bytes)).await.flatten();
-        tell(&self.safe, meta.last_log_id, written.is_ok());
+        let written = disk::blocking(&self.disk, move || snapshot_file::write(&*disk, &directory, &owned, &bytes))
+            .await
+            .flatten();
+        self.safe.send_modify(|safe| match written {
+            Ok(()) => safe.extend(meta.last_log_id),
+            Err(_) => safe.failed = true,
+        });
         written.map_err(|error| failed(&error))?;
         self.ask(|done| FromLog::Install { state: Box::new(state), done }).await.map_err(|error| failed(&error))?;
         self.last_applied = meta.last_log_id;
@@ -173,18 +177,8 @@ impl RaftSnapshotBuilder<Types> for SnapshotBuilder {
         .await
         .map_err(|error| failed(&io::Error::other(error)))?
         .map_err(|error| failed(&error))?;
-        tell(&self.safe, self.meta.last_log_id, true);
+        self.safe.send_modify(|safe| safe.extend(self.meta.last_log_id));
         tracing::info!(index = self.meta.last_log_id.map(|id| id.index), bytes = data.len(), "snapshot written");
         Ok(Snapshot { meta: self.meta.clone(), snapshot: Box::new(Cursor::new(data)) })
     }
-}
-
-fn tell(safe: &watch::Sender<Safe>, last: Option<LogId>, written: bool) {
-    safe.send_modify(|safe| {
-        if written {
-            safe.upto = safe.upto.max(last.map(|id| id.index));
-        } else {
-            safe.failed = true;
-        }
-    });
 }

@@ -30,7 +30,9 @@ impl Acknowledged {
         for (at, (record, _)) in earlier {
             let has = log.records.get(at);
             if has != Some(record) {
-                return Err(format!("replica {replica} leads in term {term} without entry {at}, {record:?}: it has {has:?}"));
+                return Err(format!(
+                    "replica {replica} leads in term {term} without entry {at}, {record:?}: it has {has:?}"
+                ));
             }
         }
         Ok(())
@@ -39,7 +41,10 @@ impl Acknowledged {
     /// What was written before the power failed is there afterwards.
     pub(crate) fn restarts(&self, replica: u64, before: &Outline, after: &Outline) -> Result<(), String> {
         let from = after.snapshot.map_or(0, |at| at + 1);
-        let acknowledged = before.records.range(from..).filter(|(at, record)| self.entries.get(at).is_some_and(|(known, _)| known == *record));
+        let acknowledged = before
+            .records
+            .range(from..)
+            .filter(|(at, record)| self.entries.get(at).is_some_and(|(known, _)| known == *record));
         for (at, record) in acknowledged {
             if after.records.get(at) != Some(record) {
                 return Err(format!("replica {replica} had written entry {at}, {record:?}, and a power cut took it"));

@@ -93,7 +93,11 @@ impl World {
         }
         for framework in &self.frameworks {
             if !framework.subscribed || framework.unfinished() > 0 {
-                return stuck(format!("a framework is subscribed: {}, {} tasks", framework.subscribed, framework.unfinished()));
+                return stuck(format!(
+                    "a framework is subscribed: {}, {} tasks",
+                    framework.subscribed,
+                    framework.unfinished()
+                ));
             }
         }
         // The picture is to be of a time when all of this was so already.

@@ -229,4 +229,3 @@ fn brief(what: &impl Debug) -> String {
     let head: String = text.chars().take(60).collect();
     format!("{head} {:x}", crc32fast::hash(text.as_bytes()))
 }
-
