@@ -1,35 +1,43 @@
 //! Small files that are either the old or the new, never half: temp, fsync, rename, fsync of the directory.
 
-use std::fs::{self, File, OpenOptions};
-use std::io::{self, Write};
-use std::os::unix::fs::OpenOptionsExt;
+use std::io;
 use std::path::Path;
+
+use crate::disk::{Disk, Opening, Real};
 
 /// Replaces `path` by `bytes`, readable as `mode` says.
 ///
 /// # Errors
 /// Whatever the file system says; then `path` is as it was.
 pub(crate) fn write(path: &Path, bytes: &[u8], mode: u32) -> io::Result<()> {
+    write_on(&Real, path, bytes, mode)
+}
+
+/// The same on another disk.
+///
+/// # Errors
+/// Whatever the file system says; then `path` is as it was.
+pub(crate) fn write_on(disk: &dyn Disk, path: &Path, bytes: &[u8], mode: u32) -> io::Result<()> {
     let mut name = path.file_name().unwrap_or_default().to_os_string();
     name.push(".tmp");
     let temporary = path.with_file_name(name);
     // A leftover of a crash may have another mode: it goes first.
-    match fs::remove_file(&temporary) {
+    match disk.remove(&temporary) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
         Ok(()) | Err(_) => {}
     }
     let written = (|| {
-        let mut file = OpenOptions::new().write(true).create_new(true).mode(mode).open(&temporary)?;
-        file.write_all(bytes)?;
+        let file = disk.open(&temporary, Opening::New { mode })?;
+        file.write_all_at(bytes, 0)?;
         file.sync_all()?;
-        fs::rename(&temporary, path)
+        disk.rename(&temporary, path)
     })();
     if let Err(error) = written {
         // The cause is what counts; a temporary file that stays is removed by the next write.
-        drop(fs::remove_file(&temporary));
+        drop(disk.remove(&temporary));
         return Err(error);
     }
-    sync_directory_of(path)
+    disk.sync_directory_of(path)
 }
 
 /// Makes a rename, creation or removal in `path`'s directory durable.
@@ -37,8 +45,7 @@ pub(crate) fn write(path: &Path, bytes: &[u8], mode: u32) -> io::Result<()> {
 /// # Errors
 /// Whatever the file system says.
 pub(crate) fn sync_directory_of(path: &Path) -> io::Result<()> {
-    let directory = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or_else(|| Path::new("."));
-    File::open(directory)?.sync_all()
+    Real.sync_directory_of(path)
 }
 
 /// Reads `path`; `None` if it does not exist.
@@ -46,15 +53,12 @@ pub(crate) fn sync_directory_of(path: &Path) -> io::Result<()> {
 /// # Errors
 /// Any other failure.
 pub(crate) fn read(path: &Path) -> io::Result<Option<Vec<u8>>> {
-    match fs::read(path) {
-        Ok(bytes) => Ok(Some(bytes)),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-        Err(error) => Err(error),
-    }
+    Real.read(path)
 }
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
     use std::os::unix::fs::PermissionsExt;
 
     use super::*;

@@ -1,8 +1,11 @@
 //! The two clocks: one that never steps back, for deadlines, and the wall, for people.
 
-use std::time::{Instant, SystemTime, UNIX_EPOCH};
+use std::fmt;
+use std::sync::Arc;
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use master_core::Now;
+use tokio::time::Instant;
 
 /// Milliseconds since 1970, as the wall clock says.
 #[must_use]
@@ -11,23 +14,49 @@ pub(crate) fn unix_ms() -> u64 {
     u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
 }
 
-/// Where monotonic time begins.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Clock {
+/// Where monotonic time begins, and which wall clock is looked at.
+#[derive(Clone, Debug)]
+pub struct Clock {
     started: Instant,
+    wall: Wall,
+}
+
+#[derive(Clone)]
+enum Wall {
+    System,
+    Other(Arc<dyn Fn() -> u64 + Send + Sync>),
+}
+
+impl fmt::Debug for Wall {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::System => "System",
+            Self::Other(_) => "Other",
+        })
+    }
 }
 
 impl Clock {
     /// Starts at zero.
     #[must_use]
-    pub(crate) fn start() -> Self {
-        Self { started: Instant::now() }
+    pub fn start() -> Self {
+        Self { started: Instant::now(), wall: Wall::System }
+    }
+
+    /// The same, with another clock on the wall: milliseconds since 1970.
+    #[must_use]
+    pub fn with_wall(wall: impl Fn() -> u64 + Send + Sync + 'static) -> Self {
+        Self { started: Instant::now(), wall: Wall::Other(Arc::new(wall)) }
     }
 
     /// Both clocks.
     #[must_use]
     pub(crate) fn now(&self) -> Now {
-        Now { monotonic: self.started.elapsed(), unix_ms: unix_ms() }
+        let unix_ms = match &self.wall {
+            Wall::System => unix_ms(),
+            Wall::Other(wall) => wall(),
+        };
+        Now { monotonic: self.started.elapsed(), unix_ms }
     }
 
     /// The instant of a deadline on [`Now::monotonic`]'s clock.

@@ -211,7 +211,7 @@ type Written = (u64, u64, Result<(), WriteError>);
 impl Driver {
     /// Puts the parts together.
     #[must_use]
-    pub(crate) fn new(
+    pub fn new(
         master: Master,
         clock: Clock,
         replica: Replica,
@@ -252,7 +252,7 @@ impl Driver {
         leading: watch::Sender<bool>,
     ) -> Result<(), DriverError> {
         loop {
-            let deadline = self.master.next_deadline().map(|at| self.clock.instant(at).into());
+            let deadline = self.master.next_deadline().map(|at| self.clock.instant(at));
             let tick = async {
                 match deadline {
                     Some(deadline) => tokio::time::sleep_until(deadline).await,

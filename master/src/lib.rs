@@ -10,9 +10,10 @@ pub mod agents;
 mod atomic_file;
 pub mod boot;
 pub mod ca;
-mod clock;
+pub mod clock;
 pub mod cluster;
 pub mod config;
+pub mod disk;
 pub mod driver;
 mod flags;
 mod hex;
@@ -25,7 +26,7 @@ pub mod logging;
 pub mod machines;
 pub mod peers;
 pub mod raft;
-mod random;
+pub mod random;
 pub mod ready;
 pub mod rescue;
 pub mod revocations;
@@ -121,6 +122,8 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
         member: member.clone(),
         founds: place.is_none(),
         dialer: dialer.clone(),
+        disk: disk::Real::shared(),
+        chance: random::Chance::System,
     };
     let started = raft::start(&data.join("raft"), &options).await?;
     let ip = sockets.public_ip(&config.advertise);

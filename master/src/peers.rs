@@ -8,7 +8,7 @@ mod client;
 mod server;
 mod trust;
 
-pub use client::{CallError, Connection, Dialer};
+pub use client::{CallError, Connection, Dial, Dialer, Question};
 pub use server::{Caller, Service, serve};
 pub use trust::PinnedCa;
 

@@ -33,10 +33,12 @@ pub use segment_log::{LogError, TornTail};
 pub use snapshot_file::SnapshotError;
 pub use types::Member;
 
+use crate::disk::SharedDisk;
 use crate::peers::{Caller, Dialer};
+use crate::random::Chance;
 use election::Election;
 use hearing::Hearing;
-use log_store::LogStore;
+use log_store::{LogStore, Safe};
 use network::{Peers, kind};
 use state_machine::StateMachine;
 use types::{Batch, Types};
@@ -122,6 +124,10 @@ pub struct Options {
     pub founds: bool,
     /// For the way to the others.
     pub dialer: Dialer,
+    /// Where the log is.
+    pub disk: SharedDisk,
+    /// For waits that had better differ.
+    pub chance: Chance,
 }
 
 /// A running replica. Clones are handles to the same.
@@ -151,12 +157,13 @@ pub struct Started {
 /// # Errors
 /// The disk refuses, or what is on it is damaged.
 pub async fn start(directory: &Path, options: &Options) -> Result<Started, StartError> {
-    let made = std::fs::create_dir_all(directory).and_then(|()| crate::atomic_file::sync_directory_of(directory));
-    made.map_err(|source| StartError::Directory { path: directory.to_owned(), source })?;
+    let disk = options.disk.clone();
+    disk.create_directory(directory).map_err(|source| StartError::Directory { path: directory.to_owned(), source })?;
     let (to_driver, messages) = mpsc::channel(FROM_LOG_CAPACITY);
-    let store = LogStore::open(directory)?;
+    let (safe, snapshot) = watch::channel(Safe::default());
+    let store = LogStore::open(disk.clone(), directory, snapshot)?;
     let last = store.last();
-    let (machine, state) = StateMachine::open(directory, to_driver.clone())?;
+    let (machine, state) = StateMachine::open(disk, directory, to_driver.clone(), safe)?;
     let consensus = |error: &dyn std::error::Error| StartError::Consensus(error.to_string());
     let config = openraft::Config {
         cluster_name: "mesolith".to_owned(),
@@ -182,7 +189,8 @@ pub async fn start(directory: &Path, options: &Options) -> Result<Started, Start
     }
     let alone = raft.with_raft_state(move |state| state.membership_state.effective().voter_ids().eq([id]));
     let alone = alone.await.map_err(|error| consensus(&error))?;
-    let election = Election { id, raft: raft.clone(), peers, hearing: Hearing::new(), last };
+    let chance = options.chance.clone();
+    let election = Election { id, raft: raft.clone(), peers, hearing: Hearing::new(), last, chance };
     tokio::spawn(election.clone().run());
     let (tell_links, links) = watch::channel(Arc::default());
     let replica = Replica { id, raft, election: Arc::new(election), links };

@@ -154,15 +154,17 @@ fn tokens_in(text: &str, digests: &BTreeSet<String>) -> Vec<String> {
 fn no_token_is_where_others_read(rack: &Rack) {
     let url = format!("{}/mesolith/v1/tokens", rack.api_url());
     let made = http::post_json(&url, &json!({"name": "spare"}).to_string(), SOON).unwrap().success().unwrap();
-    let table: Value = serde_json::from_slice(&fs::read(rack.master().data().join("tokens.json")).unwrap()).unwrap();
-    let digests: BTreeSet<String> = table.as_object().unwrap().keys().cloned().collect();
+    let log = replicated_log(rack);
+    // Each is kept under its digest.
+    let digests: BTreeSet<String> =
+        log.split(|c: char| !c.is_ascii_hexdigit()).filter(|run| run.len() == 64).map(str::to_owned).collect();
     assert!(digests.len() >= 3, "a token for each node and one for us: {digests:?}");
     assert_eq!(tokens_in(&made.text(), &digests).len(), 1, "a token is found where there is one");
     let get = |path: &str| http::get(&format!("{}{path}", rack.api_url()), SOON).unwrap().success().unwrap().text();
     let mut places: Vec<(String, String)> = vec![
         ("the master's log".to_owned(), rack.master().log()),
         ("boot.log".to_owned(), rack.master().boot_log()),
-        ("the token table".to_owned(), table.to_string()),
+        ("the replicated log".to_owned(), log),
     ];
     for path in ["/state", "/mesolith/v1/nodes", "/metrics/snapshot"] {
         places.push((path.to_owned(), get(path)));
@@ -180,6 +182,12 @@ fn no_token_is_where_others_read(rack: &Rack) {
         assert!(tokens_in(text, &digests).is_empty(), "{place} shows a token");
     }
     println!("no token in {:?}", places.iter().map(|(place, _)| place.as_str()).collect::<Vec<_>>());
+}
+
+/// What the master keeps, as text as far as it is any.
+fn replicated_log(rack: &Rack) -> String {
+    let files = fs::read_dir(rack.master().data().join("raft")).unwrap().map(|file| file.unwrap().path());
+    files.map(|file| String::from_utf8_lossy(&fs::read(file).unwrap()).into_owned()).collect()
 }
 
 /// The machines' addresses are no secret; the token of a machine that is up is gone all the same.

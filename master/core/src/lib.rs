@@ -27,6 +27,8 @@ mod leader;
 mod master;
 mod offers;
 pub mod operation;
+#[cfg(feature = "planted-bugs")]
+pub mod planted;
 pub mod rules;
 pub mod state;
 mod timers;

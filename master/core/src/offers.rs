@@ -66,6 +66,10 @@ impl Offers {
         if self.get(id)?.framework != *framework {
             return None;
         }
+        #[cfg(feature = "planted-bugs")]
+        if crate::planted::is(crate::planted::Bug::OfferStays) {
+            return self.get(id).cloned();
+        }
         self.take(id)
     }
 

@@ -1,7 +1,9 @@
 //! The asking end of a connection between masters.
 
 use std::collections::BTreeMap;
+use std::future::Future;
 use std::io;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -38,8 +40,23 @@ pub enum CallError {
 
 /// Opens connections as somebody.
 #[derive(Clone)]
-pub struct Dialer {
-    tls: TlsConnector,
+pub struct Dialer(Way);
+
+#[derive(Clone)]
+enum Way {
+    Tls(TlsConnector),
+    Other(Arc<dyn Dial>),
+}
+
+/// Another way to the other masters than TCP and TLS.
+pub trait Dial: Send + Sync {
+    /// Opens a connection: what is asked on it comes out of `asked`. It is broken when that is dropped, and closed by
+    /// the one who asks when that ends.
+    fn dial(
+        &self,
+        address: &str,
+        asked: mpsc::Receiver<Question>,
+    ) -> Pin<Box<dyn Future<Output = io::Result<()>> + Send>>;
 }
 
 impl Dialer {
@@ -75,7 +92,13 @@ impl Dialer {
 
     fn with(mut config: ClientConfig) -> Self {
         config.alpn_protocols = vec![ALPN.to_vec()];
-        Self { tls: TlsConnector::from(Arc::new(config)) }
+        Self(Way::Tls(TlsConnector::from(Arc::new(config))))
+    }
+
+    /// On another way.
+    #[must_use]
+    pub fn other(way: Arc<dyn Dial>) -> Self {
+        Self(Way::Other(way))
     }
 
     /// Opens a connection to `host:port`.
@@ -83,27 +106,39 @@ impl Dialer {
     /// # Errors
     /// Nobody is there, or not a master of the cluster.
     pub async fn connect(&self, address: &str) -> io::Result<Connection> {
-        let connect = async {
-            let stream = TcpStream::connect(address).await?;
-            stream.set_nodelay(true)?;
-            let name = ServerName::try_from(SERVER_NAME).map_err(io::Error::other)?;
-            let stream = self.tls.connect(name, stream).await?;
-            if stream.get_ref().1.alpn_protocol() != Some(ALPN) {
-                return Err(io::Error::other("the other end is no master that speaks to masters"));
-            }
-            Ok(stream)
-        };
-        let stream = tokio::time::timeout(CONNECT_DEADLINE, connect).await.map_err(io::Error::other)??;
         let (questions, asked) = mpsc::channel(OUTSTANDING);
-        tokio::spawn(converse(stream, asked));
+        let connect = async {
+            match &self.0 {
+                Way::Tls(tls) => drop(tokio::spawn(converse(secured(tls, address).await?, asked))),
+                Way::Other(other) => other.dial(address, asked).await?,
+            }
+            Ok::<_, io::Error>(())
+        };
+        tokio::time::timeout(CONNECT_DEADLINE, connect).await.map_err(io::Error::other)??;
         Ok(Connection { address: address.to_owned(), questions })
     }
 }
 
-struct Question {
-    kind: u8,
-    content: Vec<u8>,
-    reply: oneshot::Sender<Result<Bytes, String>>,
+async fn secured(tls: &TlsConnector, address: &str) -> io::Result<TlsStream<TcpStream>> {
+    let stream = TcpStream::connect(address).await?;
+    stream.set_nodelay(true)?;
+    let name = ServerName::try_from(SERVER_NAME).map_err(io::Error::other)?;
+    let stream = tls.connect(name, stream).await?;
+    if stream.get_ref().1.alpn_protocol() != Some(ALPN) {
+        return Err(io::Error::other("the other end is no master that speaks to masters"));
+    }
+    Ok(stream)
+}
+
+/// Asked on a connection.
+#[derive(Debug)]
+pub struct Question {
+    /// What kind of question.
+    pub kind: u8,
+    /// What.
+    pub content: Vec<u8>,
+    /// For the answer, or the reason why there is none.
+    pub reply: oneshot::Sender<Result<Bytes, String>>,
 }
 
 /// An open connection; clones share it. It is closed when the last one is dropped.

@@ -15,6 +15,7 @@ use super::hearing::Hearing;
 use super::log_store::LastLog;
 use super::network::{Peers, kind};
 use super::types::{LogId, Types};
+use crate::random::Chance;
 
 /// A leader that says nothing for so long is missed. Far above a disk's slowest sync, or a busy disk would cost the
 /// leader its place.
@@ -52,13 +53,14 @@ pub(super) struct Election {
     pub(super) peers: Peers,
     pub(super) hearing: Hearing,
     pub(super) last: LastLog,
+    pub(super) chance: Chance,
 }
 
 impl Election {
     /// Watches the leader for as long as the library runs.
     pub(super) async fn run(self) {
         let mut metrics = self.raft.metrics();
-        let mut patience = PATIENCE + part_of(SPREAD);
+        let mut patience = PATIENCE + self.chance.part_of(SPREAD);
         loop {
             let (state, voters) = {
                 let now = metrics.borrow_and_update();
@@ -75,10 +77,12 @@ impl Election {
                 continue;
             }
             let (silence, lost) = self.hearing.silence();
-            let enough = if lost { Duration::from_millis(LEASE_MS) + part_of(SPREAD_AFTER_BREAK) } else { patience };
+            let enough =
+                if lost { Duration::from_millis(LEASE_MS) + self.chance.part_of(SPREAD_AFTER_BREAK) } else { patience };
             if !may_stand || silence < enough {
                 let wait = if may_stand { enough.saturating_sub(silence) } else { PATIENCE / 4 };
                 tokio::select! {
+                    biased;
                     () = tokio::time::sleep(wait.max(Duration::from_millis(1))) => {}
                     () = self.hearing.until_lost() => {}
                     changed = metrics.changed(), if !may_stand => if changed.is_err() { return },
@@ -93,8 +97,8 @@ impl Election {
                     continue;
                 }
             }
-            patience = PATIENCE + part_of(SPREAD);
-            tokio::time::sleep(Duration::from_millis(20) + part_of(SPREAD_AFTER_BREAK)).await;
+            patience = PATIENCE + self.chance.part_of(SPREAD);
+            tokio::time::sleep(Duration::from_millis(20) + self.chance.part_of(SPREAD_AFTER_BREAK)).await;
         }
     }
 
@@ -165,11 +169,4 @@ impl Election {
         }
         Opinion { yes: true, reason: String::new() }
     }
-}
-
-/// A random part.
-fn part_of(whole: Duration) -> Duration {
-    // Chance that is missing only makes two candidates more likely.
-    let chance = crate::random::bytes::<1>().map_or(128, |bytes| bytes[0]);
-    whole * u32::from(chance) / 256
 }

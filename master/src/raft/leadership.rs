@@ -75,8 +75,9 @@ pub(super) async fn watch(
                 return;
             }
             if let Some(term) = now_leads {
-                // A new leader first applies what its predecessors committed.
-                if !confirmed(&replica).await || raft.metrics().borrow().current_term != term {
+                // A new leader first applies what its predecessors committed, and what it has in the log itself.
+                let ready = confirmed(&replica).await && applied(&replica).await;
+                if !ready || raft.metrics().borrow().current_term != term {
                     tracing::debug!("leadership not confirmed yet");
                     tokio::time::sleep(Duration::from_millis(20)).await;
                     continue;
@@ -92,6 +93,7 @@ pub(super) async fn watch(
             }
         }
         tokio::select! {
+            biased;
             changed = metrics.changed() => {
                 reported = Instant::now();
                 if changed.is_err() {
@@ -106,4 +108,14 @@ pub(super) async fn watch(
 
 async fn confirmed(replica: &Replica) -> bool {
     matches!(tokio::time::timeout(CONFIRMATION, replica.raft.ensure_linearizable()).await, Ok(Ok(_)))
+}
+
+/// Is everything applied that is in the log? A replica may lead again in the term in which it led before: having lost a
+/// majority for a while, or after a restart, when it does not even know what it had committed. What was decided then is
+/// of this term and will be applied; what is decided from now on must know it.
+async fn applied(replica: &Replica) -> bool {
+    let last = replica.election.last.get();
+    let mut metrics = replica.raft.metrics();
+    let applied = metrics.wait_for(|now| now.last_applied >= last);
+    matches!(tokio::time::timeout(CONFIRMATION, applied).await, Ok(Ok(_)))
 }

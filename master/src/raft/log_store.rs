@@ -7,12 +7,16 @@ use std::ops::{Bound, RangeBounds};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+#[cfg(feature = "planted-bugs")]
+use master_core::planted::{self, Bug};
 use openraft::storage::{LogFlushed, RaftLogStorage};
 use openraft::{LogState, OptionalSend, RaftLogReader};
+use tokio::sync::watch;
 
 use super::segment_log::{LogError, SegmentLog};
 use super::types::{Entry, IoError, LogId, StorageError, Types, Vote};
 use crate::atomic_file;
+use crate::disk::{self, Disk, SharedDisk};
 
 /// The file that names the last entry that was removed because a snapshot has it.
 pub(super) const LAST_REMOVED: &str = "purged";
@@ -60,9 +64,25 @@ impl Recent {
     }
 }
 
+/// How far the snapshot on the disk goes, for those who may only then forget.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Safe {
+    /// The last entry it stands for.
+    pub(super) upto: Option<u64>,
+    /// One could not be written: nothing must be forgotten any more.
+    pub(super) failed: bool,
+}
+
+impl Safe {
+    pub(super) fn extend(&mut self, last: Option<LogId>) {
+        self.upto = self.upto.max(last.map(|id| id.index));
+    }
+}
+
 /// Clones share the log.
 #[derive(Clone, Debug)]
 pub(super) struct LogStore {
+    disk: SharedDisk,
     directory: PathBuf,
     /// Locked for a moment, never across a wait.
     recent: Arc<Mutex<Recent>>,
@@ -70,6 +90,8 @@ pub(super) struct LogStore {
     log: Arc<Mutex<SegmentLog>>,
     purged: Option<LogId>,
     vote: Option<Vote>,
+    /// How far the snapshot on the disk goes.
+    snapshot: watch::Receiver<Safe>,
     /// Of the log, or of the snapshot that replaced it: what a candidate compares.
     last: LastLog,
 }
@@ -90,10 +112,10 @@ impl LastLog {
 
 impl LogStore {
     /// Opens or creates the log in `directory`.
-    pub(super) fn open(directory: &Path) -> Result<Self, LogError> {
-        let purged: Option<LogId> = read_json(&directory.join(LAST_REMOVED))?;
-        let vote = read_json(&directory.join("vote"))?;
-        let (log, torn) = SegmentLog::open(directory, purged.map(|id| id.index))?;
+    pub(super) fn open(disk: SharedDisk, directory: &Path, snapshot: watch::Receiver<Safe>) -> Result<Self, LogError> {
+        let purged: Option<LogId> = read_json(&*disk, &directory.join(LAST_REMOVED))?;
+        let vote = read_json(&*disk, &directory.join("vote"))?;
+        let (log, torn) = SegmentLog::open(disk.clone(), directory, purged.map(|id| id.index))?;
         if let Some(torn) = torn {
             tracing::warn!(
                 file = %torn.path.display(), offset = torn.offset, bytes = torn.bytes,
@@ -101,7 +123,16 @@ impl LogStore {
             );
         }
         let (log, recent) = (Arc::new(Mutex::new(log)), Arc::default());
-        Ok(Self { directory: directory.to_owned(), recent, log, purged, vote, last: LastLog::default() })
+        Ok(Self {
+            disk,
+            directory: directory.to_owned(),
+            recent,
+            log,
+            purged,
+            vote,
+            snapshot,
+            last: LastLog::default(),
+        })
     }
 
     /// Follows the newest entry's id; known once the library has asked for the log's state.
@@ -118,14 +149,13 @@ impl LogStore {
         work: impl FnOnce(&mut SegmentLog) -> io::Result<T> + Send + 'static,
     ) -> io::Result<T> {
         let log = self.log.clone();
-        tokio::task::spawn_blocking(move || work(&mut log.lock().unwrap_or_else(PoisonError::into_inner)))
-            .await
-            .map_err(io::Error::other)?
+        disk::blocking(&self.disk, move || work(&mut log.lock().unwrap_or_else(PoisonError::into_inner))).await?
     }
 
     async fn write_file(&self, name: &str, value: &impl serde::Serialize) -> io::Result<()> {
         let (path, bytes) = (self.directory.join(name), serde_json::to_vec(value).map_err(io::Error::other)?);
-        tokio::task::spawn_blocking(move || atomic_file::write(&path, &bytes, 0o600)).await.map_err(io::Error::other)?
+        let disk = self.disk.clone();
+        disk::blocking(&self.disk, move || atomic_file::write_on(&*disk, &path, &bytes, 0o600)).await?
     }
 
     async fn entries(&self, range: std::ops::Range<u64>, max_bytes: usize) -> Result<Vec<Entry>, StorageError> {
@@ -139,9 +169,18 @@ impl LogStore {
     }
 }
 
-pub(super) fn read_json<T: serde::de::DeserializeOwned>(path: &Path) -> Result<Option<T>, LogError> {
+/// Planted: takes entries for known by their numbers alone.
+#[cfg(feature = "planted-bugs")]
+fn without_known(mut entries: Vec<Entry>, last: Option<LogId>) -> Vec<Entry> {
+    if planted::is(Bug::ForeignEntriesKept) {
+        entries.retain(|entry| last.is_none_or(|last| entry.log_id.index > last.index));
+    }
+    entries
+}
+
+pub(super) fn read_json<T: serde::de::DeserializeOwned>(disk: &dyn Disk, path: &Path) -> Result<Option<T>, LogError> {
     let failed = |source| LogError::Io { action: "read", path: path.to_owned(), source };
-    let Some(bytes) = atomic_file::read(path).map_err(failed)? else { return Ok(None) };
+    let Some(bytes) = disk.read(path).map_err(failed)? else { return Ok(None) };
     serde_json::from_slice(&bytes).map(Some).map_err(|error| failed(io::Error::new(io::ErrorKind::InvalidData, error)))
 }
 
@@ -164,7 +203,12 @@ impl RaftLogReader<Types> for LogStore {
     }
 
     async fn limited_get_log_entries(&mut self, start: u64, end: u64) -> Result<Vec<Entry>, StorageError> {
-        self.entries(start..end, READ_LIMIT_BYTES).await
+        let entries = self.entries(start..end, READ_LIMIT_BYTES).await?;
+        // Removed since the library decided to send them: what follows must not be taken for what was asked.
+        if entries.first().is_some_and(|first| first.log_id.index != start) {
+            return Ok(Vec::new());
+        }
+        Ok(entries)
     }
 }
 
@@ -187,6 +231,11 @@ impl RaftLogStorage<Types> for LogStore {
     }
 
     async fn save_vote(&mut self, vote: &Vote) -> Result<(), StorageError> {
+        #[cfg(feature = "planted-bugs")]
+        if planted::is(Bug::VoteNotSaved) {
+            self.vote = Some(*vote);
+            return Ok(());
+        }
         self.write_file("vote", vote).await.map_err(|error| IoError::write_vote(&error))?;
         self.vote = Some(*vote);
         Ok(())
@@ -202,6 +251,8 @@ impl RaftLogStorage<Types> for LogStore {
         I::IntoIter: OptionalSend,
     {
         let entries: Vec<Entry> = entries.into_iter().collect();
+        #[cfg(feature = "planted-bugs")]
+        let entries = without_known(entries, self.last.get());
         let records: Result<Vec<_>, _> = entries
             .iter()
             .map(|entry| rmp_serde::to_vec_named(entry).map(|bytes| (entry.log_id.index, bytes)))
@@ -221,12 +272,24 @@ impl RaftLogStorage<Types> for LogStore {
     }
 
     async fn truncate(&mut self, log_id: LogId) -> Result<(), StorageError> {
+        #[cfg(feature = "planted-bugs")]
+        if planted::is(Bug::ForeignEntriesKept) {
+            return Ok(());
+        }
         self.recent().truncate_from(log_id.index);
         self.blocking(move |log| log.truncate_from(log_id.index)).await.map_err(|error| IoError::write_logs(&error))?;
         self.get_log_state().await.map(drop)
     }
 
     async fn purge(&mut self, log_id: LogId) -> Result<(), StorageError> {
+        // The library asks for this while the snapshot that takes the place of these records is still being written:
+        // without power in between, neither would be there.
+        let safe = self.snapshot.wait_for(|safe| safe.failed || safe.upto >= Some(log_id.index)).await;
+        if !safe.is_ok_and(|safe| !safe.failed) {
+            return Err(
+                IoError::write_logs(&io::Error::other("the snapshot that takes its place was not written")).into()
+            );
+        }
         // First the promise that the records are not needed, then their end.
         self.write_file(LAST_REMOVED, &log_id).await.map_err(|error| IoError::write_logs(&error))?;
         self.purged = Some(log_id);

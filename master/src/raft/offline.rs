@@ -12,8 +12,9 @@ use openraft::EntryPayload;
 use super::log_store::{LAST_REMOVED, read_json};
 use super::segment_log::{LogError, SegmentLog};
 use super::snapshot_file::{self, SnapshotError};
-use super::types::{Entry, LogId, Member, Membership, SnapshotMeta};
+use super::types::{Entry, LogId, Member, Membership, SnapshotMeta, Vote};
 use crate::atomic_file;
+use crate::disk::{Real, SharedDisk};
 
 /// Why a log cannot be read or made anew.
 #[derive(Debug, thiserror::Error)]
@@ -59,12 +60,12 @@ pub struct Content {
 /// # Errors
 /// See [`OfflineError`].
 pub fn read(directory: &Path) -> Result<Content, OfflineError> {
-    let (meta, mut state) = match snapshot_file::read(directory)? {
+    let (meta, mut state) = match snapshot_file::read(&Real, directory)? {
         Some((meta, bytes)) => (meta, State::from_snapshot(&bytes)?),
         None => (SnapshotMeta::default(), State::default()),
     };
-    let purged: Option<LogId> = read_json(&directory.join(LAST_REMOVED))?;
-    let (log, _torn) = SegmentLog::open(directory, purged.map(|id| id.index))?;
+    let purged: Option<LogId> = read_json(&Real, &directory.join(LAST_REMOVED))?;
+    let (log, _torn) = SegmentLog::open(Real::shared(), directory, purged.map(|id| id.index))?;
     let (mut last, mut membership) = (meta.last_log_id, meta.last_membership);
     let from = last.map_or(0, |id| id.index + 1);
     let failed = |source| OfflineError::Log(LogError::Io { action: "read", path: directory.to_owned(), source });
@@ -105,7 +106,8 @@ pub fn write_alone(directory: &Path, content: &Content, id: u64, member: Member)
         last_membership: Membership::new(Some(last), members),
         snapshot_id: format!("{last}-alone"),
     };
-    snapshot_file::write(directory, &meta, &content.state.to_snapshot()).map_err(failed(directory.to_owned()))?;
+    snapshot_file::write(&Real, directory, &meta, &content.state.to_snapshot())
+        .map_err(failed(directory.to_owned()))?;
     let removed = directory.join(LAST_REMOVED);
     let bytes = serde_json::to_vec(&last).map_err(io::Error::other).map_err(failed(removed.clone()))?;
     atomic_file::write(&removed, &bytes, 0o600).map_err(failed(removed))?;
@@ -124,4 +126,50 @@ impl Content {
     pub fn of(state: State) -> Self {
         Self { state, last: None, members: BTreeMap::new(), voters: BTreeSet::new(), last_log: None }
     }
+}
+
+/// One record of a log, for those who only compare.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Record {
+    /// In which term it got into the log.
+    pub term: u64,
+    /// By which of that term's leaders: the library lets a greater number take over from a smaller one in one term.
+    pub leader: u64,
+    /// Of its bytes.
+    pub digest: u32,
+}
+
+/// What is on a disk, without what it says.
+#[derive(Clone, Debug, Default)]
+pub struct Outline {
+    /// The log, by number.
+    pub records: BTreeMap<u64, Record>,
+    /// The last entry the snapshot stands for.
+    pub snapshot: Option<u64>,
+    /// The newest term there is a vote of.
+    pub term: u64,
+}
+
+/// Reads it; a torn tail is cut off.
+///
+/// # Errors
+/// See [`OfflineError`].
+pub fn outline(disk: &SharedDisk, directory: &Path) -> Result<Outline, OfflineError> {
+    #[derive(serde::Deserialize)]
+    struct Head {
+        log_id: LogId,
+    }
+    let snapshot = snapshot_file::read(&**disk, directory)?.and_then(|(meta, _)| meta.last_log_id);
+    let purged: Option<LogId> = read_json(&**disk, &directory.join(LAST_REMOVED))?;
+    let vote: Option<Vote> = read_json(&**disk, &directory.join("vote"))?;
+    let (log, _torn) = SegmentLog::open(disk.clone(), directory, purged.map(|id| id.index))?;
+    let failed = |source| OfflineError::Log(LogError::Io { action: "read", path: directory.to_owned(), source });
+    let mut records = BTreeMap::new();
+    for bytes in log.read(0..u64::MAX, usize::MAX).map_err(failed)? {
+        let head: Head = rmp_serde::from_slice(&bytes).map_err(|error| OfflineError::Entry(0, error))?;
+        let leader = head.log_id.leader_id;
+        let record = Record { term: leader.term, leader: leader.node_id, digest: crc32fast::hash(&bytes) };
+        records.insert(head.log_id.index, record);
+    }
+    Ok(Outline { records, snapshot: snapshot.map(|id| id.index), term: vote.map_or(0, |vote| vote.leader_id.term) })
 }

@@ -9,12 +9,10 @@
 //! bad frame with a good one of a later append behind it is damage, and then nobody should guess.
 
 use std::collections::BTreeMap;
-use std::fs::{self, File, OpenOptions};
 use std::io;
-use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
-use crate::atomic_file::sync_directory_of;
+use crate::disk::{DiskFile, Opening, SharedDisk};
 
 const SEGMENT_MAGIC: &[u8; 8] = b"MSLOG\x00\x00\x01";
 const SEGMENT_HEADER: usize = 16;
@@ -70,9 +68,19 @@ pub struct TornTail {
 #[derive(Debug)]
 struct Segment {
     path: PathBuf,
-    file: File,
+    file: Box<dyn DiskFile>,
     salt: u64,
     length: u64,
+}
+
+impl Segment {
+    fn synced(&self) -> io::Result<()> {
+        #[cfg(feature = "planted-bugs")]
+        if master_core::planted::is(master_core::planted::Bug::LogNotSynced) {
+            return Ok(());
+        }
+        self.file.sync_data()
+    }
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -85,6 +93,7 @@ struct Location {
 /// The open log. Every write returns only when it is on the disk.
 #[derive(Debug)]
 pub(super) struct SegmentLog {
+    disk: SharedDisk,
     directory: PathBuf,
     segments: BTreeMap<u64, Segment>,
     records: BTreeMap<u64, Location>,
@@ -98,16 +107,22 @@ impl SegmentLog {
     ///
     /// # Errors
     /// The file system refuses, or the log is damaged in a way no crash explains.
-    pub(super) fn open(directory: &Path, purged: Option<u64>) -> Result<(Self, Option<TornTail>), LogError> {
-        Self::open_with_limit(directory, purged, SEGMENT_LIMIT)
+    pub(super) fn open(
+        disk: SharedDisk,
+        directory: &Path,
+        purged: Option<u64>,
+    ) -> Result<(Self, Option<TornTail>), LogError> {
+        Self::open_with_limit(disk, directory, purged, SEGMENT_LIMIT)
     }
 
     fn open_with_limit(
+        disk: SharedDisk,
         directory: &Path,
         purged: Option<u64>,
         segment_limit: u64,
     ) -> Result<(Self, Option<TornTail>), LogError> {
         let mut log = Self {
+            disk,
             directory: directory.to_owned(),
             segments: BTreeMap::new(),
             records: BTreeMap::new(),
@@ -119,7 +134,7 @@ impl SegmentLog {
         let last = names.last_key_value().map(|(first, _)| *first);
         for (first, path) in &names {
             let end = if Some(*first) == last { End::MayBeTorn } else { End::IsIntact };
-            torn = log.recover_segment(*first, path, end, &mut next)?;
+            torn = log.recover_segment(*first, path, end, (purged, &mut next))?;
         }
         let from = purged.map_or(0, |purged| purged + 1);
         log.records = log.records.split_off(&from);
@@ -135,8 +150,7 @@ impl SegmentLog {
     fn segment_names(&self) -> Result<BTreeMap<u64, PathBuf>, LogError> {
         let failed = |source| LogError::Io { action: "list", path: self.directory.clone(), source };
         let mut names = BTreeMap::new();
-        for entry in fs::read_dir(&self.directory).map_err(failed)? {
-            let path = entry.map_err(failed)?.path();
+        for path in self.disk.list(&self.directory).map_err(failed)? {
             let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
             if let Some(first) = name.strip_prefix("log-").and_then(|digits| digits.parse().ok()) {
                 names.insert(first, path);
@@ -150,17 +164,17 @@ impl SegmentLog {
         first: u64,
         path: &Path,
         end: End,
-        next: &mut Option<u64>,
+        (purged, next): (Option<u64>, &mut Option<u64>),
     ) -> Result<Option<TornTail>, LogError> {
         let failed = |action| move |source| LogError::Io { action, path: path.to_owned(), source };
-        let file = OpenOptions::new().read(true).write(true).open(path).map_err(failed("open"))?;
-        let bytes = fs::read(path).map_err(failed("read"))?;
+        let file = self.disk.open(path, Opening::Existing).map_err(failed("open"))?;
+        let bytes = self.disk.read(path).map_err(failed("read"))?.unwrap_or_default();
         let length = bytes.len() as u64;
         if bytes.len() < SEGMENT_HEADER || !bytes.starts_with(SEGMENT_MAGIC) {
             // Created in the moment of the crash: the header is written before anything else.
             if end == End::MayBeTorn && bytes.len() < SEGMENT_HEADER {
-                fs::remove_file(path).map_err(failed("remove"))?;
-                sync_directory_of(path).map_err(failed("sync the directory of"))?;
+                self.disk.remove(path).map_err(failed("remove"))?;
+                self.disk.sync_directory_of(path).map_err(failed("sync the directory of"))?;
                 return Ok(Some(TornTail { path: path.to_owned(), offset: 0, bytes: length }));
             }
             return Err(LogError::Damaged { path: path.to_owned(), offset: 0 });
@@ -178,8 +192,11 @@ impl SegmentLog {
                 file.sync_all().map_err(failed("sync"))?;
                 break;
             };
+            // A snapshot from the leader took the place of records this replica never had.
+            let unneeded = purged.is_some_and(|purged| frame.index <= purged + 1);
             if let Some(expected) = *next
                 && frame.index != expected
+                && !(frame.index > expected && unneeded)
             {
                 return Err(if frame.index > expected {
                     LogError::Gap { from: expected, to: frame.index - 1, path: path.to_owned() }
@@ -229,7 +246,7 @@ impl SegmentLog {
             let length = push_frame(&mut bytes, segment.salt, start, *index, record)?;
             locations.push((*index, Location { segment: *number, frame, length }));
         }
-        let written = segment.file.write_all_at(&bytes, start).and_then(|()| segment.file.sync_data());
+        let written = segment.file.write_all_at(&bytes, start).and_then(|()| segment.synced());
         if let Err(error) = written {
             self.broken = segment.file.set_len(start).and_then(|()| segment.file.sync_all()).is_err();
             return Err(error);
@@ -241,13 +258,13 @@ impl SegmentLog {
 
     fn add_segment(&mut self, first: u64) -> io::Result<()> {
         let path = self.directory.join(format!("log-{first:020}"));
-        let salt = u64::from_le_bytes(uuid::Uuid::new_v4().into_bytes()[..8].try_into().expect("a UUID has 16 bytes"));
-        let file = OpenOptions::new().read(true).write(true).create(true).truncate(true).open(&path)?;
+        let salt = self.disk.salt();
+        let file = self.disk.open(&path, Opening::Empty)?;
         let mut header = SEGMENT_MAGIC.to_vec();
         header.extend_from_slice(&salt.to_le_bytes());
         file.write_all_at(&header, 0)?;
         file.sync_all()?;
-        sync_directory_of(&path)?;
+        self.disk.sync_directory_of(&path)?;
         self.segments.insert(first, Segment { path, file, salt, length: SEGMENT_HEADER as u64 });
         Ok(())
     }
@@ -285,8 +302,8 @@ impl SegmentLog {
         while let Some(entry) = self.segments.last_entry()
             && *entry.key() > location.segment
         {
-            fs::remove_file(&entry.get().path)?;
-            sync_directory_of(&entry.get().path)?;
+            self.disk.remove(&entry.get().path)?;
+            self.disk.sync_directory_of(&entry.get().path)?;
             entry.remove();
         }
         let segment = self.segments.get_mut(&location.segment).expect("a location names a segment of the log");
@@ -309,8 +326,8 @@ impl SegmentLog {
             && Some(*entry.key()) != keep
             && Some(*entry.key()) != newest
         {
-            fs::remove_file(&entry.get().path)?;
-            sync_directory_of(&entry.get().path)?;
+            self.disk.remove(&entry.get().path)?;
+            self.disk.sync_directory_of(&entry.get().path)?;
             entry.remove();
         }
         Ok(())
@@ -387,7 +404,10 @@ fn u64_at(bytes: &[u8], offset: usize) -> u64 {
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::*;
+    use crate::disk::Real;
 
     fn record(index: u64) -> (u64, Vec<u8>) {
         (index, vec![u8::try_from(index).unwrap(); 20 + usize::try_from(index).unwrap()])
@@ -402,7 +422,7 @@ mod tests {
     }
 
     fn filled(directory: &Path, count: u64, limit: u64) -> SegmentLog {
-        let (mut log, torn) = SegmentLog::open_with_limit(directory, None, limit).unwrap();
+        let (mut log, torn) = SegmentLog::open_with_limit(Real::shared(), directory, None, limit).unwrap();
         assert_eq!(torn, None);
         for index in 0..count {
             log.append(&[record(index)]).unwrap();
@@ -421,12 +441,12 @@ mod tests {
             for rest in [&b""[..], &[0; 40], &[0xff; 40]] {
                 let bytes = [&whole[..cut], rest].concat();
                 fs::write(&path, &bytes).unwrap();
-                let (mut log, torn) = SegmentLog::open(dir.path(), None).unwrap();
+                let (mut log, torn) = SegmentLog::open(Real::shared(), dir.path(), None).unwrap();
                 assert_eq!(all(&log), [record(0).1, record(1).1], "cut at {cut}");
                 assert_eq!(torn.is_some(), bytes.len() > last, "cut at {cut}");
                 log.append(&[record(2)]).unwrap();
                 assert_eq!(all(&log).len(), 3);
-                let (log, torn) = SegmentLog::open(dir.path(), None).unwrap();
+                let (log, torn) = SegmentLog::open(Real::shared(), dir.path(), None).unwrap();
                 assert_eq!((all(&log).len(), torn), (3, None));
             }
         }
@@ -443,7 +463,7 @@ mod tests {
             let mut bytes = whole.clone();
             bytes[at] ^= 0x40;
             fs::write(&path, bytes).unwrap();
-            let error = SegmentLog::open(dir.path(), None).unwrap_err();
+            let error = SegmentLog::open(Real::shared(), dir.path(), None).unwrap_err();
             assert!(matches!(error, LogError::Damaged { offset, .. } if offset == start as u64), "{at}: {error}");
         }
     }
@@ -458,7 +478,7 @@ mod tests {
         // The disk wrote the last page of the append but not the first.
         bytes[frame(&log, 2)] ^= 1;
         fs::write(&path, bytes).unwrap();
-        let (log, torn) = SegmentLog::open(dir.path(), None).unwrap();
+        let (log, torn) = SegmentLog::open(Real::shared(), dir.path(), None).unwrap();
         assert_eq!((log.last(), torn.is_some()), (Some(1), true));
     }
 
@@ -474,9 +494,9 @@ mod tests {
         log.append(&[record(20), record(21)]).unwrap();
         let expected: Vec<_> = (11..22).map(|index| record(index).1).collect();
         assert_eq!(all(&log), expected);
-        let (log, torn) = SegmentLog::open(dir.path(), Some(10)).unwrap();
+        let (log, torn) = SegmentLog::open(Real::shared(), dir.path(), Some(10)).unwrap();
         assert_eq!((all(&log), torn), (expected, None));
-        assert!(matches!(SegmentLog::open(dir.path(), Some(2)), Err(LogError::Gap { from: 3, .. })));
+        assert!(matches!(SegmentLog::open(Real::shared(), dir.path(), Some(2)), Err(LogError::Gap { from: 3, .. })));
     }
 
     #[test]
@@ -485,7 +505,21 @@ mod tests {
         let log = filled(dir.path(), 30, 200);
         let middle = log.segments.values().nth(2).unwrap().path.clone();
         fs::remove_file(middle).unwrap();
-        assert!(matches!(SegmentLog::open(dir.path(), None), Err(LogError::Gap { .. })));
+        assert!(matches!(SegmentLog::open(Real::shared(), dir.path(), None), Err(LogError::Gap { .. })));
+    }
+
+    #[test]
+    fn a_snapshot_may_take_the_place_of_records_that_never_came() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut log = filled(dir.path(), 5, SEGMENT_LIMIT);
+        log.purge_to(40).unwrap();
+        log.append(&[record(41), record(42)]).unwrap();
+        let (log, torn) = SegmentLog::open(Real::shared(), dir.path(), Some(40)).unwrap();
+        assert_eq!((all(&log), torn), (vec![record(41).1, record(42).1], None));
+        assert!(matches!(
+            SegmentLog::open(Real::shared(), dir.path(), Some(39)),
+            Err(LogError::Gap { from: 5, to: 40, .. })
+        ));
     }
 
     #[test]
@@ -494,10 +528,10 @@ mod tests {
         let mut log = filled(dir.path(), 5, SEGMENT_LIMIT);
         log.purge_to(4).unwrap();
         assert_eq!(log.first(), None);
-        let (mut log, _) = SegmentLog::open(dir.path(), Some(4)).unwrap();
+        let (mut log, _) = SegmentLog::open(Real::shared(), dir.path(), Some(4)).unwrap();
         assert_eq!(log.last(), None);
         log.append(&[record(5)]).unwrap();
-        let (log, _) = SegmentLog::open(dir.path(), Some(4)).unwrap();
+        let (log, _) = SegmentLog::open(Real::shared(), dir.path(), Some(4)).unwrap();
         assert_eq!((log.first(), log.last()), (Some(5), Some(5)));
     }
 }

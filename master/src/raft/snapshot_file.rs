@@ -1,6 +1,5 @@
 //! The newest snapshot on disk: one file, written atomically, checked when read.
 
-use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
@@ -8,6 +7,7 @@ use sha2::{Digest, Sha256};
 
 use super::types::SnapshotMeta;
 use crate::atomic_file;
+use crate::disk::Disk;
 
 const MAGIC: &[u8; 8] = b"MSSNAP\x00\x01";
 const DIGEST: usize = 32;
@@ -32,7 +32,7 @@ pub enum SnapshotError {
 }
 
 /// Writes a snapshot and removes older ones.
-pub(super) fn write(directory: &Path, meta: &SnapshotMeta, data: &[u8]) -> io::Result<()> {
+pub(super) fn write(disk: &dyn Disk, directory: &Path, meta: &SnapshotMeta, data: &[u8]) -> io::Result<()> {
     let index = meta.last_log_id.map_or(0, |id| id.index);
     let head = rmp_serde::to_vec_named(meta).map_err(io::Error::other)?;
     let mut bytes = MAGIC.to_vec();
@@ -42,19 +42,19 @@ pub(super) fn write(directory: &Path, meta: &SnapshotMeta, data: &[u8]) -> io::R
     let digest = Sha256::digest(&bytes);
     bytes.extend_from_slice(&digest);
     let path = directory.join(format!("snapshot-{index:020}"));
-    atomic_file::write(&path, &bytes, 0o600)?;
-    for (_, old) in list(directory)?.into_iter().filter(|(_, old)| *old != path) {
-        fs::remove_file(old)?;
+    atomic_file::write_on(disk, &path, &bytes, 0o600)?;
+    for (_, old) in list(disk, directory)?.into_iter().filter(|(_, old)| *old != path) {
+        disk.remove(&old)?;
     }
     Ok(())
 }
 
 /// The newest snapshot, `None` if there is none.
-pub(super) fn read(directory: &Path) -> Result<Option<(SnapshotMeta, Vec<u8>)>, SnapshotError> {
-    let names = list(directory).map_err(|source| SnapshotError::Io { path: directory.to_owned(), source })?;
+pub(super) fn read(disk: &dyn Disk, directory: &Path) -> Result<Option<(SnapshotMeta, Vec<u8>)>, SnapshotError> {
+    let names = list(disk, directory).map_err(|source| SnapshotError::Io { path: directory.to_owned(), source })?;
     let Some((_, path)) = names.into_iter().max() else { return Ok(None) };
-    let bytes = fs::read(&path).map_err(|source| SnapshotError::Io { path: path.clone(), source })?;
-    parse(&bytes).map(Some).ok_or(SnapshotError::Damaged { path })
+    let bytes = disk.read(&path).map_err(|source| SnapshotError::Io { path: path.clone(), source })?;
+    parse(&bytes.unwrap_or_default()).map(Some).ok_or(SnapshotError::Damaged { path })
 }
 
 fn parse(bytes: &[u8]) -> Option<(SnapshotMeta, Vec<u8>)> {
@@ -68,10 +68,9 @@ fn parse(bytes: &[u8]) -> Option<(SnapshotMeta, Vec<u8>)> {
     Some((rmp_serde::from_slice(head).ok()?, data.to_vec()))
 }
 
-fn list(directory: &Path) -> io::Result<Vec<(u64, PathBuf)>> {
+fn list(disk: &dyn Disk, directory: &Path) -> io::Result<Vec<(u64, PathBuf)>> {
     let mut found = Vec::new();
-    for entry in fs::read_dir(directory)? {
-        let path = entry?.path();
+    for path in disk.list(directory)? {
         let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
         if let Some(index) = name.strip_prefix("snapshot-").and_then(|digits| digits.parse().ok()) {
             found.push((index, path));
@@ -82,26 +81,29 @@ fn list(directory: &Path) -> io::Result<Vec<(u64, PathBuf)>> {
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::*;
+    use crate::disk::Real;
 
     #[test]
     fn the_newest_snapshot_is_read_and_a_damaged_one_refused() {
         let dir = tempfile::tempdir().unwrap();
-        assert!(read(dir.path()).unwrap().is_none());
+        assert!(read(&Real, dir.path()).unwrap().is_none());
         let meta = SnapshotMeta { snapshot_id: "a".to_owned(), ..SnapshotMeta::default() };
-        write(dir.path(), &meta, b"one").unwrap();
+        write(&Real, dir.path(), &meta, b"one").unwrap();
         let id = openraft::LogId::new(openraft::CommittedLeaderId::new(1, 1), 7);
         let meta = SnapshotMeta { last_log_id: Some(id), ..meta };
-        write(dir.path(), &meta, b"two").unwrap();
-        assert_eq!(read(dir.path()).unwrap(), Some((meta, b"two".to_vec())));
-        assert_eq!(list(dir.path()).unwrap().len(), 1);
-        let (_, path) = list(dir.path()).unwrap().remove(0);
+        write(&Real, dir.path(), &meta, b"two").unwrap();
+        assert_eq!(read(&Real, dir.path()).unwrap(), Some((meta, b"two".to_vec())));
+        assert_eq!(list(&Real, dir.path()).unwrap().len(), 1);
+        let (_, path) = list(&Real, dir.path()).unwrap().remove(0);
         let whole = fs::read(&path).unwrap();
         for at in 0..whole.len() {
             let mut bytes = whole.clone();
             bytes[at] ^= 1;
             fs::write(&path, bytes).unwrap();
-            assert!(matches!(read(dir.path()), Err(SnapshotError::Damaged { .. })), "byte {at}");
+            assert!(matches!(read(&Real, dir.path()), Err(SnapshotError::Damaged { .. })), "byte {at}");
         }
     }
 }

@@ -7,15 +7,19 @@ use std::sync::Arc;
 use master_core::State;
 use openraft::storage::{RaftStateMachine, Snapshot};
 use openraft::{EntryPayload, OptionalSend, RaftSnapshotBuilder};
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot, watch};
 
+use super::log_store::Safe;
 use super::snapshot_file::{self, SnapshotError};
 use super::types::{Entry, IoError, LogId, Membership, SnapshotMeta, StorageError, Types};
 use super::{FromLog, StartError};
+use crate::disk::{self, SharedDisk};
 
 /// Owns no state: the driver does.
 #[derive(Debug)]
 pub(super) struct StateMachine {
+    safe: Arc<watch::Sender<Safe>>,
+    disk: SharedDisk,
     directory: PathBuf,
     driver: mpsc::Sender<FromLog>,
     last_applied: Option<LogId>,
@@ -24,12 +28,20 @@ pub(super) struct StateMachine {
 
 impl StateMachine {
     /// Reads the newest snapshot: the state machine goes on from it, the driver starts with its state.
-    pub(super) fn open(directory: &Path, driver: mpsc::Sender<FromLog>) -> Result<(Self, State), StartError> {
-        let (meta, state) = match snapshot_file::read(directory)? {
+    pub(super) fn open(
+        disk: SharedDisk,
+        directory: &Path,
+        driver: mpsc::Sender<FromLog>,
+        safe: watch::Sender<Safe>,
+    ) -> Result<(Self, State), StartError> {
+        let (meta, state) = match snapshot_file::read(&*disk, directory)? {
             Some((meta, bytes)) => (meta, State::from_snapshot(&bytes)?),
             None => (SnapshotMeta::default(), State::default()),
         };
+        safe.send_replace(Safe { upto: meta.last_log_id.map(|id| id.index), failed: false });
         let machine = Self {
+            safe: Arc::new(safe),
+            disk,
             directory: directory.to_owned(),
             driver,
             last_applied: meta.last_log_id,
@@ -90,6 +102,8 @@ impl RaftStateMachine<Types> for StateMachine {
         let state = self.ask(FromLog::Snapshot).await.ok();
         let id = self.last_applied.map_or_else(|| "empty".to_owned(), |id| id.to_string());
         SnapshotBuilder {
+            safe: self.safe.clone(),
+            disk: self.disk.clone(),
             directory: self.directory.clone(),
             state,
             meta: SnapshotMeta {
@@ -114,11 +128,15 @@ impl RaftStateMachine<Types> for StateMachine {
         };
         let bytes = snapshot.into_inner();
         let state = State::from_snapshot(&bytes).map_err(|error| failed(&error))?;
-        let (directory, owned) = (self.directory.clone(), meta.clone());
-        tokio::task::spawn_blocking(move || snapshot_file::write(&directory, &owned, &bytes))
+        let (disk, directory, owned) = (self.disk.clone(), self.directory.clone(), meta.clone());
+        let written = disk::blocking(&self.disk, move || snapshot_file::write(&*disk, &directory, &owned, &bytes))
             .await
-            .map_err(|error| failed(&error))?
-            .map_err(|error| failed(&error))?;
+            .flatten();
+        self.safe.send_modify(|safe| match written {
+            Ok(()) => safe.extend(meta.last_log_id),
+            Err(_) => safe.failed = true,
+        });
+        written.map_err(|error| failed(&error))?;
         self.ask(|done| FromLog::Install { state: Box::new(state), done }).await.map_err(|error| failed(&error))?;
         self.last_applied = meta.last_log_id;
         self.membership = meta.last_membership.clone();
@@ -126,8 +144,8 @@ impl RaftStateMachine<Types> for StateMachine {
     }
 
     async fn get_current_snapshot(&mut self) -> Result<Option<Snapshot<Types>>, StorageError> {
-        let directory = self.directory.clone();
-        let read = tokio::task::spawn_blocking(move || snapshot_file::read(&directory))
+        let (disk, directory) = (self.disk.clone(), self.directory.clone());
+        let read = disk::blocking(&self.disk, move || snapshot_file::read(&*disk, &directory))
             .await
             .map_err(|error| IoError::read_snapshot(None, &error))?
             .map_err(|error: SnapshotError| IoError::read_snapshot(None, &error))?;
@@ -138,6 +156,8 @@ impl RaftStateMachine<Types> for StateMachine {
 /// A copy of the state at one log position, on its way to the disk.
 #[derive(Debug)]
 pub(super) struct SnapshotBuilder {
+    safe: Arc<watch::Sender<Safe>>,
+    disk: SharedDisk,
     directory: PathBuf,
     state: Option<Arc<State>>,
     meta: SnapshotMeta,
@@ -147,16 +167,17 @@ impl RaftSnapshotBuilder<Types> for SnapshotBuilder {
     async fn build_snapshot(&mut self) -> Result<Snapshot<Types>, StorageError> {
         let stopped = || IoError::read_state_machine(&io::Error::other("the driver has stopped"));
         let state = self.state.take().ok_or_else(stopped)?;
-        let (directory, meta) = (self.directory.clone(), self.meta.clone());
+        let (disk, directory, meta) = (self.disk.clone(), self.directory.clone(), self.meta.clone());
         let failed = |error: &io::Error| IoError::write_snapshot(Some(self.meta.signature()), error);
-        let data = tokio::task::spawn_blocking(move || {
+        let data = disk::blocking(&self.disk, move || {
             let data = state.to_snapshot();
             drop(state);
-            snapshot_file::write(&directory, &meta, &data).map(|()| data)
+            snapshot_file::write(&*disk, &directory, &meta, &data).map(|()| data)
         })
         .await
         .map_err(|error| failed(&io::Error::other(error)))?
         .map_err(|error| failed(&error))?;
+        self.safe.send_modify(|safe| safe.extend(self.meta.last_log_id));
         tracing::info!(index = self.meta.last_log_id.map(|id| id.index), bytes = data.len(), "snapshot written");
         Ok(Snapshot { meta: self.meta.clone(), snapshot: Box::new(Cursor::new(data)) })
     }

@@ -9,6 +9,7 @@ use api::v1::FrameworkInfo;
 use master_core::command::SubscribeFramework;
 
 use super::*;
+use crate::disk::Real;
 
 fn subscribe(number: u64) -> Command {
     Command::SubscribeFramework(Box::new(SubscribeFramework {
@@ -50,6 +51,8 @@ fn options(ca: &crate::ca::Ca, snapshot_every: u64) -> Options {
         member: Member { addr: "127.0.0.1:1".to_owned(), http: "127.0.0.1:2".to_owned() },
         founds: true,
         dialer: Dialer::master(ca, identity(ca)).unwrap(),
+        disk: Real::shared(),
+        chance: Chance::System,
     }
 }
 
@@ -148,7 +151,7 @@ async fn snapshots_replace_the_log_and_survive_restarts() {
         driver.write(vec![subscribe(number)]).await;
     }
     let deadline = tokio::time::Instant::now() + Duration::from_secs(10);
-    while snapshot_file::read(dir.path()).unwrap().is_none_or(|(meta, _)| meta.last_log_id.unwrap().index < 40) {
+    while snapshot_file::read(&Real, dir.path()).unwrap().is_none_or(|(meta, _)| meta.last_log_id.unwrap().index < 40) {
         assert!(tokio::time::Instant::now() < deadline, "no snapshot was written");
         tokio::time::sleep(Duration::from_millis(20)).await;
     }

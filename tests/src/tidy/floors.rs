@@ -15,6 +15,7 @@ const FLOORS: [(&str, u8); 12] = [
     ("master", 3),
     ("cli", 3),
     ("image", 3),
+    ("master-simulation", 4),
     ("tests", 4),
 ];
 

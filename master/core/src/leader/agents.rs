@@ -124,6 +124,8 @@ impl Leader {
         shutdown: Vec<FrameworkId>,
     ) {
         let Some(session) = self.session_of(agent) else { return };
+        #[cfg(feature = "planted-bugs")]
+        self.start_again(turn, session, agent);
         for (framework, task) in run {
             if let Some(task) = turn.state.task(&framework, &task) {
                 self.run_task(turn, task);
@@ -136,6 +138,23 @@ impl Leader {
         }
         for framework in shutdown {
             turn.tell_agent(session, ToAgent::ShutdownFramework { framework });
+        }
+    }
+
+    #[cfg(feature = "planted-bugs")]
+    fn start_again(&mut self, turn: &mut Turn<'_>, session: SessionId, agent: &AgentId) {
+        if !crate::planted::is(crate::planted::Bug::RunningStartedAgain) {
+            return;
+        }
+        for task in turn.state.tasks_on(agent).filter(|task| task.state == api::TaskState::Running) {
+            let Some(framework) = turn.state.framework(&task.framework) else { continue };
+            let message = ToAgent::RunTask {
+                framework: task.framework.clone(),
+                container: api::ContainerId::from(self.random.uuid()),
+                task: Box::new(task.info.get()),
+                framework_info: framework.info.clone(),
+            };
+            turn.outputs.push(Output::ToAgent { session, message });
         }
     }
 

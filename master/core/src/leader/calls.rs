@@ -147,6 +147,10 @@ impl Leader {
             // One that was rescinded meanwhile is ignored, and installs no filter.
             if let Some(offer) = self.offers.take_of(id, framework) {
                 turn.counters.offers_declined += 1;
+                #[cfg(feature = "planted-bugs")]
+                if crate::planted::is(crate::planted::Bug::DeclinedLost) {
+                    continue;
+                }
                 self.give_back_refused(turn, &offer, seconds);
             }
         }

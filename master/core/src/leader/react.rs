@@ -41,6 +41,8 @@ impl Leader {
             }
             Event::TaskUpdated { framework, status } => {
                 count(turn, &status);
+                #[cfg(feature = "planted-bugs")]
+                self.acknowledge_too_early(turn, &framework, &status);
                 self.tell_status(turn, &framework, *status);
             }
             Event::UpdateObsolete { framework, agent, task, uuid } => {
@@ -92,6 +94,17 @@ impl Leader {
             Event::QuotasUpdated { roles } => self.quotas_updated(turn, &roles),
             Event::MaintenanceUpdated => self.maintenance_updated(turn),
             Event::OperatorDone { token, outcome } => self.operator_done(turn, token, outcome),
+        }
+    }
+
+    #[cfg(feature = "planted-bugs")]
+    fn acknowledge_too_early(&self, turn: &mut Turn<'_>, framework: &api::FrameworkId, status: &TaskStatus) {
+        let session = status.agent_id.as_ref().and_then(|agent| self.session_of(agent));
+        if crate::planted::is(crate::planted::Bug::AcknowledgedTooEarly)
+            && let (Some(session), Some(uuid)) = (session, status.uuid_bytes())
+        {
+            let (framework, task) = (framework.clone(), status.task_id.clone());
+            turn.tell_agent(session, ToAgent::Acknowledge { framework, task, uuid });
         }
     }
 

@@ -184,7 +184,7 @@ async fn a_new_member_gets_a_snapshot_and_a_removed_one_is_not_asked_any_more() 
     let second = cluster.add().await;
     let third = cluster.add().await;
     cluster.all_know(70).await;
-    assert!(snapshot_file::read(cluster.replicas[&second].directory.path()).unwrap().is_some());
+    assert!(snapshot_file::read(&Real, cluster.replicas[&second].directory.path()).unwrap().is_some());
     let leading = cluster.replicas[&FOUNDER].driver.replica.clone();
     leading.remove(third).await.unwrap();
     assert!(leading.standing().seat(third).is_none());

@@ -1,0 +1,50 @@
+//! Mistakes made on purpose, so that the simulation can show that it would find them. Not in any program that is used.
+
+use std::cell::Cell;
+
+/// One mistake for each thing the simulation watches.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Bug {
+    /// A vote is given before it is on the disk: after a crash a replica votes again in the same term.
+    VoteNotSaved,
+    /// Entries are taken for known by their number, whatever their term.
+    ForeignEntriesKept,
+    /// Entries are acknowledged before they are on the disk.
+    LogNotSynced,
+    /// An agent that comes back is told to start what it runs already.
+    RunningStartedAgain,
+    /// An update is acknowledged to the agent when the log has it, not when the framework has.
+    AcknowledgedTooEarly,
+    /// An offer stays on the table when it is accepted.
+    OfferStays,
+    /// What a framework declines is nobody's any more.
+    DeclinedLost,
+}
+
+impl Bug {
+    /// All of them.
+    pub const ALL: [Self; 7] = [
+        Self::VoteNotSaved,
+        Self::ForeignEntriesKept,
+        Self::LogNotSynced,
+        Self::RunningStartedAgain,
+        Self::AcknowledgedTooEarly,
+        Self::OfferStays,
+        Self::DeclinedLost,
+    ];
+}
+
+thread_local! {
+    static CHOSEN: Cell<Option<Bug>> = const { Cell::new(None) };
+}
+
+/// From now on this thread makes this mistake, or none.
+pub fn choose(bug: Option<Bug>) {
+    CHOSEN.set(bug);
+}
+
+/// Is it to be made?
+#[must_use]
+pub fn is(bug: Bug) -> bool {
+    CHOSEN.get() == Some(bug)
+}
