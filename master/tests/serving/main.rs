@@ -128,6 +128,8 @@ async fn refusals_to_join_say_why_and_nothing_without_a_certificate_gets_in() {
     let master = Master::start(dir.path(), OPEN, 2);
     let again = join(&master, join_request(&token, &key, MAC)).await.unwrap();
     assert_eq!(first.certificate_pem, again.certificate_pem);
+    let status = join(&master, join_request(&token, &other, MAC)).await.unwrap_err();
+    assert!(status.message().contains("used already"), "{status}");
 
     let (_outbound, queue) = tokio::sync::mpsc::channel(1);
     let stream = tokio_stream::wrappers::ReceiverStream::new(queue);
@@ -144,7 +146,7 @@ async fn refusals_to_join_say_why_and_nothing_without_a_certificate_gets_in() {
         Ok(channel) => assert!(LinkClient::new(channel).session(stream).await.is_err()),
     }
     let log = || std::fs::read_to_string(dir.path().join("log-2")).unwrap();
-    for reason in ["expired", "TLS handshake refused", "session refused"] {
+    for reason in ["used already", "TLS handshake refused", "session refused"] {
         wait_until(reason, || log().contains(reason).then_some(()));
     }
     let log = log();
