@@ -49,7 +49,7 @@ fn nodes_join_without_giving_anything_away_and_are_refused_with_a_reason() {
     a_script_is_worth_one_token(&rack);
     another_ca_is_refused(&rack);
     a_clock_that_nobody_can_set_is_named(&rack);
-    a_token_the_master_does_not_know_is_refused(&rack);
+    a_node_that_was_revoked_meanwhile_is_refused(&rack);
     a_full_disk_is_survived(&rack);
     rack.end().unwrap();
 }
@@ -223,8 +223,9 @@ fn a_clock_that_nobody_can_set_is_named(rack: &Rack) {
     assert_eq!(rack.registered().len(), 1);
 }
 
-/// The machine stands still between fetching its token and using it; meanwhile the master loses its table.
-fn a_token_the_master_does_not_know_is_refused(rack: &Rack) {
+/// The machine stands still between fetching its token and using it; meanwhile an operator revokes the node, and the
+/// master starts anew.
+fn a_node_that_was_revoked_meanwhile_is_refused(rack: &Rack) {
     let node = rack.node(TROUBLED);
     let fetched = node.pxe_evidence().token;
     let marks = boot_troubled(rack, "");
@@ -234,15 +235,15 @@ fn a_token_the_master_does_not_know_is_refused(rack: &Rack) {
         std::thread::sleep(Duration::from_millis(20));
     }
     node.freeze().unwrap();
-    rack.master().stop().unwrap();
-    fs::remove_file(rack.master().data().join("tokens.json")).unwrap();
-    rack.master().start().unwrap();
+    let url = format!("{}/mesolith/v1/revocations/nodes/{}", rack.api_url(), node.name());
+    http::post_json(&url, &json!({"reason": "stolen"}).to_string(), SOON).unwrap().success().unwrap();
+    rack.master().restart().unwrap();
     node.thaw().unwrap();
     let said = node.wait_console_after(marks.console, "REFUSED: ", BOOT).unwrap();
-    assert!(said.contains("the token is wrong: this master did not make it"), "{said}");
+    assert!(said.contains("was revoked by an operator: stolen"), "{said}");
     let line = marks.wait_master(rack, "node refused to join");
-    assert!(line.contains(node.mac()) && line.contains("the token is wrong"), "{line}");
-    println!("a wrong token: {}\n  {}", said.trim(), line.trim());
+    assert!(line.contains(node.mac()) && line.contains("was revoked"), "{line}");
+    println!("a revoked node: {}\n  {}", said.trim(), line.trim());
     // The honest node comes back to the restarted master with its certificate.
     assert_eq!(rack.wait_registered(1, SOON).unwrap().len(), 1);
 }

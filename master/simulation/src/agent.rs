@@ -150,6 +150,7 @@ impl Agent {
             kernel: "6".to_owned(),
             resources: self.resources.clone(),
             attributes: Vec::new(),
+            facts: Vec::new(),
             inventory_json: String::new(),
             tasks: tasks.collect(),
         }

@@ -132,8 +132,8 @@ impl Line {
             loop {
                 match commands.try_recv() {
                     Ok(SessionCommand::Send { message, .. }) => heard.push(Heard::ToAgent(message)),
-                    // Nobody reads files here.
-                    Ok(SessionCommand::Read(_) | SessionCommand::CancelRead(_)) => {}
+                    // Nobody reads files here, or asks a node.
+                    Ok(SessionCommand::Read(_) | SessionCommand::CancelRead(_) | SessionCommand::Call(_)) => {}
                     Ok(SessionCommand::Close) | Err(mpsc::error::TryRecvError::Disconnected) => {
                         heard.push(Heard::Closed);
                         break;
