@@ -248,12 +248,13 @@ fn a_node_that_was_revoked_meanwhile_is_refused(rack: &Rack) {
     assert_eq!(rack.wait_registered(1, SOON).unwrap().len(), 1);
 }
 
-/// Fills the sandboxes' file system. The first page of stdout is there before, so there is room to tell.
+/// Fills the sandboxes' file system, and what becomes free on it. The first page of stdout is there before, so there is
+/// room to tell.
 const FILL: &str = r#"trap 'echo ending; exit 0' TERM
 echo begin
 said=$(dd if=/dev/zero of=fill bs=1M 2>&1)
 echo "dd: $said"
-while :; do sleep 0.2; done"#;
+while :; do cat /dev/zero >> fill 2>&-; sleep 0.1; done"#;
 
 fn a_full_disk_is_survived(rack: &Rack) {
     let node = rack.node(HONEST);
