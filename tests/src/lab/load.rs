@@ -143,6 +143,39 @@ fn api(master: &BareMaster) -> Result<String> {
 }
 
 /// Schedulers that hold their offers until all are told to go.
+struct Waiting {
+    go: watch::Sender<bool>,
+    holding: tokio::task::JoinSet<Result<Scheduler>>,
+}
+
+impl Waiting {
+    /// To be subscribed before there are agents, so that each agent's offer goes to whoever has least.
+    async fn subscribe(address: &str, count: usize) -> Result<Self> {
+        let (go, going) = watch::channel(false);
+        let mut holding = tokio::task::JoinSet::new();
+        for number in 0..count {
+            let mut scheduler = Scheduler::subscribe(address, &format!("load-{number}"), &[]).await?;
+            let mut going = going.clone();
+            holding.spawn(async move {
+                scheduler.hold(&mut going).await?;
+                Ok(scheduler)
+            });
+        }
+        Ok(Self { go, holding })
+    }
+
+    /// Off they go.
+    async fn go(mut self) -> Result<Team> {
+        self.go.send_replace(true);
+        let mut schedulers = Vec::new();
+        while let Some(scheduler) = self.holding.join_next().await {
+            schedulers.push(scheduler??);
+        }
+        Ok(Team { schedulers })
+    }
+}
+
+/// Schedulers that work together.
 struct Team {
     schedulers: Vec<Scheduler>,
 }
@@ -178,29 +211,11 @@ fn tasks(load: &Load, report: &mut Report) -> Result<()> {
     let process = Process(master.pid());
     let address = api(&master)?;
     let runtime = runtime()?;
-    let (go, going) = watch::channel(false);
-    // They subscribe before there are agents, so that each agent's offer goes to whoever has least.
-    let holding = runtime.block_on(async {
-        let mut holding = tokio::task::JoinSet::new();
-        for number in 0..load.frameworks {
-            let mut scheduler = Scheduler::subscribe(&address, &format!("load-{number}"), &[]).await?;
-            let mut going = going.clone();
-            holding.spawn(async move {
-                scheduler.hold(&mut going).await?;
-                anyhow::Ok(scheduler)
-            });
-        }
-        anyhow::Ok(holding)
-    })?;
+    let waiting = runtime.block_on(Waiting::subscribe(&address, load.frameworks))?;
     let mut scratch = Report { quiet: true, ..Report::default() };
     let _agents = start_agents(load, &master, if load.skip_idle { report } else { &mut scratch })?;
     runtime.block_on(async {
-        go.send_replace(true);
-        let mut team = Team { schedulers: Vec::new() };
-        let mut holding = holding;
-        while let Some(scheduler) = holding.join_next().await {
-            team.schedulers.push(scheduler??);
-        }
+        let mut team = waiting.go().await?;
         let before = process.resident()?;
         throughput(load, &mut team, process, report).await?;
         let kept = (load.tasks).min(load.frameworks * 1000) as f64;

@@ -5,12 +5,11 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
-use tokio::sync::watch;
 
 use super::process::Process;
 use super::report::{Better, Report};
-use super::scheduler::{Job, Scheduler};
-use super::{PHASE, REGISTER, RESOURCES, Team, raise_descriptor_limit, runtime};
+use super::scheduler::Job;
+use super::{PHASE, REGISTER, RESOURCES, Waiting, raise_descriptor_limit, runtime};
 use crate::http;
 use crate::masters::Masters;
 use crate::simulated::{Admission, Agents, Spec, Told};
@@ -95,20 +94,7 @@ fn busy_agents(wanted: &Failover, masters: &Masters, count: usize, report: &mut 
     let leader = masters.wait_leader()?;
     let address = masters.url(leader).trim_start_matches("http://").to_owned();
     let runtime = runtime()?;
-    let (go, going) = watch::channel(false);
-    // They subscribe before there are agents, so that each agent's offer goes to whoever has least.
-    let mut holding = runtime.block_on(async {
-        let mut holding = tokio::task::JoinSet::new();
-        for number in 0..wanted.frameworks {
-            let mut scheduler = Scheduler::subscribe(&address, &format!("load-{number}"), &[]).await?;
-            let mut going = going.clone();
-            holding.spawn(async move {
-                scheduler.hold(&mut going).await?;
-                anyhow::Ok(scheduler)
-            });
-        }
-        anyhow::Ok(holding)
-    })?;
+    let waiting = runtime.block_on(Waiting::subscribe(&address, wanted.frameworks))?;
     let specs =
         (0..count).map(|number| Spec::new(&format!("sim-{number}"), RESOURCES).statuses(Told::Running)).collect();
     let began = Instant::now();
@@ -125,11 +111,7 @@ fn busy_agents(wanted: &Failover, masters: &Masters, count: usize, report: &mut 
     };
     let began = Instant::now();
     runtime.block_on(async {
-        go.send_replace(true);
-        let mut team = Team { schedulers: Vec::new() };
-        while let Some(scheduler) = holding.join_next().await {
-            team.schedulers.push(scheduler??);
-        }
+        let mut team = waiting.go().await?;
         for scheduler in &team.schedulers {
             scheduler.revive().await?;
         }
