@@ -15,6 +15,7 @@ pub mod ranges;
 pub mod recordio;
 pub mod resources;
 pub mod task_state;
+mod tasks_digest;
 pub mod v1;
 
 pub use attributes::Attribute;
@@ -24,6 +25,7 @@ pub use milli::Milli;
 pub use ranges::Ranges;
 pub use resources::{Disk, Resource, ResourceValue, Resources};
 pub use task_state::TaskState;
+pub use tasks_digest::tasks_digest;
 
 /// The version of Mesos whose APIs these words are. Clients parse it: dotted integers.
 pub const MESOS_VERSION: &str = "1.11.0";

@@ -13,7 +13,8 @@ use bytes::Bytes;
 use master_core::io::operator::OperatorWrite;
 use master_core::state::Kept;
 use master_core::{
-    AgentMessage, Command, Input, Master, Output, Registration, RequestId, Response, SessionId, StreamId, ToAgent, View,
+    AgentMessage, Command, Input, Master, Output, Registration, RequestId, Response, Return, SessionId, StreamId,
+    ToAgent, View,
 };
 use tokio::sync::{mpsc, oneshot, watch};
 
@@ -77,10 +78,17 @@ pub enum Message {
     },
     /// A picture of everything, for readers.
     View(oneshot::Sender<Arc<View>>),
-    /// An agent registers.
+    /// An agent is there.
     SessionOpened {
         /// How to talk to it.
         session: SessionHandle,
+        /// What it says of itself.
+        first: Opening,
+    },
+    /// An agent registers that could not return.
+    Registers {
+        /// Which connection.
+        session: SessionId,
         /// What it says of itself.
         registration: Box<Registration>,
     },
@@ -100,6 +108,15 @@ pub enum Message {
         /// `None` when it is not connected.
         reply: oneshot::Sender<Option<SessionHandle>>,
     },
+}
+
+/// The two ways an agent may begin.
+#[derive(Debug)]
+pub enum Opening {
+    /// It says all of itself.
+    Registers(Box<Registration>),
+    /// It was here, or with another master, before.
+    Returns(Box<Return>),
 }
 
 /// The two ways to name an agent.
@@ -408,10 +425,18 @@ impl Driver {
             }
             // Whoever does not wait for the answer any more does not need it.
             Message::View(reply) => drop(reply.send(self.master.view())),
-            Message::SessionOpened { session, registration } => {
+            Message::SessionOpened { session, first } => {
                 let id = session.id;
                 self.sessions.insert(id, Session { handle: session, agent: None });
-                self.handle(Input::AgentRegisters { session: id, registration });
+                self.handle(match first {
+                    Opening::Registers(registration) => Input::AgentRegisters { session: id, registration },
+                    Opening::Returns(back) => Input::AgentReturns { session: id, back },
+                });
+            }
+            Message::Registers { session, registration } => {
+                if self.sessions.contains_key(&session) {
+                    self.handle(Input::AgentRegisters { session, registration });
+                }
             }
             Message::FromAgent { session, message } => {
                 if self.sessions.contains_key(&session) {

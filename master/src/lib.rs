@@ -51,7 +51,7 @@ use nix::fcntl::{Flock, FlockArg};
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 
-use crate::agents::LinkService;
+use crate::agents::{LinkService, Standbys};
 use crate::boot::{Boot, BootLog};
 use crate::ca::{Ca, Identity};
 use crate::clock::{Clock, unix_ms};
@@ -147,7 +147,8 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
         let masters =
             Masters::new(replica.clone(), ca.clone(), tokens.clone(), keeper.clone(), liveness.clone(), data.clone());
         let join = JoinService::new(ca.clone(), tokens.clone(), revocations.clone());
-        let link = LinkService::new(handle.clone(), replica.clone(), 2 * PING_INTERVAL);
+        let standbys = Standbys::new(leading.clone(), replica.clone(), revocations.clone());
+        let link = LinkService::new(handle.clone(), replica.clone(), standbys, 2 * PING_INTERVAL);
         let (revocations, stopped, listener) = (revocations.clone(), stopped.clone(), sockets.link);
         async move {
             if let Err(error) = link::serve(listener, tls, masters, join, link, revocations, stopped).await {

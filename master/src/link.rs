@@ -35,9 +35,11 @@ use guarded::{Guarded, Stranger};
 const HANDSHAKE_DEADLINE: Duration = Duration::from_secs(10);
 /// Handshakes at once. Full: further connections wait in the kernel's queue.
 const HANDSHAKES: usize = 256;
-/// Dead peers are noticed within interval and timeout.
-const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(10);
-const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(5);
+/// A machine that says nothing is asked after so long, by the kernel: twenty thousand sessions that are silent cost
+/// nothing else.
+const KEEPALIVE: Duration = Duration::from_secs(10);
+/// One that does not answer is gone after so long.
+const GONE: Duration = Duration::from_secs(15);
 /// Handshakes of one address at once. More: the connection is dropped, and whoever means well tries again.
 const HANDSHAKES_PER_ADDRESS: usize = 64;
 /// Connections without a certificate at once, in all and of one address. More: dropped.
@@ -96,8 +98,6 @@ pub async fn serve(
     let (accepted, connections) = mpsc::channel(HANDSHAKES);
     let accepting = tokio::spawn(accept(listener, TlsAcceptor::from(Arc::new(tls)), masters, accepted, stop.clone()));
     let served = tonic::transport::Server::builder()
-        .http2_keepalive_interval(Some(KEEPALIVE_INTERVAL))
-        .http2_keepalive_timeout(Some(KEEPALIVE_TIMEOUT))
         .http2_max_header_list_size(LONGEST_HEADERS)
         .http2_max_pending_accept_reset_streams(Some(RESET_STREAMS))
         .max_concurrent_streams(STREAMS_PER_CONNECTION)
@@ -150,6 +150,7 @@ async fn accept(
             tracing::warn!(%remote, "too many handshakes of one address; a connection is dropped");
             continue;
         };
+        tcp::notice_death(&stream, KEEPALIVE, GONE);
         let (acceptor, strangers) = (acceptor.clone(), strangers.clone());
         number += 1;
         let (masters, number, mut stop) = (masters.clone(), number, stop.clone());

@@ -28,7 +28,7 @@ use openraft::error::{ClientWriteError, RaftError};
 use openraft::raft::AppendEntriesResponse;
 use tokio::sync::{mpsc, oneshot, watch};
 
-pub use members::{ChangeError, Seat, Standing};
+pub use members::{ChangeError, Links, Seat, Standing};
 pub use segment_log::{LogError, TornTail};
 pub use snapshot_file::SnapshotError;
 pub use types::Member;
@@ -137,7 +137,7 @@ pub struct Replica {
     raft: openraft::Raft<Types>,
     election: Arc<Election>,
     /// Where agents reach the members.
-    links: watch::Receiver<Arc<[String]>>,
+    links: watch::Receiver<Arc<Links>>,
 }
 
 /// A started replica, the state to begin with, and what it has to say.
@@ -190,7 +190,8 @@ pub async fn start(directory: &Path, options: &Options) -> Result<Started, Start
     let alone = raft.with_raft_state(move |state| state.membership_state.effective().voter_ids().eq([id]));
     let alone = alone.await.map_err(|error| consensus(&error))?;
     let chance = options.chance.clone();
-    let election = Election { id, raft: raft.clone(), peers, hearing: Hearing::new(), last, chance };
+    let (hearing, followed) = (Hearing::new(), Arc::default());
+    let election = Election { id, raft: raft.clone(), peers, hearing, last, chance, followed };
     tokio::spawn(election.clone().run());
     let (tell_links, links) = watch::channel(Arc::default());
     let replica = Replica { id, raft, election: Arc::new(election), links };

@@ -60,6 +60,20 @@ pub(crate) async fn accept(listener: &TcpListener) -> (TcpStream, SocketAddr) {
     }
 }
 
+/// A peer that went without a word is noticed: asked after `idle`, given up after `gone`.
+pub(crate) fn notice_death(stream: &TcpStream, idle: Duration, gone: Duration) {
+    let between = u32::try_from(gone.saturating_sub(idle).as_secs() / 3).unwrap_or(1).max(1);
+    let set = setsockopt(stream, sockopt::TcpKeepIdle, &u32::try_from(idle.as_secs()).unwrap_or(u32::MAX))
+        .and_then(|()| setsockopt(stream, sockopt::TcpKeepInterval, &between))
+        .and_then(|()| {
+            let gone = u32::try_from(gone.as_millis()).unwrap_or(u32::MAX);
+            setsockopt(stream, sockopt::TcpUserTimeout, &gone)
+        });
+    if let Err(error) = set {
+        tracing::debug!(%error, "socket options not set");
+    }
+}
+
 fn set_options(stream: &TcpStream) -> io::Result<()> {
     stream.set_nodelay(true)?;
     setsockopt(stream, sockopt::KeepAlive, &true)?;

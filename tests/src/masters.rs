@@ -129,6 +129,12 @@ impl Masters {
         http::get(&format!("{}/mesolith/v1/masters", self.url(leader)), ANSWER)?.success()?.json()
     }
 
+    /// The newest term that one knows.
+    pub fn term(&self, key: usize) -> Result<u64> {
+        let answer = http::get(&format!("{}/mesolith/v1/masters", self.url(key)), ANSWER)?.success()?.json()?;
+        answer["term"].as_u64().context("no term")
+    }
+
     /// Which one leads: it answers `/redirect` with itself.
     pub fn leader(&self) -> Result<usize> {
         for (key, seat) in &self.seats {

@@ -32,14 +32,18 @@ mod certificates;
 mod connection;
 mod runs;
 mod script;
+mod standby;
 mod words;
 
 use std::collections::BTreeMap;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 use api::v1;
+use rustls::ClientConfig;
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use tokio::runtime::Runtime;
 use tokio::sync::{Semaphore, mpsc, watch};
@@ -126,8 +130,21 @@ struct Standing {
     id: String,
     /// How many times it was registered.
     registrations: u64,
+    /// In which term the master leads that did.
+    term: u64,
+    /// A session with the next leader is open.
+    standby: bool,
     /// What the master said when it refused the agent.
     refused: Option<String>,
+}
+
+/// How many agents are how far.
+#[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
+pub struct Count {
+    /// By the term of the leader that registered them last.
+    pub registered: BTreeMap<u64, usize>,
+    /// With a session that waits.
+    pub standing_by: usize,
 }
 
 struct Handle {
@@ -159,15 +176,21 @@ impl Agents {
 
     /// Starts them all without waiting.
     pub fn admit(master: &BareMaster, specs: Vec<Spec>, admission: Admission) -> Result<Self> {
-        let runtime = tokio::runtime::Builder::new_multi_thread()
-            .worker_threads(2)
-            .thread_name("agents")
-            .enable_all()
-            .build()
-            .context("cannot start the agents' runtime")?;
+        let runtime = runtime()?;
         let names: Vec<&str> = specs.iter().map(|spec| spec.name.as_str()).collect();
         let identities = runtime.block_on(certificates::obtain(master, &names, admission))?;
-        let link: Arc<str> = master.link.as_str().into();
+        Ok(Self::run(runtime, &master.link, specs, identities))
+    }
+
+    /// Starts them all without waiting, in a process that knows of a master only where its data and its link are.
+    pub fn signed(data: &Path, link: &str, specs: Vec<Spec>) -> Result<Self> {
+        let names: Vec<&str> = specs.iter().map(|spec| spec.name.as_str()).collect();
+        let identities = certificates::sign(data, &names)?;
+        Ok(Self::run(runtime()?, link, specs, identities))
+    }
+
+    fn run(runtime: Runtime, link: &str, specs: Vec<Spec>, identities: Vec<Arc<ClientConfig>>) -> Self {
+        let link: Arc<str> = link.into();
         let doors = Arc::new(Semaphore::new(CONNECTING));
         let mut agents = BTreeMap::new();
         for (number, (spec, tls)) in specs.into_iter().zip(identities).enumerate() {
@@ -177,7 +200,7 @@ impl Agents {
             runtime.spawn(Agent::new(spec, link.clone(), tls, number as u64, report, doors.clone()).run(inbox));
             agents.insert(name, Handle { words, standing });
         }
-        Ok(Self { runtime: Some(runtime), agents })
+        Self { runtime: Some(runtime), agents }
     }
 
     /// Waits until every one of them has been registered.
@@ -202,6 +225,20 @@ impl Agents {
             self.wait(name, deadline, |standing| standing.registrations > *before)?;
         }
         Ok(())
+    }
+
+    /// How many are registered in which term, and how many have a session with the next leader.
+    #[must_use]
+    pub fn count(&self) -> Count {
+        let mut count = Count::default();
+        for agent in self.agents.values() {
+            let standing = agent.standing.borrow();
+            if standing.registrations > 0 {
+                *count.registered.entry(standing.term).or_default() += 1;
+            }
+            count.standing_by += usize::from(standing.standby);
+        }
+        count
     }
 
     /// How many are registered, or were once.
@@ -277,6 +314,15 @@ impl Agents {
             waited.with_context(|| format!("agent {name} was not registered in time"))?
         })
     }
+}
+
+fn runtime() -> Result<Runtime> {
+    tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .thread_name("agents")
+        .enable_all()
+        .build()
+        .context("cannot start the agents' runtime")
 }
 
 impl Drop for Agents {

@@ -2,7 +2,8 @@
 //!
 //! The life of a machine: [`cmdline`] says where the master is, [`dhcp`] brings an address, [`sntp`] the
 //! time, [`lldp`] the switches it is plugged into, [`capacity`] turns what was found into resources and
-//! [`attributes`] into what constraints match on, [`registration`] walks from searching to registered. Then the life of a task: [`agent::Agent`] takes a `RunTask`, [`launch`] turns it into a
+//! [`attributes`] into what constraints match on, [`registration`] walks from searching to registered, [`standby`] keeps the
+//! next leader at hand. Then the life of a task: [`agent::Agent`] takes a `RunTask`, [`launch`] turns it into a
 //! container specification, [`container`] walks it from preparing to gone, [`status`] repeats each
 //! update until it is acknowledged, and [`recovery`] picks all of it up again after the process died.
 //!
@@ -27,4 +28,5 @@ pub mod record;
 pub mod recovery;
 pub mod registration;
 pub mod sntp;
+pub mod standby;
 pub mod status;

@@ -2,6 +2,7 @@
 
 use crate::backoff::Backoff;
 use crate::randomness::Randomness;
+use crate::standby::PATIENCE_MS;
 
 /// ```text
 /// Searching ─▶ Joining ─Joined▶ Searching ─▶ Connecting ─Connected▶ Registering ─Registered▶ Registered
@@ -76,6 +77,8 @@ pub enum Event {
     Registered {
         /// Without a ping for this long the agent reconnects.
         ping_timeout_ms: u64,
+        /// Raft's.
+        term: u64,
     },
     /// The master did not.
     Refused {
@@ -88,6 +91,10 @@ pub enum Event {
     Pinged,
     /// The link could not be opened, or ended.
     Lost,
+    /// It ended, and a session with the master that is to lead next is open: that one is waited for.
+    LostWithStandby,
+    /// The master of that session leads; the agent has told it that it is back.
+    Promoted,
 }
 
 /// What a node has to show when it starts.
@@ -112,6 +119,8 @@ pub struct Registration {
     tries: u32,
     /// So many of the masters, the first ones, are those we were started with.
     given: usize,
+    /// In which the master led that took us last.
+    term: u64,
 }
 
 /// The first wait after a loss: short, because a restarted master is back in a second.
@@ -142,6 +151,7 @@ impl Registration {
             backoff: Backoff::new(FIRST_WAIT_MS, LONGEST_WAIT_MS),
             randomness: Randomness::new(seed),
             tries: 0,
+            term: 0,
         }
     }
 
@@ -183,6 +193,12 @@ impl Registration {
     #[must_use]
     pub const fn is_registered(&self) -> bool {
         matches!(self.state, State::Registered { .. })
+    }
+
+    /// A master says that it leads in this term: is it news? A leader that was replaced may not know it yet.
+    #[must_use]
+    pub const fn believes(&self, term: u64) -> bool {
+        term > self.term || (term == self.term && !self.is_registered())
     }
 
     /// When [`poll`](Self::poll) may have something if nothing happens before.
@@ -240,7 +256,8 @@ impl Registration {
             (State::Connecting, Event::Connected) => {
                 self.state = State::Registering { until_ms: now_ms + REGISTER_TIMEOUT_MS };
             }
-            (State::Registering { .. }, Event::Registered { ping_timeout_ms }) => {
+            (State::Registering { .. }, Event::Registered { ping_timeout_ms, term }) => {
+                self.term = term;
                 self.backoff.reset();
                 self.tries = 0;
                 self.state = State::Registered { until_ms: now_ms + ping_timeout_ms, ping_timeout_ms };
@@ -252,6 +269,11 @@ impl Registration {
             (State::Connecting | State::Registering { .. } | State::Registered { .. }, Event::Lost) => {
                 self.next_try(now_ms)
             }
+            (State::Connecting | State::Registering { .. } | State::Registered { .. }, Event::LostWithStandby) => {
+                let at_ms = now_ms + PATIENCE_MS + self.randomness.up_to(PATIENCE_MS / 2);
+                self.state = State::Searching { at_ms };
+            }
+            (_, Event::Promoted) => self.state = State::Registering { until_ms: now_ms + REGISTER_TIMEOUT_MS },
             (
                 _,
                 Event::Joined
@@ -260,6 +282,7 @@ impl Registration {
                 | Event::Registered { .. }
                 | Event::Refused { .. }
                 | Event::Pinged
+                | Event::LostWithStandby
                 | Event::Lost,
             ) => {}
         }
@@ -291,7 +314,7 @@ mod tests {
         registration.handle(Event::Joined, 5);
         assert_eq!(registration.poll(5), Some(Action::Connect { master: "a:1".to_owned() }));
         registration.handle(Event::Connected, 6);
-        registration.handle(Event::Registered { ping_timeout_ms: 75_000 }, 7);
+        registration.handle(Event::Registered { ping_timeout_ms: 75_000, term: 3 }, 7);
         registration
     }
 
@@ -313,6 +336,23 @@ mod tests {
         assert!((1250..=1500).contains(&at), "{at}");
         assert_eq!(registration.poll(at - 1), None);
         assert!(matches!(registration.poll(at), Some(Action::Connect { .. })));
+    }
+
+    #[test]
+    fn the_next_leader_is_waited_for_where_a_session_with_it_is_open() {
+        let mut registration = registered();
+        registration.know(&["a:1".to_owned(), "b:2".to_owned()]);
+        registration.handle(Event::LostWithStandby, 1000);
+        assert!((1000 + PATIENCE_MS..1000 + 2 * PATIENCE_MS).contains(&registration.poll_timeout()));
+        assert!(registration.believes(3) && registration.believes(4) && !registration.believes(2));
+        registration.handle(Event::Promoted, 1400);
+        assert_eq!(registration.poll(6000), None);
+        registration.handle(Event::Registered { ping_timeout_ms: 75_000, term: 4 }, 1500);
+        assert!(registration.is_registered());
+        assert!(!registration.believes(4) && registration.believes(5), "a leader of a newer term takes over");
+        // It does not come: the others are asked.
+        registration.handle(Event::LostWithStandby, 2000);
+        assert!(matches!(registration.poll(2000 + 2 * PATIENCE_MS), Some(Action::Connect { .. })));
     }
 
     #[test]

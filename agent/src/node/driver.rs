@@ -1,6 +1,7 @@
 //! The one task that owns the agent's state: it hears, asks the core, and does.
 
 mod master_said;
+mod standing_by;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::convert::Infallible;
@@ -12,6 +13,7 @@ use agent_core::attributes::Surroundings;
 use agent_core::debounce::Debounce;
 use agent_core::handover::InitRequest;
 use agent_core::registration::{self, Action, Credential, Registration};
+use agent_core::standby::Standby;
 use api::link::{FromAgent, Register, TaskReport, from_agent};
 use tokio::sync::mpsc;
 use tokio::task::{AbortHandle, JoinHandle};
@@ -26,6 +28,7 @@ use super::supervision::{Supervision, SupervisionError};
 use super::{capacity, garbage, hotplug, join, link, machine, network, supervision};
 use crate::logging::chain;
 use crate::uptime;
+use standing_by::Waiting;
 
 /// Events that wait for the driver; whoever has more waits.
 const EVENTS: usize = 1024;
@@ -67,8 +70,15 @@ struct Driver {
     last_reason: String,
     online: Option<Online>,
     session: Option<Session>,
-    /// Counts sessions, so that the words of a closed one are not taken for the open one's.
+    /// The open session's number, so that the words of a closed one are not taken for its.
     generation: u64,
+    /// How many there were.
+    sessions: u64,
+    /// With the master that is to lead next.
+    standby: Standby,
+    waiting: Option<Waiting>,
+    /// Names what the master was told of the machine last.
+    edition: u64,
     link: Option<JoinHandle<()>>,
     readers: BTreeMap<u64, AbortHandle>,
     /// Where a certificate is asked for: the master of the last session.
@@ -148,6 +158,10 @@ pub(crate) async fn run(settings: Settings) -> Result<Infallible, DriverError> {
         online: None,
         session: None,
         generation: 0,
+        sessions: 0,
+        standby: Standby::new(*uuid::Uuid::new_v4().as_bytes()),
+        waiting: None,
+        edition: 0,
         link: None,
         readers: BTreeMap::new(),
         master: String::new(),
@@ -166,6 +180,7 @@ pub(crate) async fn run(settings: Settings) -> Result<Infallible, DriverError> {
     loop {
         driver.supervision.perform(&mut driver.init, driver.session.as_ref());
         driver.poll_registration();
+        driver.poll_standby();
         driver.look_again();
         let sleep = driver.sleep();
         tokio::select! {
@@ -199,7 +214,12 @@ impl Driver {
     fn sleep(&self) -> Duration {
         let registration = self.registration.as_ref().map(Registration::poll_timeout);
         let look = self.wants_look().then(|| self.look.poll_timeout());
-        let due = [self.supervision.deadline_ms(), registration, look].into_iter().flatten().min().unwrap_or(u64::MAX);
+        let standby = self.may_stand_by().then(|| self.standby.poll_timeout());
+        let due = [self.supervision.deadline_ms(), registration, standby, look]
+            .into_iter()
+            .flatten()
+            .min()
+            .unwrap_or(u64::MAX);
         Duration::from_millis(due.saturating_sub(uptime::millis()).min(LONGEST_SLEEP_MS))
     }
 
@@ -219,10 +239,14 @@ impl Driver {
             Event::SessionEnded { generation, reason } if generation == self.generation => {
                 self.failed("lost the master", &reason);
                 self.end_session();
-                self.registration(registration::Event::Lost);
+                let standby = self.standby.is_open();
+                let lost = if standby { registration::Event::LostWithStandby } else { registration::Event::Lost };
+                self.registration(lost);
             }
-            // Of a session that was given up.
-            Event::SessionOpened { .. } | Event::FromMaster { .. } | Event::SessionEnded { .. } => {}
+            // Of the standby session, or one that was given up.
+            Event::SessionOpened { generation, session } => self.standby_opened(generation, session),
+            Event::FromMaster { generation, message } => self.standby_said(generation, *message),
+            Event::SessionEnded { generation, reason } => self.standby_ended(generation, &reason),
             Event::Surroundings(surroundings) => {
                 self.surroundings = *surroundings;
                 self.look.nudge(uptime::millis());
@@ -243,8 +267,9 @@ impl Driver {
     fn came_online(&mut self, online: Online) {
         if self.online.as_ref().is_some_and(|old| *old != online) {
             // The master knows us by the old address.
-            self.generation += 1;
+            self.next_session();
             self.end_session();
+            self.end_standby();
             self.registration = None;
         }
         self.supervision.agent.site_mut().address = online.address.map(|address| address.to_string());
@@ -279,10 +304,17 @@ impl Driver {
             Action::Connect { master } => self.start_session(master),
             Action::Disconnect => {
                 self.failed("lost the master", "it has said nothing for too long");
-                self.generation += 1;
+                self.next_session();
                 self.end_session();
             }
         }
+    }
+
+    /// A number no session has had.
+    const fn next_session(&mut self) -> u64 {
+        self.sessions += 1;
+        self.generation = self.sessions;
+        self.generation
     }
 
     /// Only a master that took us wants to know what changed; until then it waits.
@@ -324,8 +356,11 @@ impl Driver {
         if new_inventory {
             capacity.inventory_json = detected.inventory_json;
         }
+        capacity.edition = new_edition();
+        let edition = capacity.edition;
         let message = FromAgent { message: Some(from_agent::Message::Capacity(capacity)) };
         if session.urgent.try_send(message).is_ok() {
+            self.edition = edition;
             tracing::info!(?what, inventory = new_inventory, "the machine changed: the master is told");
             self.told = Some(told);
         } else {
@@ -409,15 +444,35 @@ impl Driver {
         }
         self.master.clone_from(&master);
         let Some(ca_sha256) = self.settings.config.ca_sha256 else { return };
-        self.generation += 1;
+        let generation = self.next_session();
         self.end_session();
-        let generation = self.generation;
+        let (register, events) = (self.registering(master.clone(), &identity), self.events.clone());
+        self.link = Some(tokio::spawn(async move {
+            match register.await {
+                Ok(register) => {
+                    let first = from_agent::Message::Register(register);
+                    link::run(master, ca_sha256, identity, first, generation, events).await;
+                }
+                Err(reason) => {
+                    let _ = events.send(Event::SessionEnded { generation, reason }).await;
+                }
+            }
+        }));
+    }
+
+    /// All there is to say of this node, found out now.
+    fn registering(
+        &mut self,
+        master: String,
+        identity: &Identity,
+    ) -> impl Future<Output = Result<Register, String>> + use<> {
         let tasks = self.supervision.agent.reports().into_iter().map(|report| TaskReport {
             framework_id: report.framework.into(),
             task_id: report.task.into(),
             container_id: report.container.into(),
             state: report.state.name().to_owned(),
         });
+        self.edition = new_edition();
         let mut register = Register {
             protocol: api::link::PROTOCOL,
             boot_id: self.settings.boot_id.clone(),
@@ -425,6 +480,7 @@ impl Driver {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             capabilities: api::v1::OUR_AGENTS.to_wire(),
             tasks: tasks.collect(),
+            edition: self.edition,
             ..Register::default()
         };
         let (settings, events, hosted) = (self.settings.clone(), self.events.clone(), self.kept.machine.clone());
@@ -434,22 +490,12 @@ impl Driver {
         let surroundings = self.surroundings.clone();
         // The session begins with a look.
         self.look.clear();
-        self.link = Some(tokio::spawn(async move {
+        async move {
             // Detected anew for each session and not kept: hardware may come and go, and the inventory is large.
             let detected = {
                 let (name, settings) = (name.clone(), settings.clone());
-                tokio::task::spawn_blocking(move || {
-                    capacity::detect(&settings, &surroundings, &name, hosted.as_deref())
-                })
-                .await
-            };
-            let detected = match detected {
-                Ok(detected) => detected,
-                Err(error) => {
-                    let reason = error.to_string();
-                    let _ = events.send(Event::SessionEnded { generation, reason }).await;
-                    return;
-                }
+                let look = move || capacity::detect(&settings, &surroundings, &name, hosted.as_deref());
+                tokio::task::spawn_blocking(look).await.map_err(|error| error.to_string())?
             };
             let address = match address {
                 Some(address) => address.to_string(),
@@ -462,8 +508,8 @@ impl Driver {
             register.inventory_json = detected.inventory_json;
             register.kernel = detected.kernel;
             register.capacity = Some(detected.capacity);
-            link::run(master, ca_sha256, identity, register, generation, events).await;
-        }));
+            Ok(register)
+        }
     }
 
     fn end_session(&mut self) {
@@ -510,6 +556,11 @@ impl Driver {
             }
         }));
     }
+}
+
+/// A name for what a master is told; no other has it.
+fn new_edition() -> u64 {
+    uuid::Uuid::new_v4().as_u64_pair().1 | 1
 }
 
 /// The address this host has towards the master.

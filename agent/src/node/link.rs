@@ -4,7 +4,7 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use api::link::{FromAgent, Register, from_agent, link_client};
+use api::link::{FromAgent, from_agent, link_client};
 use futures_util::Stream;
 use tokio::sync::mpsc;
 
@@ -19,16 +19,16 @@ const BULK: usize = 16;
 /// How long the master may take to open the session.
 const OPEN_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// Opens a session and passes on what the master says until it ends.
+/// Opens a session with these first words and passes on what the master says until it ends.
 pub(crate) async fn run(
     master: String,
     ca_sha256: [u8; 32],
     identity: Identity,
-    register: Register,
+    first: from_agent::Message,
     generation: u64,
     events: Events,
 ) {
-    let reason = match session(&master, ca_sha256, &identity, register, generation, &events).await {
+    let reason = match session(&master, ca_sha256, &identity, first, generation, &events).await {
         Ok(()) => "the master closed the link".to_owned(),
         Err(reason) => reason,
     };
@@ -39,7 +39,7 @@ async fn session(
     master: &str,
     ca_sha256: [u8; 32],
     identity: &Identity,
-    register: Register,
+    first: from_agent::Message,
     generation: u64,
     events: &Events,
 ) -> Result<(), String> {
@@ -47,7 +47,7 @@ async fn session(
         tls::connect(master, ca_sha256, Some(identity)).await.map_err(|error| join::not_connected(&error).reason)?;
     let (urgent, urgent_out) = mpsc::channel(URGENT);
     let (bulk, bulk_out) = mpsc::channel(BULK);
-    let first = FromAgent { message: Some(from_agent::Message::Register(register)) };
+    let first = FromAgent { message: Some(first) };
     urgent.try_send(first).map_err(|error| error.to_string())?;
     let opened = Event::SessionOpened { generation, session: Session { urgent, bulk } };
     events.send(opened).await.map_err(|_| "the agent ends".to_owned())?;

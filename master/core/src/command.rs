@@ -6,8 +6,8 @@ use api::v1::{FrameworkInfo, TaskInfo, TaskStatus};
 use api::{AgentId, Attribute, ContainerId, Fact, FrameworkId, MasterId, Resources, TaskId, TaskState};
 use serde::{Deserialize, Serialize};
 
-use crate::io::Registration;
 use crate::io::operator::OperatorWrite;
+use crate::io::{Registration, Return};
 use crate::operation::ResourceOperation;
 
 /// One change of the [`State`](crate::State).
@@ -101,6 +101,13 @@ pub enum Command {
         /// Milliseconds since 1970.
         at: u64,
     },
+    /// An agent comes back, and has nothing to tell that the log does not know.
+    ReturnAgent {
+        /// What it said.
+        back: Box<Return>,
+        /// Milliseconds since 1970.
+        at: u64,
+    },
     /// An agent's resources, or what is known of it, changed.
     UpdateCapacity {
         /// Which.
@@ -115,6 +122,9 @@ pub enum Command {
         /// None: as before.
         #[serde(default)]
         inventory_json: Option<String>,
+        /// As of a registration.
+        #[serde(default)]
+        edition: u64,
     },
     /// An agent has not answered for too long.
     MarkAgentUnreachable {

@@ -125,6 +125,13 @@ pub enum Event {
         /// Frameworks that are no more.
         shutdown: Vec<FrameworkId>,
     },
+    /// An agent that came back is not what the log knows, by now: it has to register.
+    AgentUnknown {
+        /// Which.
+        agent: AgentId,
+        /// On which node.
+        node: NodeName,
+    },
     /// An agent has other resources or attributes.
     CapacityChanged {
         /// Which.

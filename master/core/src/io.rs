@@ -63,6 +63,13 @@ pub enum Input {
         /// What it says of itself.
         registration: Box<Registration>,
     },
+    /// An agent with a valid certificate comes back to what the log knows of it.
+    AgentReturns {
+        /// The new connection.
+        session: SessionId,
+        /// What it says in place of a registration.
+        back: Box<Return>,
+    },
     /// Anything else an agent says.
     FromAgent {
         /// Which connection.
@@ -121,6 +128,24 @@ pub struct Registration {
     pub inventory_json: String,
     /// Tasks it knows: running, or ended with updates not yet acknowledged.
     pub tasks: Vec<ReportedTask>,
+    /// The agent's name for what it has told of the machine with this; 0 for none.
+    #[serde(default)]
+    pub edition: u64,
+}
+
+/// What an agent says that has registered before, with whichever master: if the log knows the same, that is all.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Return {
+    /// From its certificate.
+    pub node: NodeName,
+    /// Of this boot.
+    pub boot_id: String,
+    /// The id this boot was given.
+    pub agent: AgentId,
+    /// Of the last registration or change of capacity.
+    pub edition: u64,
+    /// Of the tasks it knows: [`api::tasks_digest`].
+    pub tasks: [u8; 32],
 }
 
 /// A task an agent reports when it registers.
@@ -158,6 +183,8 @@ pub enum AgentMessage {
         facts: Vec<Fact>,
         /// None: as before.
         inventory_json: Option<String>,
+        /// As of a registration.
+        edition: u64,
     },
     /// The answer to a ping.
     Pong {
@@ -225,6 +252,8 @@ pub enum ToAgent {
         /// The same as before for a known node.
         agent: AgentId,
     },
+    /// The log knows another agent than returns: a registration is to follow on the same connection.
+    RegisterInFull,
     /// The connection ends.
     Refused {
         /// Why, for a person.

@@ -267,6 +267,7 @@ impl Leader {
             }
             Input::StreamClosed(stream) => self.stream_closed(turn, &stream),
             Input::AgentRegisters { session, registration } => self.agent_registers(turn, session, registration),
+            Input::AgentReturns { session, back } => self.agent_returns(turn, session, back),
             Input::FromAgent { session, message } => self.heard(turn, session, message),
             Input::AgentDisconnected(session) => self.agent_disconnected(turn, session),
             Input::Teardown { request, framework } => self.operator_teardown(turn, request, framework),

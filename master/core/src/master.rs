@@ -118,6 +118,7 @@ impl Master {
             Input::Call { .. }
             | Input::StreamClosed(_)
             | Input::AgentRegisters { .. }
+            | Input::AgentReturns { .. }
             | Input::FromAgent { .. }
             | Input::AgentDisconnected(_)
             | Input::Teardown { .. }
@@ -228,7 +229,7 @@ fn refuse(input: Input, outputs: &mut Vec<Output>) {
             let response = Response::Refused { status: 503, text: "No leader elected".to_owned() };
             outputs.push(Output::Respond { request, response });
         }
-        Input::AgentRegisters { session, .. } => {
+        Input::AgentRegisters { session, .. } | Input::AgentReturns { session, .. } => {
             let reason = "this master does not lead".to_owned();
             let message = crate::io::ToAgent::Refused { reason, retry: true };
             outputs.push(Output::ToAgent { session, message });

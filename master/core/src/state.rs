@@ -125,7 +125,11 @@ impl State {
             Command::RegisterAgent { agent, registration, at } => {
                 self.register_agent(agent, *registration, at, &mut events);
             }
-            Command::UpdateCapacity { agent, resources, attributes, facts, inventory_json } => {
+            Command::ReturnAgent { back, at } => self.return_agent(&back, at, &mut events),
+            Command::UpdateCapacity { agent, resources, attributes, facts, inventory_json, edition } => {
+                if let Some(agent) = self.agents.get_mut(&agent) {
+                    Arc::make_mut(agent).edition = edition;
+                }
                 self.update_capacity(&agent, resources, (attributes, facts), inventory_json, &mut events);
             }
             Command::MarkAgentUnreachable { agent, at } => self.mark_agent_unreachable(&agent, at, &mut events),

@@ -203,7 +203,13 @@ fn new_capacity_is_offered() {
     rig.subscribe("f");
     rig.take("f");
     let resources = api::Resources::parse("cpus:8;mem:1024").unwrap();
-    let message = AgentMessage::Capacity { resources, attributes: Vec::new(), facts: Vec::new(), inventory_json: None };
+    let message = AgentMessage::Capacity {
+        resources,
+        attributes: Vec::new(),
+        facts: Vec::new(),
+        inventory_json: None,
+        edition: 0,
+    };
     rig.input(Input::FromAgent { session: SessionId(1), message: message.clone() });
     assert_eq!(rig.take("f"), ["RESCIND m-O0", "OFFERS m-O1 m-S0 cpus:8; mem:1024"]);
     rig.input(Input::FromAgent { session: SessionId(1), message });

@@ -85,6 +85,7 @@ fn a_moved_cable_moves_the_node_to_another_rack_and_its_task_goes_on() {
             attributes: Vec::new(),
             facts: heard(switch),
             inventory_json: Some(format!(r#"{{"heard":"{switch}"}}"#)),
+            edition: 0,
         };
         rig.input(Input::FromAgent { session: SessionId(1), message });
         assert_eq!(of(&rig, "zone"), zone.map(|zone| Attribute::text("zone", zone)), "{switch}");

@@ -7,7 +7,8 @@ use std::collections::{BTreeMap, VecDeque};
 
 use api::v1::{Reason, Source, TaskStatus};
 use api::{AgentId, Resources, TaskState};
-use master_core::{AgentMessage, Registration, ReportedTask, ToAgent};
+use master::driver::Opening;
+use master_core::{AgentMessage, Registration, ReportedTask, Return, ToAgent};
 
 use crate::chance::Chance;
 use crate::invariants::updates::Uuid;
@@ -24,7 +25,9 @@ const REPEAT: Micros = 700 * MS;
 /// What an agent wants done.
 pub(crate) enum Wish {
     /// A connection to some master, and these first words on it.
-    Connect(usize, Box<Registration>),
+    Connect(usize, Opening),
+    /// The log knows another agent: say all of it.
+    Register(Box<Registration>),
     /// Say this.
     Say(AgentMessage),
     /// The connection is of no use.
@@ -91,7 +94,8 @@ impl Agent {
         if self.line.is_none() {
             if now >= self.connect_at {
                 (self.registered, self.heard_at) = (false, now);
-                wishes.push(Wish::Connect(self.chance.index(masters), Box::new(self.registration())));
+                let master = self.chance.index(masters);
+                wishes.push(Wish::Connect(master, self.opening()));
             }
             return wishes;
         }
@@ -132,13 +136,31 @@ impl Agent {
         }
     }
 
-    fn registration(&self) -> Registration {
-        let tasks = self.runs.iter().map(|(container, run)| ReportedTask {
+    /// Who was registered since the machine started returns.
+    fn opening(&self) -> Opening {
+        let Some(agent) = self.id.clone() else { return Opening::Registers(Box::new(self.registration())) };
+        let mut tasks = self.reports();
+        tasks.sort_by(|a, b| (&a.framework, &a.task).cmp(&(&b.framework, &b.task)));
+        Opening::Returns(Box::new(Return {
+            node: self.name.as_str().into(),
+            boot_id: format!("{:x}", self.boot),
+            agent,
+            edition: self.boot | 1,
+            tasks: api::tasks_digest(tasks.iter().map(|run| (&run.framework, &run.task, &run.container, run.state))),
+        }))
+    }
+
+    fn reports(&self) -> Vec<ReportedTask> {
+        let runs = self.runs.iter().map(|(container, run)| ReportedTask {
             framework: run.framework.as_str().into(),
             task: run.task.as_str().into(),
             container: container.as_str().into(),
             state: run.state,
         });
+        runs.collect()
+    }
+
+    fn registration(&self) -> Registration {
         Registration {
             node: self.name.as_str().into(),
             boot_id: format!("{:x}", self.boot),
@@ -152,7 +174,8 @@ impl Agent {
             attributes: Vec::new(),
             facts: Vec::new(),
             inventory_json: String::new(),
-            tasks: tasks.collect(),
+            tasks: self.reports(),
+            edition: self.boot | 1,
         }
     }
 
@@ -182,6 +205,7 @@ impl Agent {
                 self.registered = true;
                 self.runs.values_mut().for_each(|run| run.told_at = 0);
             }
+            ToAgent::RegisterInFull => return vec![Wish::Register(Box::new(self.registration()))],
             ToAgent::Refused { .. } => return vec![Wish::Close],
             ToAgent::RunTask { framework, container, task, .. } => {
                 let task = task.task_id.to_string();

@@ -9,7 +9,7 @@ use api::v1::ContentType;
 use api::v1::scheduler::{Call, Event};
 use hyper::body::Body;
 use master::agents::{SessionCommand, SessionHandle};
-use master::driver::Message;
+use master::driver::{Message, Opening};
 use master::subscribers::{self, EventBody, Kill};
 use master_core::{AgentMessage, Registration, Response, SessionId, StreamId, ToAgent};
 use tokio::sync::{mpsc, oneshot};
@@ -33,6 +33,7 @@ pub(crate) enum Client {
 /// To a master.
 #[derive(Debug)]
 pub(crate) enum Word {
+    Open(Opening),
     Register(Box<Registration>),
     Subscribe(Box<Call>),
     Say(AgentMessage),
@@ -83,12 +84,17 @@ impl Line {
     pub(crate) fn arrives(&mut self, number: u64, word: Word, at: &Running) {
         let (session, stream) = (SessionId(number), StreamId(format!("s{number}")));
         match word {
-            Word::Register(registration) => {
+            Word::Open(first) => {
                 let (commands, queue) = mpsc::channel(COMMANDS);
                 self.commands = Some(queue);
-                let session = SessionHandle { id: session, node: registration.node.clone(), commands };
-                at.driver.tell(Message::SessionOpened { session, registration });
+                let node = match &first {
+                    Opening::Registers(registration) => registration.node.clone(),
+                    Opening::Returns(back) => back.node.clone(),
+                };
+                let session = SessionHandle { id: session, node, commands };
+                at.driver.tell(Message::SessionOpened { session, first });
             }
+            Word::Register(registration) => at.driver.tell(Message::Registers { session, registration }),
             Word::Subscribe(call) => {
                 let (sink, body) =
                     subscribers::channel(stream.clone(), at.driver.clone(), Kill::default(), ContentType::Protobuf);

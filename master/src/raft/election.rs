@@ -5,6 +5,8 @@
 //! only when a majority does not hear a leader either. A leader that dies closes its connections, which is noticed at
 //! once; one that only falls silent has [`PATIENCE`].
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use openraft::ServerState;
@@ -24,6 +26,8 @@ const PATIENCE: Duration = Duration::from_millis(1000);
 const SPREAD: Duration = Duration::from_millis(300);
 /// The same, when the leader's connection broke.
 const SPREAD_AFTER_BREAK: Duration = Duration::from_millis(60);
+/// Whoever has agents waiting stands so much earlier.
+const PRECEDENCE: Duration = Duration::from_millis(100);
 /// For the others' answers.
 const ANSWERS: Duration = Duration::from_millis(400);
 /// For an election to end.
@@ -54,6 +58,8 @@ pub(super) struct Election {
     pub(super) hearing: Hearing,
     pub(super) last: LastLog,
     pub(super) chance: Chance,
+    /// Agents with a session that waits for us to lead.
+    pub(super) followed: Arc<AtomicUsize>,
 }
 
 impl Election {
@@ -77,8 +83,13 @@ impl Election {
                 continue;
             }
             let (silence, lost) = self.hearing.silence();
-            let enough =
-                if lost { Duration::from_millis(LEASE_MS) + self.chance.part_of(SPREAD_AFTER_BREAK) } else { patience };
+            let others_first = if self.followed.load(Ordering::Relaxed) == 0 { PRECEDENCE } else { Duration::ZERO };
+            let enough = others_first
+                + if lost {
+                    Duration::from_millis(LEASE_MS) + self.chance.part_of(SPREAD_AFTER_BREAK)
+                } else {
+                    patience
+                };
             if !may_stand || silence < enough {
                 let wait = if may_stand { enough.saturating_sub(silence) } else { PATIENCE / 4 };
                 tokio::select! {

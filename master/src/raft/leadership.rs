@@ -11,7 +11,7 @@ use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, MissedTickBehavior};
 
 use super::types::Member;
-use super::{FromLog, Replica};
+use super::{FromLog, Links, Replica};
 
 /// Between two looks at the clock.
 const LOOK: Duration = Duration::from_millis(100);
@@ -27,7 +27,7 @@ pub(super) async fn watch(
     replica: Replica,
     member: Member,
     driver: mpsc::Sender<FromLog>,
-    links: watch::Sender<Arc<[String]>>,
+    links: watch::Sender<Arc<Links>>,
 ) {
     let raft = &replica.raft;
     let mut metrics = raft.metrics();
@@ -53,9 +53,12 @@ pub(super) async fn watch(
             drop(driver.send(FromLog::Failed(reason)).await);
             return;
         }
-        if known != Some(*membership.log_id()) {
-            known = Some(*membership.log_id());
-            links.send_replace(membership.membership().nodes().map(|(_, member)| member.addr.clone()).collect());
+        let next = leads.and_then(|_| replica.successor(known.and_then(|(_, next)| next)));
+        if known != Some((*membership.log_id(), next)) {
+            known = Some((*membership.log_id(), next));
+            let address = |id: u64| Some(membership.membership().get_node(&id)?.addr.clone());
+            let all = membership.membership().nodes().map(|(_, member)| member.addr.clone()).collect();
+            links.send_replace(Arc::new(Links { all, standby: next.and_then(address) }));
         }
         let seat = membership.membership().get_node(&replica.id);
         if seat.is_none() && was_member {

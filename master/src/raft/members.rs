@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use openraft::{ChangeMembers, ServerState};
@@ -13,6 +14,8 @@ use super::types::Member;
 
 /// A learner that is so many entries behind, or fewer, may vote.
 const CAUGHT_UP: u64 = 64;
+/// One that is to lead next is not much later than so many entries.
+const SUCCESSOR_LAG: u64 = 4096;
 /// For a change to be committed.
 const CHANGE: Duration = Duration::from_secs(10);
 /// More voters make every write slower and no cluster safer.
@@ -29,6 +32,15 @@ pub struct Seat {
     pub voter: bool,
     /// Entries the leader has and it has not; only the leader knows.
     pub lag: Option<u64>,
+}
+
+/// Where agents find the masters.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub struct Links {
+    /// All of them: `host:port`.
+    pub all: Vec<String>,
+    /// The one that had better lead next. Only the leader says so.
+    pub standby: Option<String>,
 }
 
 /// How things stand, as seen from one replica.
@@ -94,8 +106,32 @@ impl Replica {
 
     /// Where agents reach the members, as it changes.
     #[must_use]
-    pub fn links(&self) -> watch::Receiver<Arc<[String]>> {
+    pub fn links(&self) -> watch::Receiver<Arc<Links>> {
         self.links.clone()
+    }
+
+    /// The newest term it knows.
+    #[must_use]
+    pub fn term(&self) -> u64 {
+        self.raft.metrics().borrow().current_term
+    }
+
+    /// So many agents wait for this replica to lead: the more reason that it does when the leader is gone.
+    pub fn set_followed(&self, agents: usize) {
+        self.election.followed.store(agents, Ordering::Relaxed);
+    }
+
+    /// The voter that had better lead next: who keeps up and answers. The same as before, if it does.
+    pub(super) fn successor(&self, before: Option<u64>) -> Option<u64> {
+        let metrics = self.raft.metrics();
+        let now = metrics.borrow();
+        let (last, replication) = (now.last_log_index.unwrap_or(0), now.replication.as_ref()?);
+        let ready = |id: &u64| {
+            let matched = replication.get(id).copied().flatten().map_or(0, |id| id.index);
+            *id != self.id && matched + SUCCESSOR_LAG >= last && self.election.peers.answers(*id)
+        };
+        let voters = || now.membership_config.membership().voter_ids();
+        before.filter(|id| voters().any(|voter| voter == *id) && ready(id)).or_else(|| voters().find(|id| ready(id)))
     }
 
     /// How things stand.

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use bytes::{Buf, Bytes};
 use openraft::error::{InstallSnapshotError, NetworkError, RPCError, RaftError, RemoteError, Unreachable};
@@ -12,9 +13,13 @@ use openraft::raft::{
 };
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+use tokio::time::Instant;
 
 use super::types::{Member, Types};
 use crate::peers::{CallError, Connection, Dialer};
+
+/// A member that has not answered for so long is not counted on.
+const ANSWERS_WITHIN: Duration = Duration::from_secs(3);
 
 /// The kinds of frames replicas exchange. Never reused for something else.
 pub(super) mod kind {
@@ -53,11 +58,19 @@ pub(super) struct Peers {
     dialer: Dialer,
     /// For votes: kept open, so that an election need not wait for a handshake.
     control: Arc<Mutex<BTreeMap<u64, (String, Connection)>>>,
+    /// When each took entries from us last.
+    heard: Arc<Mutex<BTreeMap<u64, Instant>>>,
 }
 
 impl Peers {
     pub(super) fn new(dialer: Dialer) -> Self {
-        Self { dialer, control: Arc::default() }
+        Self { dialer, control: Arc::default(), heard: Arc::default() }
+    }
+
+    /// Did it answer us as a leader a moment ago?
+    pub(super) fn answers(&self, target: u64) -> bool {
+        let heard = self.heard.lock().unwrap_or_else(PoisonError::into_inner);
+        heard.get(&target).is_some_and(|at| at.elapsed() < ANSWERS_WITHIN)
     }
 
     async fn connect(&self, target: u64, address: &str) -> Result<Connection, PeerError> {
@@ -133,7 +146,9 @@ impl RaftNetwork<Types> for Peer {
         _option: RPCOption,
     ) -> Result<AppendEntriesResponse<u64>, RPCError<u64, Member, RaftError<u64>>> {
         let question = rmp_serde::to_vec_named(&rpc).map_err(|error| PeerError::from(error).rpc())?;
-        self.ask(kind::APPEND, question).await.map_err(PeerError::rpc)
+        let answer = self.ask(kind::APPEND, question).await.map_err(PeerError::rpc)?;
+        self.peers.heard.lock().unwrap_or_else(PoisonError::into_inner).insert(self.target, Instant::now());
+        Ok(answer)
     }
 
     async fn install_snapshot(

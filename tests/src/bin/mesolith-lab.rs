@@ -5,7 +5,7 @@ use std::process::ExitCode;
 
 use anyhow::Result;
 use clap::{Args, Parser, Subcommand};
-use tests::lab::{self, Failover, Format, Freshness, Load, Stay, Up};
+use tests::lab::{self, Failover, Format, Freshness, Load, Part, Stay, Up};
 use tests::rack::{self, Accelerator, Kind, Programs};
 
 /// A rack of diskless virtual servers on a private network.
@@ -46,6 +46,22 @@ enum Verb {
     Load(LoadArgs),
     /// Kill the leader of three masters under simulated agents and their tasks, and print how long that is felt.
     Failover(FailoverArgs),
+    /// Simulated agents of a bench.
+    #[command(hide = true)]
+    Fleet {
+        /// A master's data directory.
+        #[arg(long)]
+        data: PathBuf,
+        /// A master's link.
+        #[arg(long)]
+        link: String,
+        /// The number of the first one.
+        #[arg(long)]
+        first: usize,
+        /// How many.
+        #[arg(long)]
+        count: usize,
+    },
     /// Serve the rack described in DIR/options.json.
     #[command(hide = true)]
     Serve {
@@ -130,6 +146,9 @@ struct FailoverArgs {
     /// How many schedulers launch them.
     #[arg(long, default_value_t = 20)]
     frameworks: usize,
+    /// Do not wait until the agents stand by with the next leader: kill at once.
+    #[arg(long)]
+    at_once: bool,
     /// How many times the leader is killed.
     #[arg(long, default_value_t = 5)]
     kills: usize,
@@ -148,6 +167,7 @@ fn main() -> ExitCode {
 fn run(options: Options) -> Result<()> {
     let dir = options.dir.unwrap_or_else(|| rack::repository().join(".lab"));
     match options.verb {
+        Verb::Fleet { data, link, first, count } => lab::part(&Part { data, link, first, count }),
         Verb::Serve { directory } => rack::serve(&directory),
         Verb::Up(args) => {
             let stay = match (args.once, args.detach) {
@@ -183,6 +203,7 @@ fn run(options: Options) -> Result<()> {
             tasks: args.tasks,
             frameworks: args.frameworks,
             kills: args.kills,
+            standby: !args.at_once,
             dir,
         }),
         Verb::Load(args) => {

@@ -3,6 +3,7 @@
 
 mod event;
 mod failover;
+mod fleet;
 mod process;
 mod readers;
 mod report;
@@ -19,6 +20,7 @@ use super::Format;
 use crate::bare_master::BareMaster;
 use crate::simulated::{Admission, Agents, Spec, Told};
 pub use failover::{Failover, failover};
+pub use fleet::{Part, part};
 use process::Process;
 use readers::{Question, Readers};
 use report::{Better, Report};

@@ -4,22 +4,22 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, bail};
-use api::link::{self, from_agent, from_master, link_client::LinkClient};
+use anyhow::{Result, bail};
+use api::link::{self, from_agent, from_master};
 use api::v1;
 use rustls::ClientConfig;
 use tokio::sync::{Semaphore, mpsc, watch};
-use tokio_stream::wrappers::ReceiverStream;
 
 use super::runs::Runs;
-use super::{Spec, Standing, connection, words};
+use super::standby::{self, Standby, Talk};
+use super::{Spec, Standing, words};
 
-/// Words on their way to the master. Full: the agent waits, as a real one's core does.
-const OUTBOUND: usize = 32;
 /// Between two attempts to connect; a real agent that knows several masters waits as long, at first.
 const BACK_OFF: Duration = Duration::from_millis(100);
-/// A session opens within it.
-const OPEN_TIMEOUT: Duration = Duration::from_secs(60);
+/// For the master that is to lead next, when the one that led is gone.
+const PATIENCE: Duration = Duration::from_secs(3);
+/// What it has told is always the same; after a change of its resources it is never believed to be known.
+const EDITION: u64 = 1;
 
 /// What an agent is told by the test.
 pub(super) enum Word {
@@ -39,6 +39,10 @@ pub(super) struct Agent {
     boot: u32,
     id: String,
     report: watch::Sender<Standing>,
+    /// With the master that is to lead next.
+    standby: Option<Standby>,
+    /// In which term the master leads that registered it last.
+    term: u64,
     /// How many connect at once: more than the master's kernel queues would be dropped, and their kernel waits for
     /// seconds before it tries again.
     doors: Arc<Semaphore>,
@@ -64,13 +68,28 @@ impl Agent {
         doors: Arc<Semaphore>,
     ) -> Self {
         let runs = Runs::new(spec.statuses, number);
-        Self { spec, masters: VecDeque::from([master]), tls, runs, boot: 1, id: String::new(), report, doors }
+        Self {
+            spec,
+            masters: VecDeque::from([master]),
+            tls,
+            runs,
+            boot: 1,
+            id: String::new(),
+            report,
+            standby: None,
+            term: 0,
+            doors,
+        }
     }
 
     pub(super) async fn run(mut self, mut inbox: mpsc::Receiver<Word>) {
         loop {
             let end = match self.session(&mut inbox).await {
                 Ok(end) => end,
+                Err(_broken) if self.standby.is_some() => {
+                    self.await_leader().await;
+                    End::Again
+                }
                 Err(_broken) => {
                     // Another one may lead; one that said who is first then.
                     self.masters.rotate_left(1);
@@ -109,14 +128,28 @@ impl Agent {
         }
     }
 
+    /// As a real agent it waits a moment for the leader it is prepared for.
+    async fn await_leader(&mut self) {
+        let Some(standby) = &mut self.standby else { return };
+        if tokio::time::timeout(PATIENCE, standby.leads()).await.is_err() {
+            self.standby = None;
+        }
+    }
+
     async fn session(&mut self, inbox: &mut mpsc::Receiver<Word>) -> Result<End> {
-        let mut door = Some(self.doors.clone().acquire_owned().await?);
-        let channel = connection::connect(&self.masters[0], &self.tls).await?;
-        let (outbound, stream) = mpsc::channel(OUTBOUND);
-        outbound.try_send(word(from_agent::Message::Register(self.registration())))?;
-        let mut client = LinkClient::new(channel);
-        let opened = tokio::time::timeout(OPEN_TIMEOUT, client.session(ReceiverStream::new(stream))).await;
-        let mut incoming = opened.context("the session does not open")??.into_inner();
+        let (mut door, talk) = match self.standby.take() {
+            Some(standby) if standby.is_leading() => {
+                let Some(talk) = standby.into_talk() else { bail!("the standby session has ended") };
+                talk.outbound.send(word(from_agent::Message::Back(self.back()))).await?;
+                (None, talk)
+            }
+            Some(_) | None => {
+                let door = self.doors.clone().acquire_owned().await?;
+                let first = from_agent::Message::Register(self.registration());
+                (Some(door), Talk::open(&self.masters[0], &self.tls, first).await?)
+            }
+        };
+        let Talk { outbound, mut incoming } = talk;
         let mut out = Vec::new();
         loop {
             let next = self.runs.next();
@@ -147,6 +180,7 @@ impl Agent {
                         return Ok(End::Again);
                     }
                 },
+                () = standby::led(&mut self.standby, self.term) => return Ok(End::Again),
                 () = due => self.runs.due(Instant::now(), &mut out),
             }
             for message in out.drain(..) {
@@ -161,9 +195,11 @@ impl Agent {
         match message {
             Message::Registered(registered) => {
                 self.id = registered.agent_id;
+                self.term = registered.term;
                 self.report.send_modify(|standing| {
                     standing.id.clone_from(&self.id);
                     standing.registrations += 1;
+                    standing.term = registered.term;
                 });
                 self.runs.repeat_all(now, out);
             }
@@ -197,8 +233,10 @@ impl Agent {
                 error: "a simulated node has nothing to show".to_owned(),
                 ..link::NodeReply::default()
             })),
-            Message::CancelRead(_) => {}
+            Message::RegisterInFull(_) => out.push(from_agent::Message::Register(self.registration())),
+            Message::CancelRead(_) | Message::Leading(_) => {}
             Message::Masters(masters) => {
+                self.stand_by_with(&masters.standby);
                 for link in masters.links {
                     if !self.masters.iter().any(|known| **known == *link) {
                         self.masters.push_back(link.into());
@@ -207,6 +245,25 @@ impl Agent {
             }
         }
         Ok(None)
+    }
+
+    fn stand_by_with(&mut self, master: &str) {
+        if self.standby.as_ref().is_some_and(|standby| standby.master() == master) {
+            return;
+        }
+        let (doors, report) = (self.doors.clone(), self.report.clone());
+        let wished = (!master.is_empty()).then(|| Standby::open(master.into(), self.tls.clone(), doors, report));
+        self.standby = wished;
+    }
+
+    fn back(&self) -> link::Return {
+        link::Return {
+            protocol: link::PROTOCOL,
+            boot_id: format!("{}-{}", self.spec.name, self.boot),
+            agent_id: self.id.clone(),
+            edition: EDITION,
+            tasks: self.runs.digest().to_vec(),
+        }
     }
 
     fn capacity(&self) -> link::Capacity {
@@ -226,6 +283,7 @@ impl Agent {
             inventory_json: "{}".to_owned(),
             capacity: Some(self.capacity()),
             tasks: self.runs.reports(),
+            edition: EDITION,
             ..link::Register::default()
         }
     }

@@ -1,5 +1,6 @@
 //! Certificates for simulated agents: by joining, as nodes do, or many at once.
 
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -47,7 +48,7 @@ pub(super) async fn obtain(
             }
             Ok(all)
         }
-        Admission::Signed => sign(master, names),
+        Admission::Signed => sign(&master.data(), names),
     }
 }
 
@@ -64,7 +65,7 @@ pub(super) async fn redeem(master: &BareMaster, name: &str, token: String) -> Re
         csr_pem: CertificateParams::default().serialize_request(&key)?.pem()?,
         ..JoinRequest::default()
     };
-    let ca = authority(master)?;
+    let ca = authority(&master.data())?;
     let nobody = finish(builder(&ca)?.with_no_client_auth());
     let channel = connection::connect(&master.link.as_str().into(), &nobody).await?;
     let reply = tokio::time::timeout(JOIN_DEADLINE, JoinClient::new(channel).join(request))
@@ -77,9 +78,10 @@ pub(super) async fn redeem(master: &BareMaster, name: &str, token: String) -> Re
     settings(&ca, certificate, key)
 }
 
-fn sign(master: &BareMaster, names: &[&str]) -> Result<Vec<Arc<ClientConfig>>> {
-    let ca = authority(master)?;
-    let file = master.data().join("ca.key");
+/// With the key of the authority in a master's data directory.
+pub(super) fn sign(data: &Path, names: &[&str]) -> Result<Vec<Arc<ClientConfig>>> {
+    let ca = authority(data)?;
+    let file = data.join("ca.key");
     let pem = std::fs::read_to_string(&file).with_context(|| format!("cannot read {}", file.display()))?;
     let issuer = Issuer::from_ca_cert_der(&ca, KeyPair::from_pem(&pem)?)?;
     let key = KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256)?;
@@ -98,8 +100,8 @@ fn sign(master: &BareMaster, names: &[&str]) -> Result<Vec<Arc<ClientConfig>>> {
     names.iter().map(one).collect()
 }
 
-fn authority(master: &BareMaster) -> Result<CertificateDer<'static>> {
-    let file = master.data().join("ca.pem");
+fn authority(data: &Path) -> Result<CertificateDer<'static>> {
+    let file = data.join("ca.pem");
     CertificateDer::from_pem_file(&file).with_context(|| format!("cannot read {}", file.display()))
 }
 

@@ -3,8 +3,8 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::time::{Duration, Instant};
 
-use api::TaskState;
 use api::link::{TaskReport, from_agent};
+use api::{ContainerId, FrameworkId, TaskId, TaskState};
 
 use super::script::Script;
 use super::words::{self, Launch, Told, Update};
@@ -149,6 +149,16 @@ impl Runs {
             state: run.state.name().to_owned(),
         };
         self.runs.iter().map(report).collect()
+    }
+
+    /// Of the same, for an agent that returns.
+    pub(super) fn digest(&self) -> [u8; 32] {
+        let ids = |((framework, task), run): (&Key, &Run)| {
+            let (framework, task) = (FrameworkId::from(framework.as_str()), TaskId::from(task.as_str()));
+            (framework, task, ContainerId::from(run.container.as_str()), run.state)
+        };
+        let ids: Vec<_> = self.runs.iter().map(ids).collect();
+        api::tasks_digest(ids.iter().map(|(framework, task, container, state)| (framework, task, container, *state)))
     }
 
     fn exit(&mut self, key: &Key, now: Instant, out: &mut Vec<from_agent::Message>) {

@@ -40,7 +40,7 @@ impl Driver {
                     });
                 }
                 let ping_timeout_ms = registered.ping_timeout_ms.max(1_000);
-                self.registration(registration::Event::Registered { ping_timeout_ms });
+                self.registration(registration::Event::Registered { ping_timeout_ms, term: registered.term });
                 self.renew_certificate();
                 self.supervision.input(Input::Registered { agent });
             }
@@ -48,6 +48,7 @@ impl Driver {
                 if let Some(registration) = &mut self.registration {
                     registration.know(&masters.links);
                 }
+                self.stand_by_with(&masters.standby);
                 if self.kept.masters != masters.links {
                     self.kept.masters = masters.links;
                     self.checkpoint.keep(&self.kept)?;
@@ -59,9 +60,12 @@ impl Driver {
                 if let Some(registration) = self.registration.as_mut().filter(|_| !refused.leader.is_empty()) {
                     registration.follow(&refused.leader, uptime::millis());
                 }
-                self.generation += 1;
+                self.next_session();
                 self.end_session();
             }
+            from_master::Message::RegisterInFull(_) => self.register_in_full(),
+            // It is ours already, or no leader we believe.
+            from_master::Message::Leading(_) => {}
             from_master::Message::RunTask(run) => self.run_task(run),
             from_master::Message::KillTask(kill) => self.supervision.input(Input::KillTask {
                 framework: kill.framework_id.into(),
@@ -161,7 +165,7 @@ impl Driver {
         self.readers.insert(request, reader.abort_handle());
     }
 
-    fn answer(&self, message: from_agent::Message) {
+    pub(super) fn answer(&self, message: from_agent::Message) {
         if let Some(session) = &self.session {
             // Full: the master pings again.
             let _ = session.urgent.try_send(FromAgent { message: Some(message) });

@@ -62,6 +62,7 @@ fn register(state: &mut State, index: u64, total: &Resources) {
         facts: Vec::new(),
         inventory_json: String::new(),
         tasks: Vec::new(),
+        edition: 0,
     };
     let agent = agent_id(usize::try_from(index).unwrap_or(0));
     state.apply(Command::RegisterAgent { agent, registration: Box::new(registration), at: 1 });

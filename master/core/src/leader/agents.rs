@@ -6,7 +6,7 @@ use api::{AgentId, FrameworkId, NodeName, TaskId};
 use super::{Contest, Leader, Session, Timer, Turn};
 use crate::allocator::{Activity, AgentFacts};
 use crate::command::Command;
-use crate::io::{AgentMessage, Output, Registration, SessionId, ToAgent};
+use crate::io::{AgentMessage, Output, Registration, Return, SessionId, ToAgent};
 use crate::state::{Agent, Task};
 
 /// May an agent that is sent away come again?
@@ -48,6 +48,26 @@ impl Leader {
         self.contests.insert(node, Contest { challenger: session, registration, nonce });
     }
 
+    /// An agent of before: an agent whose predecessor on this node still answers, or that is not as we know it, has to
+    /// register.
+    pub(super) fn agent_returns(&mut self, turn: &mut Turn<'_>, session: SessionId, back: Box<Return>) {
+        if self.sessions_by_agent.contains_key(&back.agent) || !turn.state.knows(&back) {
+            turn.tell_agent(session, ToAgent::RegisterInFull);
+            return;
+        }
+        self.enter(turn, session, back.node.clone(), back.agent.clone());
+        turn.propose(Command::ReturnAgent { back, at: turn.now.unix_ms });
+    }
+
+    /// What was known of it changed between the decision and the commit.
+    pub(super) fn agent_unknown(&mut self, turn: &mut Turn<'_>, agent: &AgentId, node: &NodeName) {
+        self.admitted(node);
+        if let Some(session) = self.sessions_by_agent.remove(agent) {
+            self.sessions.remove(&session);
+            turn.tell_agent(session, ToAgent::RegisterInFull);
+        }
+    }
+
     fn agent_id_of(&mut self, turn: &Turn<'_>, node: &NodeName) -> AgentId {
         if let Some(agent) = turn.state.nodes.get(node) {
             return agent.clone();
@@ -62,12 +82,26 @@ impl Leader {
     }
 
     fn admit(&mut self, turn: &mut Turn<'_>, id: SessionId, agent: AgentId, registration: Box<Registration>) {
-        let node = registration.node.clone();
+        self.enter(turn, id, registration.node.clone(), agent.clone());
+        turn.propose(Command::RegisterAgent { agent, registration, at: turn.now.unix_ms });
+    }
+
+    fn enter(&mut self, turn: &Turn<'_>, id: SessionId, node: NodeName, agent: AgentId) {
         self.admitting.entry(node.clone()).or_insert_with(|| (agent.clone(), 0)).1 += 1;
         let heard_at = turn.now.monotonic;
         self.sessions.insert(id, Session { node, agent: agent.clone(), registered: false, heard_at });
-        self.sessions_by_agent.insert(agent.clone(), id);
-        turn.propose(Command::RegisterAgent { agent, registration, at: turn.now.unix_ms });
+        self.sessions_by_agent.insert(agent, id);
+    }
+
+    /// One less is on its way through the log. Was it the last of its node?
+    fn admitted(&mut self, node: &NodeName) -> bool {
+        let Some((_, waiting)) = self.admitting.get_mut(node) else { return true };
+        *waiting = waiting.saturating_sub(1);
+        let last = *waiting == 0;
+        if last {
+            self.admitting.remove(node);
+        }
+        last
     }
 
     /// A registration is committed.
@@ -83,16 +117,7 @@ impl Leader {
                 self.allocator.charge(&task.framework, &task.role, id, &task.resources);
             }
         }
-        let latest = match self.admitting.get_mut(node) {
-            Some((_, waiting)) => {
-                *waiting = waiting.saturating_sub(1);
-                *waiting == 0
-            }
-            None => true,
-        };
-        if latest {
-            self.admitting.remove(node);
-        }
+        let latest = self.admitted(node);
         let session = self.sessions_by_agent.get(id).copied().filter(|_| latest);
         let Some(session) = session else {
             self.timers.set(Timer::Unreachable(id.clone()), turn.now.monotonic + self.config.agent_timeout);
@@ -200,8 +225,8 @@ impl Leader {
             AgentMessage::Update { framework, status, latest } => {
                 turn.propose(Command::UpdateTask { framework, agent, status, latest, at: turn.now.unix_ms });
             }
-            AgentMessage::Capacity { resources, attributes, facts, inventory_json } => {
-                turn.propose(Command::UpdateCapacity { agent, resources, attributes, facts, inventory_json });
+            AgentMessage::Capacity { resources, attributes, facts, inventory_json, edition } => {
+                turn.propose(Command::UpdateCapacity { agent, resources, attributes, facts, inventory_json, edition });
             }
         }
     }
@@ -261,12 +286,7 @@ impl Leader {
         comeback: Comeback,
     ) {
         tracing::warn!(%agent, %node, reason = %why, "refused an agent");
-        if let Some((_, waiting)) = self.admitting.get_mut(node) {
-            *waiting = waiting.saturating_sub(1);
-            if *waiting == 0 {
-                self.admitting.remove(node);
-            }
-        }
+        self.admitted(node);
         self.dismiss_session(turn, agent, shutdown, why, comeback);
     }
 

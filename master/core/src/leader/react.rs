@@ -62,6 +62,7 @@ impl Leader {
                 self.agent_registered(turn, &agent, &node);
                 self.catch_up(turn, &agent, run, kill, shutdown);
             }
+            Event::AgentUnknown { agent, node } => self.agent_unknown(turn, &agent, &node),
             Event::CapacityChanged { agent } => self.capacity_changed(turn, &agent),
             Event::AgentUnreachable { agent, frameworks } => {
                 tracing::warn!(%agent, frameworks = frameworks.len(), "agent is unreachable");

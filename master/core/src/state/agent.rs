@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{Drain, MAX_UNREACHABLE_AGENTS, MAX_UNREACHABLE_TASKS, State, Task};
 use crate::event::Event;
-use crate::io::{Registration, ReportedTask};
+use crate::io::{Registration, ReportedTask, Return};
 use crate::operation::convert_again;
 use crate::rules::{Resolved, resolve};
 
@@ -54,6 +54,9 @@ pub struct Agent {
     /// An operator wants it used no more: it is not offered.
     #[serde(default)]
     pub deactivated: bool,
+    /// The agent's name for what it last told of the machine: by this it returns. 0: none.
+    #[serde(default)]
+    pub edition: u64,
     /// Set while it drains and when it has.
     #[serde(default)]
     pub drain: Option<Drain>,
@@ -131,6 +134,7 @@ impl State {
             reachability: Reachability::Reachable,
             deactivated: old.as_ref().is_some_and(|old| old.deactivated),
             drain: old.as_ref().and_then(|old| old.drain),
+            edition: registration.edition,
         };
         let mut registered = Registered::default();
         if let Some(old) = old {
@@ -142,7 +146,6 @@ impl State {
             }
         }
         self.agents.insert(id.clone(), Arc::new(agent));
-        self.kill_what_drains(&id, &mut registered);
         for reported in &registration.tasks {
             if !self.frameworks.contains_key(&reported.framework) {
                 registered.shutdown.insert(reported.framework.clone());
@@ -150,15 +153,50 @@ impl State {
                 registered.kill.push((reported.framework.clone(), reported.task.clone()));
             }
         }
+        self.is_back(id, registration.node, registered, events);
+    }
+
+    fn is_back(&mut self, id: AgentId, node: NodeName, mut registered: Registered, events: &mut Vec<Event>) {
+        self.kill_what_drains(&id, &mut registered);
         events.push(Event::AgentRegistered {
             agent: id.clone(),
-            node: registration.node,
+            node,
             run: registered.run,
             kill: registered.kill,
             shutdown: registered.shutdown.into_iter().collect(),
         });
         events.append(&mut registered.events);
         self.check_drained(&id, events);
+    }
+
+    /// Is the agent that returns what we know of it?
+    #[must_use]
+    pub(crate) fn knows(&self, back: &Return) -> bool {
+        let Some(agent) = self.agents.get(&back.agent).filter(|agent| agent.node == back.node) else { return false };
+        let same = agent.boot_id == back.boot_id && agent.edition == back.edition && back.edition != 0;
+        let reachable = agent.reachability == Reachability::Reachable;
+        let down = self.maintenance.is_down(&agent.hostname, &agent.address);
+        same && reachable && !down && self.nodes.get(&back.node) == Some(&back.agent) && {
+            let tasks = self.tasks_on(&back.agent);
+            let known = tasks.map(|task| (&task.framework, task.id(), &task.container, task.state));
+            api::tasks_digest(known) == back.tasks
+        }
+    }
+
+    /// An agent that is what we know of it: as if it had registered with all that.
+    pub(super) fn return_agent(&mut self, back: &Return, at: u64, events: &mut Vec<Event>) {
+        let (id, node) = (back.agent.clone(), back.node.clone());
+        if !self.knows(back) {
+            events.push(Event::AgentUnknown { agent: id, node });
+            return;
+        }
+        if let Some(agent) = self.agents.get_mut(&id) {
+            Arc::make_mut(agent).reregistered_at = Some(at);
+        }
+        let mut registered = Registered::default();
+        let killed = self.tasks_on(&id).filter(|task| task.kill.is_some() && !task.state.is_terminal());
+        registered.kill = killed.map(|task| (task.framework.clone(), task.id().clone())).collect();
+        self.is_back(id, node, registered, events);
     }
 
     /// Why a node may not register, and whether trying again can help.

@@ -289,6 +289,7 @@ pub fn registration(node: &str, boot: &str, resources: &str) -> Registration {
         facts: Vec::new(),
         inventory_json: "{}".to_owned(),
         tasks: Vec::new(),
+        edition: 7,
     }
 }
 
@@ -352,6 +353,7 @@ pub fn describe(event: &Event) -> String {
 pub fn describe_message(message: &ToAgent) -> String {
     match message {
         ToAgent::Registered { agent } => format!("registered {agent}"),
+        ToAgent::RegisterInFull => "register in full".to_owned(),
         ToAgent::Refused { reason, retry } => format!("refused retry={retry} {reason}"),
         ToAgent::RunTask { framework, task, .. } => format!("run {framework} {}", task.task_id),
         ToAgent::KillTask { framework, task, grace_ms } => format!("kill {framework} {task} {grace_ms:?}"),

@@ -23,10 +23,15 @@ impl World {
     fn agent_wishes(&mut self, number: usize, wishes: Vec<agent::Wish>) {
         for wish in wishes {
             match wish {
-                agent::Wish::Connect(machine, registration) => {
+                agent::Wish::Connect(machine, opening) => {
                     let line = self.open(Client::Agent(number), machine);
                     self.agents[number].line = Some(line);
-                    self.say(line, Word::Register(registration));
+                    self.say(line, Word::Open(opening));
+                }
+                agent::Wish::Register(registration) => {
+                    if let Some(line) = self.agents[number].line {
+                        self.say(line, Word::Register(registration));
+                    }
                 }
                 agent::Wish::Say(message) => {
                     if let Some(line) = self.agents[number].line {

@@ -51,6 +51,7 @@ fn made_up(agents: u64, frameworks: u64, running: u64, ended: u64) -> State {
             facts: Vec::new(),
             inventory_json: String::new(),
             tasks: Vec::new(),
+            edition: 0,
         };
         let agent = agent_id(number);
         state.apply(Command::RegisterAgent { agent, registration: Box::new(registration), at: 1000 });

@@ -6,16 +6,18 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 
+use super::fleet::Fleet;
 use super::process::Process;
 use super::report::{Better, Report};
 use super::scheduler::Job;
-use super::{PHASE, REGISTER, RESOURCES, Waiting, raise_descriptor_limit, runtime};
+use super::{PHASE, REGISTER, Waiting, raise_descriptor_limit, runtime};
 use crate::http;
 use crate::masters::Masters;
-use crate::simulated::{Admission, Agents, Spec, Told};
 
 /// Of the descriptors a process may have, for everything but agents.
 const OTHER_DESCRIPTORS: usize = 300;
+/// Of an agent, at most: with the leader, with the one that is to lead next, and one that is being replaced.
+const CONNECTIONS: usize = 3;
 /// For every agent to be attached again.
 const ATTACHED: Duration = Duration::from_secs(120);
 /// One answer of a master that may be dying.
@@ -24,8 +26,10 @@ const ANSWER: Duration = Duration::from_secs(2);
 /// What to do.
 #[derive(Clone, Debug)]
 pub struct Failover {
-    /// Simulated agents; no more than a process may have connections.
+    /// Simulated agents; no more than a master may have connections.
     pub agents: usize,
+    /// Wait before each kill until every agent has a session with the next leader, as on an ordinary day.
+    pub standby: bool,
     /// Tasks that run on them, in all.
     pub tasks: usize,
     /// Schedulers that launch them.
@@ -41,7 +45,7 @@ pub fn failover(wanted: &Failover) -> Result<()> {
     let limit = usize::try_from(raise_descriptor_limit()?)?.saturating_sub(OTHER_DESCRIPTORS);
     let count = wanted.agents.min(limit);
     if count < wanted.agents {
-        println!("{count} agents instead of {}: a process may have no more connections here", wanted.agents);
+        println!("{count} agents instead of {}: a master may have no more connections here", wanted.agents);
     }
     let dir = wanted.dir.join("failover");
     if dir.exists() {
@@ -50,17 +54,20 @@ pub fn failover(wanted: &Failover) -> Result<()> {
     std::fs::create_dir_all(&dir).with_context(|| format!("cannot make {}", dir.display()))?;
     let mut masters = Masters::start(&dir, 3, &[])?;
     let mut report = Report::default();
-    let agents = busy_agents(wanted, &masters, count, &mut report)?;
+    let fleet = busy_fleet(wanted, &masters, count, limit / CONNECTIONS, &mut report)?;
     let (mut serving, mut attached, mut peaks) = (Vec::new(), Vec::new(), Vec::new());
     for number in 1..=wanted.kills {
         let leader = masters.wait_leader()?;
-        let before = agents.registrations();
+        if wanted.standby {
+            fleet.wait_standing_by(count, ATTACHED)?;
+        }
+        let term = masters.term(leader)?;
         let began = Instant::now();
         masters.kill(leader)?;
         let next = masters.wait_leader()?;
         http::get(&format!("{}/state-summary", masters.url(next)), ANSWER)?.success()?;
         let served = began.elapsed();
-        agents.wait_registered_since(&before, ATTACHED)?;
+        fleet.wait_registered(count, term, ATTACHED)?;
         let whole = began.elapsed();
         let peak = Process(masters.process(next)?.pid()).peak()?;
         println!(
@@ -90,16 +97,15 @@ pub fn failover(wanted: &Failover) -> Result<()> {
 }
 
 /// Agents that run their tasks, under a leader.
-fn busy_agents(wanted: &Failover, masters: &Masters, count: usize, report: &mut Report) -> Result<Agents> {
+fn busy_fleet(wanted: &Failover, masters: &Masters, count: usize, of_one: usize, report: &mut Report) -> Result<Fleet> {
     let leader = masters.wait_leader()?;
     let address = masters.url(leader).trim_start_matches("http://").to_owned();
     let runtime = runtime()?;
     let waiting = runtime.block_on(Waiting::subscribe(&address, wanted.frameworks))?;
-    let specs =
-        (0..count).map(|number| Spec::new(&format!("sim-{number}"), RESOURCES).statuses(Told::Running)).collect();
     let began = Instant::now();
-    let agents = Agents::admit(masters.process(leader)?, specs, Admission::Signed)?;
-    agents.wait_registered(REGISTER)?;
+    let master = masters.process(leader)?;
+    let fleet = Fleet::start(&master.data(), &master.link, count, of_one)?;
+    fleet.wait_registered(count, 0, REGISTER)?;
     report.add(format!("{count} agents registered at first"), began.elapsed().as_secs_f64(), "s");
     let job = Job {
         tasks: wanted.tasks / wanted.frameworks,
@@ -119,5 +125,5 @@ fn busy_agents(wanted: &Failover, masters: &Masters, count: usize, report: &mut 
         anyhow::Ok(())
     })?;
     report.add(format!("{} tasks launched", wanted.tasks), began.elapsed().as_secs_f64(), "s");
-    Ok(agents)
+    Ok(fleet)
 }
