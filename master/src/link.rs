@@ -3,50 +3,35 @@
 //! Whoever has no certificate may join, and nothing else: such connections are bounded in number, in
 //! all and for each address, and in time. A certificate that was revoked opens nothing.
 
+mod door;
 mod guarded;
 
 use std::io;
-use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Duration;
 
 use api::link::join_server::JoinServer;
 use api::link::link_server::LinkServer;
 use rustls::server::WebPkiClientVerifier;
-use rustls::{AlertDescription, CertificateError, RootCertStore, ServerConfig};
+use rustls::{RootCertStore, ServerConfig};
 use tokio::net::TcpListener;
-use tokio::sync::{Semaphore, mpsc, watch};
+use tokio::sync::{mpsc, watch};
 use tokio_rustls::TlsAcceptor;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::service::interceptor::InterceptedService;
 use tonic::{Request, Status};
 
-use crate::address_shares::{AddressShares, Share};
 use crate::agents::LinkService;
 use crate::ca::{self, Ca, Identity};
 use crate::cluster::Masters;
 use crate::join::JoinService;
 use crate::peers;
 use crate::revocations::Revocations;
-use crate::tcp;
-use guarded::{Guarded, Stranger};
+use door::Door;
 
-/// A peer that does not finish its handshake is not worth waiting for.
-const HANDSHAKE_DEADLINE: Duration = Duration::from_secs(10);
-/// Handshakes at once. Full: further connections wait in the kernel's queue.
-const HANDSHAKES: usize = 256;
-/// A machine that says nothing is asked after so long, by the kernel: twenty thousand sessions that are silent cost
-/// nothing else.
-const KEEPALIVE: Duration = Duration::from_secs(10);
-/// One that does not answer is gone after so long.
-const GONE: Duration = Duration::from_secs(15);
-/// Handshakes of one address at once. More: the connection is dropped, and whoever means well tries again.
-const HANDSHAKES_PER_ADDRESS: usize = 64;
-/// Connections without a certificate at once, in all and of one address. More: dropped.
-const STRANGERS: usize = 2048;
-const STRANGERS_PER_ADDRESS: usize = 128;
-/// Joining takes a second; what is left of a connection without a certificate then is of no use.
-const STRANGER_LIFE: Duration = Duration::from_secs(60);
+/// How much nicer than the rest of the master the agents' threads are.
+const NICENESS: i32 = 5;
+/// Connections that are open and not yet looked at.
+const ACCEPTED: usize = 256;
 /// An inventory of the largest size and reports of ten thousand tasks.
 const LONGEST_MESSAGE: usize = 8 << 20;
 /// Headers of a request on the link are a path and a few names.
@@ -91,25 +76,74 @@ pub async fn serve(
     link: LinkService,
     revocations: Arc<Revocations>,
     mut stop: watch::Receiver<bool>,
-) -> Result<(), tonic::transport::Error> {
+) -> Result<(), ServeError> {
     let holds = move |request: Request<()>| unrevoked(&revocations, request);
     let link = LinkServer::new(link).max_decoding_message_size(LONGEST_MESSAGE);
     let join = JoinServer::new(join).max_decoding_message_size(LONGEST_JOIN);
-    let (accepted, connections) = mpsc::channel(HANDSHAKES);
-    let accepting = tokio::spawn(accept(listener, TlsAcceptor::from(Arc::new(tls)), masters, accepted, stop.clone()));
-    let served = tonic::transport::Server::builder()
+    let agents = AgentsRuntime::start().map_err(ServeError::Runtime)?;
+    let (accepted, connections) = mpsc::channel(ACCEPTED);
+    let door = Door::new(TlsAcceptor::from(Arc::new(tls)), masters, accepted, agents.handle(), stop.clone());
+    let accepting = tokio::spawn(door.open(listener));
+    let serving = tonic::transport::Server::builder()
         .http2_max_header_list_size(LONGEST_HEADERS)
         .http2_max_pending_accept_reset_streams(Some(RESET_STREAMS))
         .max_concurrent_streams(STREAMS_PER_CONNECTION)
         .add_service(InterceptedService::new(join, holds.clone()))
         .add_service(InterceptedService::new(link, holds))
-        .serve_with_incoming_shutdown(ReceiverStream::new(connections), async {
+        .serve_with_incoming_shutdown(ReceiverStream::new(connections), async move {
             // An error means that whoever would stop us is gone: stop.
             drop(stop.wait_for(|stop| *stop).await);
-        })
-        .await;
+        });
+    let served = agents.handle().spawn(serving).await;
     accepting.abort();
-    served
+    match served {
+        Ok(served) => served.map_err(ServeError::Serve),
+        Err(error) => Err(ServeError::Task(error)),
+    }
+}
+
+/// Why the link ended.
+#[derive(Debug, thiserror::Error)]
+pub enum ServeError {
+    /// No threads for it.
+    #[error("cannot start threads for the agents")]
+    Runtime(#[source] io::Error),
+    /// gRPC.
+    #[error("cannot serve agents")]
+    Serve(#[source] tonic::transport::Error),
+    /// A mistake of ours.
+    #[error("the task that serves agents ended")]
+    Task(#[source] tokio::task::JoinError),
+}
+
+/// Threads of their own for the agents, who may come by the thousand, and each wants a handshake first: masters must
+/// hear each other meanwhile, or the leader is thought dead just when it has most to do.
+struct AgentsRuntime(Option<tokio::runtime::Runtime>);
+
+impl AgentsRuntime {
+    fn start() -> io::Result<Self> {
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .thread_name("agents")
+            .on_thread_start(|| {
+                // Linux counts it by thread. Refused only where it is allowed to be: then the threads are equals.
+                let _nicer = rustix::process::nice(NICENESS);
+            })
+            .enable_all()
+            .build()?;
+        Ok(Self(Some(runtime)))
+    }
+
+    fn handle(&self) -> tokio::runtime::Handle {
+        self.0.as_ref().expect("the runtime is there until the drop").handle().clone()
+    }
+}
+
+impl Drop for AgentsRuntime {
+    fn drop(&mut self) {
+        if let Some(runtime) = self.0.take() {
+            runtime.shutdown_background();
+        }
+    }
 }
 
 /// Lets a request pass unless its connection's certificate was revoked. Asked for each request: a
@@ -126,106 +160,4 @@ fn unrevoked(revocations: &Revocations, request: Request<()>) -> Result<Request<
         return Err(Status::permission_denied(revoked.to_string()));
     }
     Ok(request)
-}
-
-async fn accept(
-    listener: TcpListener,
-    acceptor: TlsAcceptor,
-    masters: Masters,
-    accepted: mpsc::Sender<io::Result<Guarded>>,
-    mut stop: watch::Receiver<bool>,
-) {
-    let handshakes = AddressShares::new(HANDSHAKES_PER_ADDRESS);
-    let mut number = 0;
-    let strangers =
-        Strangers { room: Arc::new(Semaphore::new(STRANGERS)), shares: AddressShares::new(STRANGERS_PER_ADDRESS) };
-    loop {
-        // Waiting for room first bounds the handshakes that run at once.
-        let Ok(room) = accepted.clone().reserve_owned().await else { return };
-        let (stream, remote) = tokio::select! {
-            connection = tcp::accept(&listener) => connection,
-            _ = stop.wait_for(|stop| *stop) => return,
-        };
-        let Some(handshake) = share(&handshakes, remote) else {
-            tracing::warn!(%remote, "too many handshakes of one address; a connection is dropped");
-            continue;
-        };
-        tcp::notice_death(&stream, KEEPALIVE, GONE);
-        let (acceptor, strangers) = (acceptor.clone(), strangers.clone());
-        number += 1;
-        let (masters, number, mut stop) = (masters.clone(), number, stop.clone());
-        tokio::spawn(async move {
-            let done = tokio::time::timeout(HANDSHAKE_DEADLINE, acceptor.accept(stream)).await;
-            drop(handshake);
-            match done {
-                Ok(Ok(stream)) => {
-                    let known = stream.get_ref().1.peer_certificates().is_some_and(|chain| !chain.is_empty());
-                    let stranger = if known { None } else { strangers.admit(remote) };
-                    if !(known || stranger.is_some()) {
-                        return;
-                    }
-                    if stream.get_ref().1.alpn_protocol() == Some(peers::ALPN) {
-                        drop(room);
-                        let _stranger = stranger;
-                        tokio::select! {
-                            () = peers::serve(stream, remote, number, masters) => {}
-                            _ = stop.wait_for(|stop| *stop) => {}
-                        }
-                    } else {
-                        drop(room.send(Ok(Guarded::new(stream, stranger))));
-                    }
-                }
-                // The certificate of another cluster, an expired one, or no TLS at all: rustls says which.
-                Ok(Err(error)) => tracing::warn!(%remote, %error, why = cause(&error), "TLS handshake refused"),
-                Err(_) => tracing::warn!(%remote, "TLS handshake took too long"),
-            }
-        });
-    }
-}
-
-/// A share for an address; this host's own programs are not bounded by theirs.
-#[allow(clippy::option_option)]
-fn share(shares: &AddressShares, remote: SocketAddr) -> Option<Option<Share>> {
-    if remote.ip().to_canonical().is_loopback() { Some(None) } else { shares.take(remote.ip()).map(Some) }
-}
-
-/// Connections without a certificate.
-#[derive(Clone)]
-struct Strangers {
-    room: Arc<Semaphore>,
-    shares: AddressShares,
-}
-
-impl Strangers {
-    fn admit(&self, remote: SocketAddr) -> Option<Stranger> {
-        let admitted = share(&self.shares, remote)
-            .and_then(|share| Some(Stranger::new(STRANGER_LIFE, self.room.clone().try_acquire_owned().ok()?, share)));
-        if admitted.is_none() {
-            tracing::warn!(%remote, "too many connections without a certificate; one is dropped");
-        }
-        admitted
-    }
-}
-
-/// In an operator's words: TLS has only a number for why the other end does not want us.
-fn cause(error: &io::Error) -> &'static str {
-    use rustls::Error::{AlertReceived, InvalidCertificate};
-    let Some(error) = error.get_ref().and_then(|error| error.downcast_ref::<rustls::Error>()) else {
-        return "the connection broke";
-    };
-    let outdated = |error: &CertificateError| {
-        use CertificateError::{Expired, ExpiredContext, NotValidYet, NotValidYetContext};
-        matches!(error, Expired | ExpiredContext { .. } | NotValidYet | NotValidYetContext { .. })
-    };
-    if matches!(error, AlertReceived(AlertDescription::CertificateExpired)) {
-        "the peer finds our certificate outside its validity: its clock is wrong, or ours"
-    } else if matches!(error, AlertReceived(AlertDescription::CertificateUnknown | AlertDescription::UnknownCA)) {
-        "the peer trusts another CA: compare its mesolith.ca= or --ca with ca_sha256 in ready.json"
-    } else if matches!(error, InvalidCertificate(error) if outdated(error)) {
-        "the peer's certificate is outside its validity: it has to join again"
-    } else if matches!(error, InvalidCertificate(_)) {
-        "the peer's certificate is not of this cluster: it has to join first"
-    } else {
-        "the peer does not speak this protocol"
-    }
 }

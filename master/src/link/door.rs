@@ -1,0 +1,193 @@
+//! Who comes in: masters at once, agents when it is their turn, strangers a few at a time.
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use rustls::{AlertDescription, CertificateError};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::runtime::Handle;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch};
+use tokio_rustls::TlsAcceptor;
+
+use super::guarded::{Guarded, Stranger};
+use crate::address_shares::{AddressShares, Share};
+use crate::cluster::Masters;
+use crate::{peers, tcp};
+
+/// A peer that does not finish its handshake is not worth waiting for.
+const HANDSHAKE_DEADLINE: Duration = Duration::from_secs(10);
+/// Handshakes at once. Full: further connections wait in the kernel's queue.
+const HANDSHAKES: usize = 256;
+/// A machine that says nothing is asked after so long, by the kernel: twenty thousand sessions that are silent cost
+/// nothing else.
+const KEEPALIVE: Duration = Duration::from_secs(10);
+/// One that does not answer is gone after so long.
+const GONE: Duration = Duration::from_secs(15);
+/// Handshakes of one address at once. More: the connection is dropped, and whoever means well tries again.
+const HANDSHAKES_PER_ADDRESS: usize = 64;
+/// Connections without a certificate at once, in all and of one address. More: dropped.
+const STRANGERS: usize = 2048;
+const STRANGERS_PER_ADDRESS: usize = 128;
+/// Joining takes a second; what is left of a connection without a certificate then is of no use.
+const STRANGER_LIFE: Duration = Duration::from_secs(60);
+/// Connections that wait for their handshake. Full: further ones wait in the kernel's queue.
+const WAITING: usize = 8192;
+/// The first message of TLS, in which the protocol's name is; a master's has a third of it.
+const HELLO: usize = 1500;
+
+/// See the module.
+#[derive(Clone)]
+pub(super) struct Door {
+    acceptor: TlsAcceptor,
+    masters: Masters,
+    accepted: mpsc::Sender<io::Result<Guarded>>,
+    /// Where agents are served.
+    agents: Handle,
+    stop: watch::Receiver<bool>,
+    rooms: Arc<Semaphore>,
+    strangers: Strangers,
+}
+
+impl Door {
+    pub(super) fn new(
+        acceptor: TlsAcceptor,
+        masters: Masters,
+        accepted: mpsc::Sender<io::Result<Guarded>>,
+        agents: Handle,
+        stop: watch::Receiver<bool>,
+    ) -> Self {
+        let strangers =
+            Strangers { room: Arc::new(Semaphore::new(STRANGERS)), shares: AddressShares::new(STRANGERS_PER_ADDRESS) };
+        Self { acceptor, masters, accepted, agents, stop, rooms: Arc::new(Semaphore::new(HANDSHAKES)), strangers }
+    }
+
+    /// Lets in whoever comes.
+    pub(super) async fn open(self, listener: TcpListener) {
+        let handshakes = AddressShares::new(HANDSHAKES_PER_ADDRESS);
+        let waiting = Arc::new(Semaphore::new(WAITING));
+        let (mut number, mut stop) = (0, self.stop.clone());
+        loop {
+            let Ok(place) = waiting.clone().acquire_owned().await else { return };
+            let (stream, remote) = tokio::select! {
+                connection = tcp::accept(&listener) => connection,
+                _ = stop.wait_for(|stop| *stop) => return,
+            };
+            let Some(handshake) = share(&handshakes, remote) else {
+                tracing::warn!(%remote, "too many handshakes of one address; a connection is dropped");
+                continue;
+            };
+            tcp::notice_death(&stream, KEEPALIVE, GONE);
+            number += 1;
+            let guest = Guest { remote, number, _place: place, _handshake: handshake };
+            tokio::spawn(self.clone().greet(stream, guest));
+        }
+    }
+
+    /// Masters are served here; everybody else with the agents.
+    async fn greet(self, stream: TcpStream, guest: Guest) {
+        let mut hello = [0; HELLO];
+        let said = tokio::time::timeout(HANDSHAKE_DEADLINE, stream.peek(&mut hello)).await;
+        let Ok(Ok(length)) = said else {
+            tracing::debug!(remote = %guest.remote, "a connection on which nothing is said is dropped");
+            return;
+        };
+        let is_master = hello[..length].windows(peers::ALPN.len()).any(|part| part == peers::ALPN);
+        if is_master {
+            return self.admit(stream, guest).await;
+        }
+        let Ok(stream) = stream.into_std() else { return };
+        let agents = self.agents.clone();
+        agents.spawn(async move {
+            let Ok(_room) = self.rooms.clone().acquire_owned().await else { return };
+            if let Ok(stream) = TcpStream::from_std(stream) {
+                self.admit(stream, guest).await;
+            }
+        });
+    }
+
+    async fn admit(mut self, stream: TcpStream, guest: Guest) {
+        let done = tokio::time::timeout(HANDSHAKE_DEADLINE, self.acceptor.accept(stream)).await;
+        let (remote, number) = (guest.remote, guest.number);
+        drop(guest);
+        let stream = match done {
+            Ok(Ok(stream)) => stream,
+            // The certificate of another cluster, an expired one, or no TLS at all: rustls says which.
+            Ok(Err(error)) => {
+                return tracing::warn!(%remote, %error, why = cause(&error), "TLS handshake refused");
+            }
+            Err(_) => return tracing::warn!(%remote, "TLS handshake took too long"),
+        };
+        let known = stream.get_ref().1.peer_certificates().is_some_and(|chain| !chain.is_empty());
+        let stranger = if known { None } else { self.strangers.admit(remote) };
+        if !(known || stranger.is_some()) {
+            return;
+        }
+        if stream.get_ref().1.alpn_protocol() == Some(peers::ALPN) {
+            let _stranger = stranger;
+            tokio::select! {
+                () = peers::serve(stream, remote, number, self.masters) => {}
+                _ = self.stop.wait_for(|stop| *stop) => {}
+            }
+        } else {
+            // The other end is gone when the master stops.
+            drop(self.accepted.send(Ok(Guarded::new(stream, stranger))).await);
+        }
+    }
+}
+
+/// A connection, and what it holds until its handshake is done.
+struct Guest {
+    remote: SocketAddr,
+    number: u64,
+    _place: OwnedSemaphorePermit,
+    _handshake: Option<Share>,
+}
+
+/// A share for an address; this host's own programs are not bounded by theirs.
+#[allow(clippy::option_option)]
+fn share(shares: &AddressShares, remote: SocketAddr) -> Option<Option<Share>> {
+    if remote.ip().to_canonical().is_loopback() { Some(None) } else { shares.take(remote.ip()).map(Some) }
+}
+
+/// Connections without a certificate.
+#[derive(Clone)]
+struct Strangers {
+    room: Arc<Semaphore>,
+    shares: AddressShares,
+}
+
+impl Strangers {
+    fn admit(&self, remote: SocketAddr) -> Option<Stranger> {
+        let admitted = share(&self.shares, remote)
+            .and_then(|share| Some(Stranger::new(STRANGER_LIFE, self.room.clone().try_acquire_owned().ok()?, share)));
+        if admitted.is_none() {
+            tracing::warn!(%remote, "too many connections without a certificate; one is dropped");
+        }
+        admitted
+    }
+}
+
+/// In an operator's words: TLS has only a number for why the other end does not want us.
+fn cause(error: &io::Error) -> &'static str {
+    use rustls::Error::{AlertReceived, InvalidCertificate};
+    let Some(error) = error.get_ref().and_then(|error| error.downcast_ref::<rustls::Error>()) else {
+        return "the connection broke";
+    };
+    let outdated = |error: &CertificateError| {
+        use CertificateError::{Expired, ExpiredContext, NotValidYet, NotValidYetContext};
+        matches!(error, Expired | ExpiredContext { .. } | NotValidYet | NotValidYetContext { .. })
+    };
+    if matches!(error, AlertReceived(AlertDescription::CertificateExpired)) {
+        "the peer finds our certificate outside its validity: its clock is wrong, or ours"
+    } else if matches!(error, AlertReceived(AlertDescription::CertificateUnknown | AlertDescription::UnknownCA)) {
+        "the peer trusts another CA: compare its mesolith.ca= or --ca with ca_sha256 in ready.json"
+    } else if matches!(error, InvalidCertificate(error) if outdated(error)) {
+        "the peer's certificate is outside its validity: it has to join again"
+    } else if matches!(error, InvalidCertificate(_)) {
+        "the peer's certificate is not of this cluster: it has to join first"
+    } else {
+        "the peer does not speak this protocol"
+    }
+}
