@@ -26,8 +26,10 @@ const PATIENCE: Duration = Duration::from_millis(1000);
 const SPREAD: Duration = Duration::from_millis(300);
 /// The same, when the leader's connection broke.
 const SPREAD_AFTER_BREAK: Duration = Duration::from_millis(60);
-/// Whoever has agents waiting stands so much earlier.
+/// Whoever has agents waiting stands so much earlier,
 const PRECEDENCE: Duration = Duration::from_millis(100);
+/// and has so long to win before it would vote for somebody else.
+const YIELD: Duration = Duration::from_millis(600);
 /// For the others' answers.
 const ANSWERS: Duration = Duration::from_millis(400);
 /// For an election to end.
@@ -40,6 +42,9 @@ pub(super) const LEASE_MS: u64 = 310;
 pub(super) struct WouldVote {
     pub(super) candidate: u64,
     pub(super) last: Option<LogId>,
+    /// Agents wait for it to lead.
+    #[serde(default)]
+    pub(super) followed: bool,
 }
 
 /// Yes or no, and why not.
@@ -83,15 +88,12 @@ impl Election {
                 continue;
             }
             let (silence, lost) = self.hearing.silence();
-            let others_first = if self.followed.load(Ordering::Relaxed) == 0 { PRECEDENCE } else { Duration::ZERO };
-            let enough = others_first
-                + if lost {
-                    Duration::from_millis(LEASE_MS) + self.chance.part_of(SPREAD_AFTER_BREAK)
-                } else {
-                    patience
-                };
-            if !may_stand || silence < enough {
-                let wait = if may_stand { enough.saturating_sub(silence) } else { PATIENCE / 4 };
+            let enough =
+                if lost { Duration::from_millis(LEASE_MS) + self.chance.part_of(SPREAD_AFTER_BREAK) } else { patience };
+            let others_first = if self.is_followed() { Duration::ZERO } else { PRECEDENCE };
+            let wait = enough.saturating_sub(silence).max(others_first.saturating_sub(self.hearing.missed(patience)));
+            if !may_stand || !wait.is_zero() {
+                let wait = if may_stand { wait } else { PATIENCE / 4 };
                 tokio::select! {
                     biased;
                     () = tokio::time::sleep(wait.max(Duration::from_millis(1))) => {}
@@ -113,6 +115,10 @@ impl Election {
         }
     }
 
+    fn is_followed(&self) -> bool {
+        self.followed.load(Ordering::Relaxed) > 0
+    }
+
     /// Stands, and waits until it is decided.
     async fn stand(&self) {
         let mut metrics = self.raft.metrics();
@@ -130,7 +136,7 @@ impl Election {
 
     /// Does a majority not hear a leader, and find our log good enough?
     async fn would_win(&self, voters: &[u64]) -> bool {
-        let question = WouldVote { candidate: self.id, last: self.last.get() };
+        let question = WouldVote { candidate: self.id, last: self.last.get(), followed: self.is_followed() };
         let mut asked = tokio::task::JoinSet::new();
         {
             let metrics = self.raft.metrics();
@@ -177,6 +183,9 @@ impl Election {
         }
         if question.last < self.last.get() {
             return no("my log is ahead of yours");
+        }
+        if self.is_followed() && !question.followed && self.hearing.missed(PATIENCE) < YIELD {
+            return no("agents wait for me to lead");
         }
         Opinion { yes: true, reason: String::new() }
     }
