@@ -155,6 +155,29 @@ async fn a_leader_that_dies_is_replaced_and_nothing_committed_is_lost() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn whom_agents_wait_for_leads_next() {
+    let mut cluster = Cluster::found(1000).await;
+    cluster.add().await;
+    cluster.add().await;
+    for _ in 0..4 {
+        let leader = cluster.leader().await;
+        let replica = &cluster.replicas[&leader].driver.replica;
+        let mut links = replica.links();
+        let named = links.wait_for(|links| links.standby.is_some());
+        let named = tokio::time::timeout(Duration::from_secs(20), named).await.unwrap().unwrap().standby.clone();
+        let seat = |id: &u64| cluster.replicas[id].options.member.addr.clone();
+        let next = *cluster.replicas.keys().find(|id| Some(seat(id)) == named).unwrap();
+        assert_ne!(next, leader);
+        cluster.replicas[&next].driver.replica.set_followed(2);
+        let killed = cluster.kill(leader).await;
+        assert_eq!(cluster.leader().await, next);
+        cluster.replicas[&next].driver.replica.set_followed(0);
+        let listener = TcpListener::bind(&killed.options.member.addr).await.unwrap();
+        cluster.start(listener, killed.options, killed.directory).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn a_member_that_returns_does_not_unseat_the_leader() {
     let mut cluster = Cluster::found(1000).await;
     cluster.add().await;
