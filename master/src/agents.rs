@@ -278,9 +278,9 @@ impl Session {
                 Stage::Standby(commands, mut standby) => {
                     let word = tokio::select! {
                         word = self.inbound.message() => word.ok()??.message,
-                        term = standby.leads() => {
+                        leading = standby.news() => {
                             self.stage = Stage::Standby(commands, standby);
-                            return Some(FromMaster::Leading(link::Leading { term }));
+                            return Some(FromMaster::Leading(leading));
                         }
                     };
                     match word.map_or(Ok(First::Standby), |word| self.first(word)) {

@@ -28,7 +28,7 @@ use openraft::error::{ClientWriteError, RaftError};
 use openraft::raft::AppendEntriesResponse;
 use tokio::sync::{mpsc, oneshot, watch};
 
-pub use members::{ChangeError, Links, Seat, Standing};
+pub use members::{ChangeError, Leader, Links, Seat, Standing};
 pub use segment_log::{LogError, TornTail};
 pub use snapshot_file::SnapshotError;
 pub use types::Member;
@@ -138,6 +138,7 @@ pub struct Replica {
     election: Arc<Election>,
     /// Where agents reach the members.
     links: watch::Receiver<Arc<Links>>,
+    leader: watch::Receiver<Option<Leader>>,
 }
 
 /// A started replica, the state to begin with, and what it has to say.
@@ -194,8 +195,10 @@ pub async fn start(directory: &Path, options: &Options) -> Result<Started, Start
     let election = Election { id, raft: raft.clone(), peers, hearing, last, chance, followed };
     tokio::spawn(election.clone().run());
     let (tell_links, links) = watch::channel(Arc::default());
-    let replica = Replica { id, raft, election: Arc::new(election), links };
-    tokio::spawn(leadership::watch(replica.clone(), options.member.clone(), to_driver, tell_links));
+    let (tell_leader, leader) = watch::channel(None);
+    let replica = Replica { id, raft, election: Arc::new(election), links, leader };
+    let told = leadership::Told { driver: to_driver, links: tell_links, leader: tell_leader };
+    tokio::spawn(leadership::watch(replica.clone(), options.member.clone(), told));
     Ok(Started { replica, state, messages, alone })
 }
 

@@ -127,6 +127,8 @@ pub struct Registration {
 const FIRST_WAIT_MS: u64 = 500;
 /// Between two masters of several, at first: while they elect a leader, which takes them less than a second.
 const HURRIED_WAIT_MS: u64 = 150;
+/// For an agent that was refused by one of several and told who leads: [`Registration::follow`].
+pub const REFUSED_WITHIN_MS: u64 = HURRIED_WAIT_MS / 4;
 /// For so many attempts.
 const HURRIED_TRIES: u32 = 20;
 /// Masters remembered besides those we were started with. More: the rest is not.
@@ -170,8 +172,8 @@ impl Registration {
         }
     }
 
-    /// A master has told that another one leads: that one is tried next, at once.
-    pub fn follow(&mut self, leader: &str, now_ms: u64) {
+    /// A master has told that another one leads: that one is tried next, at some moment within so long.
+    pub fn follow(&mut self, leader: &str, within_ms: u64, now_ms: u64) {
         self.add(&leader.to_owned());
         let Some(position) = self.masters.iter().position(|master| master == leader) else { return };
         self.current = position;
@@ -179,7 +181,7 @@ impl Registration {
         if let State::Searching { at_ms } = &mut self.state
             && self.tries < HURRIED_TRIES
         {
-            *at_ms = now_ms + self.randomness.up_to(HURRIED_WAIT_MS / 4);
+            *at_ms = now_ms + self.randomness.up_to(within_ms);
         }
     }
 
@@ -346,7 +348,7 @@ mod tests {
         assert!((1000 + PATIENCE_MS..1000 + 2 * PATIENCE_MS).contains(&registration.poll_timeout()));
         assert!(registration.believes(3) && registration.believes(4) && !registration.believes(2));
         registration.handle(Event::Promoted, 1400);
-        assert_eq!(registration.poll(6000), None);
+        assert_eq!(registration.poll(1400 + REGISTER_TIMEOUT_MS - 1), None);
         registration.handle(Event::Registered { ping_timeout_ms: 75_000, term: 4 }, 1500);
         assert!(registration.is_registered());
         assert!(!registration.believes(4) && registration.believes(5), "a leader of a newer term takes over");
@@ -376,7 +378,7 @@ mod tests {
         registration.know(&list(&["a:1", "b:2", "c:3"]));
         registration.know(&list(&["d:4", "c:3"]));
         assert_eq!(registration.masters, list(&["a:1", "d:4", "c:3"]));
-        registration.follow("e:5", 0);
+        registration.follow("e:5", REFUSED_WITHIN_MS, 0);
         registration.know(&list(&["d:4"]));
         assert_eq!(registration.masters, list(&["a:1", "d:4", "e:5"]));
         assert_eq!(registration.masters[registration.current], "e:5");
@@ -395,7 +397,7 @@ mod tests {
         assert_eq!(registration.poll(at), Some(Action::Connect { master: "b:2".to_owned() }));
         registration.handle(Event::Connected, at);
         registration.handle(Event::Refused { reason: "does not lead".to_owned(), retry: true }, at);
-        registration.follow("d:4", at);
+        registration.follow("d:4", REFUSED_WITHIN_MS, at);
         assert!(registration.poll_timeout() < at + HURRIED_WAIT_MS / 3);
         let at = registration.poll_timeout();
         assert_eq!(registration.poll(at), Some(Action::Connect { master: "d:4".to_owned() }));

@@ -4,13 +4,14 @@ use crate::backoff::Backoff;
 use crate::randomness::Randomness;
 
 /// Opened some time within it, so that a fleet that has just registered does not connect twice at once.
-const SPREAD_MS: u64 = 5_000;
+const SPREAD_MS: u64 = 20_000;
 /// After a loss.
 const FIRST_WAIT_MS: u64 = 1_000;
 /// After many.
 const LONGEST_WAIT_MS: u64 = 60_000;
-/// How long a leader is waited for while a standby is open, before others are asked.
-pub const PATIENCE_MS: u64 = 3_000;
+/// How long a leader is waited for while a standby is open, before others are asked. The master there tells if another
+/// one leads.
+pub const PATIENCE_MS: u64 = 8_000;
 
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 enum State {
@@ -141,7 +142,7 @@ mod tests {
         assert_eq!(standby.wish("b:2", 10), None);
         assert_eq!(standby.wish("c:3", 10), Some(Action::Close));
         assert!(!standby.is_open());
-        assert_eq!(standby.poll(20_000), Some(Action::Open { master: "c:3".to_owned() }));
+        assert_eq!(standby.poll(10 + SPREAD_MS), Some(Action::Open { master: "c:3".to_owned() }));
         assert_eq!(standby.wish("", 10), Some(Action::Close));
         assert_eq!(standby.poll(u64::MAX - 1), None);
     }

@@ -4,10 +4,11 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use api::NodeName;
+use api::link::Leading;
 use tokio::sync::watch;
 
 use crate::ca::Holder;
-use crate::raft::Replica;
+use crate::raft::{Leader, Replica};
 use crate::revocations::Revocations;
 
 /// Sessions that wait, of one node: a machine that was reset has an old one for some seconds.
@@ -39,7 +40,11 @@ impl Standbys {
         *count += 1;
         self.replica.set_followed(waiting.len());
         drop(waiting);
-        Ok(Standby { all: self.clone(), node: node.clone(), holder, told: None })
+        let leader = self.replica.leader();
+        // Who leads now is known to the agent: it is there.
+        let told = leader.borrow().as_ref().map_or(0, |leader| leader.term);
+        let told = if *self.leading.borrow() { 0 } else { told };
+        Ok(Standby { all: self.clone(), node: node.clone(), holder, leading: self.leading.clone(), leader, told })
     }
 }
 
@@ -48,24 +53,34 @@ pub(super) struct Standby {
     all: Standbys,
     node: NodeName,
     holder: Option<Holder>,
-    /// That we lead in this term.
-    told: Option<u64>,
+    leading: watch::Receiver<bool>,
+    leader: watch::Receiver<Option<Leader>>,
+    /// Of the last leader it was told of.
+    told: u64,
 }
 
 impl Standby {
-    /// Waits until the agent is to be told in which term we lead.
-    pub(super) async fn leads(&mut self) -> u64 {
+    /// Waits until somebody leads in a newer term than the agent was told of. The address is that of another one.
+    pub(super) async fn news(&mut self) -> Leading {
         loop {
-            // The sender is gone when the master stops: this session ends, too.
-            if self.all.leading.wait_for(|leading| *leading).await.is_err() {
-                std::future::pending::<()>().await;
+            if *self.leading.borrow_and_update() {
+                let term = self.all.replica.term();
+                if term > self.told {
+                    self.told = term;
+                    return Leading { term, link: String::new() };
+                }
             }
-            let term = self.all.replica.term();
-            if self.told != Some(term) {
-                self.told = Some(term);
-                return term;
+            let other = self.leader.borrow_and_update().clone().filter(|leader| leader.term > self.told);
+            if let Some(Leader { term, link, .. }) = other.filter(|leader| leader.id != self.all.replica.id()) {
+                self.told = term;
+                return Leading { term, link };
             }
-            if self.all.leading.changed().await.is_err() {
+            let changed = tokio::select! {
+                changed = self.leading.changed() => changed,
+                changed = self.leader.changed() => changed,
+            };
+            if changed.is_err() {
+                // The master stops: this session ends, too.
                 std::future::pending::<()>().await;
             }
         }

@@ -11,7 +11,7 @@ use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, MissedTickBehavior};
 
 use super::types::Member;
-use super::{FromLog, Links, Replica};
+use super::{FromLog, Leader, Links, Replica};
 
 /// Between two looks at the clock.
 const LOOK: Duration = Duration::from_millis(100);
@@ -23,12 +23,15 @@ const STANDSTILL: Duration = Duration::from_millis(700);
 /// For a majority's confirmation.
 const CONFIRMATION: Duration = Duration::from_millis(1000);
 
-pub(super) async fn watch(
-    replica: Replica,
-    member: Member,
-    driver: mpsc::Sender<FromLog>,
-    links: watch::Sender<Arc<Links>>,
-) {
+/// Who is told of what.
+pub(super) struct Told {
+    pub(super) driver: mpsc::Sender<FromLog>,
+    pub(super) links: watch::Sender<Arc<Links>>,
+    pub(super) leader: watch::Sender<Option<Leader>>,
+}
+
+pub(super) async fn watch(replica: Replica, member: Member, told: Told) {
+    let Told { driver, links, leader } = told;
     let raft = &replica.raft;
     let mut metrics = raft.metrics();
     let (mut leads, mut was_member) = (None, false);
@@ -37,7 +40,7 @@ pub(super) async fn watch(
     let mut known = None;
     let (mut looked, mut reported) = (Instant::now(), Instant::now());
     loop {
-        let (mut now_leads, stopped, membership) = {
+        let (mut now_leads, stopped, membership, heard_of) = {
             if metrics.has_changed().unwrap_or(false) {
                 reported = Instant::now();
             }
@@ -46,7 +49,8 @@ pub(super) async fn watch(
             let unanswered = Duration::from_millis(now.millis_since_quorum_ack.unwrap_or(0)) + reported.elapsed();
             let leads = now.state == ServerState::Leader && !(others && unanswered > ALONE);
             let stopped = now.running_state.as_ref().err().map(ToString::to_string);
-            (leads.then_some(now.current_term), stopped, now.membership_config.clone())
+            let heard_of = now.current_leader.map(|id| (now.current_term, id));
+            (leads.then_some(now.current_term), stopped, now.membership_config.clone(), heard_of)
         };
         if let Some(reason) = stopped {
             // The driver may be gone already: then nobody needs to know.
@@ -59,6 +63,17 @@ pub(super) async fn watch(
             let address = |id: u64| Some(membership.membership().get_node(&id)?.addr.clone());
             let all = membership.membership().nodes().map(|(_, member)| member.addr.clone()).collect();
             links.send_replace(Arc::new(Links { all, standby: next.and_then(address) }));
+        }
+        if let Some((term, id)) = heard_of {
+            let member = membership.membership().get_node(&id);
+            let heard_of = member.map(|member| Leader { term, id, link: member.addr.clone() });
+            leader.send_if_modified(|known| {
+                let news = heard_of.is_some() && *known != heard_of;
+                if news {
+                    *known = heard_of;
+                }
+                news
+            });
         }
         let seat = membership.membership().get_node(&replica.id);
         if seat.is_none() && was_member {

@@ -43,6 +43,17 @@ pub struct Links {
     pub standby: Option<String>,
 }
 
+/// Who leads, as far as a replica has heard.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Leader {
+    /// In which term.
+    pub term: u64,
+    /// Its number.
+    pub id: u64,
+    /// Where agents reach it: `host:port`.
+    pub link: String,
+}
+
 /// How things stand, as seen from one replica.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
 pub struct Standing {
@@ -108,6 +119,12 @@ impl Replica {
     #[must_use]
     pub fn links(&self) -> watch::Receiver<Arc<Links>> {
         self.links.clone()
+    }
+
+    /// The last leader it has heard of, as that changes.
+    #[must_use]
+    pub fn leader(&self) -> watch::Receiver<Option<Leader>> {
+        self.leader.clone()
     }
 
     /// The newest term it knows.

@@ -17,7 +17,9 @@ use super::{Spec, Standing, words};
 /// Between two attempts to connect; a real agent that knows several masters waits as long, at first.
 const BACK_OFF: Duration = Duration::from_millis(100);
 /// For the master that is to lead next, when the one that led is gone.
-const PATIENCE: Duration = Duration::from_secs(3);
+const PATIENCE: Duration = Duration::from_secs(8);
+/// The sessions with it are opened within it.
+const SPREAD_MS: u64 = 20_000;
 /// What it has told is always the same; after a change of its resources it is never believed to be known.
 const EDITION: u64 = 1;
 
@@ -41,6 +43,8 @@ pub(super) struct Agent {
     report: watch::Sender<Standing>,
     /// With the master that is to lead next.
     standby: Option<Standby>,
+    /// When it opens that session, as a real one at its own moment.
+    spread: Duration,
     /// In which term the master leads that registered it last.
     term: u64,
     /// How many connect at once: more than the master's kernel queues would be dropped, and their kernel waits for
@@ -68,6 +72,7 @@ impl Agent {
         doors: Arc<Semaphore>,
     ) -> Self {
         let runs = Runs::new(spec.statuses, number);
+        let spread = Duration::from_millis(number.wrapping_mul(7919) % SPREAD_MS);
         Self {
             spec,
             masters: VecDeque::from([master]),
@@ -77,6 +82,7 @@ impl Agent {
             id: String::new(),
             report,
             standby: None,
+            spread,
             term: 0,
             doors,
         }
@@ -252,7 +258,8 @@ impl Agent {
             return;
         }
         let (doors, report) = (self.doors.clone(), self.report.clone());
-        let wished = (!master.is_empty()).then(|| Standby::open(master.into(), self.tls.clone(), doors, report));
+        let wished =
+            (!master.is_empty()).then(|| Standby::open(master.into(), self.tls.clone(), doors, report, self.spread));
         self.standby = wished;
     }
 

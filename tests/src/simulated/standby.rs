@@ -51,11 +51,13 @@ impl Standby {
         tls: Arc<ClientConfig>,
         doors: Arc<Semaphore>,
         report: watch::Sender<Standing>,
+        after: Duration,
     ) -> Self {
         let (leads, led) = watch::channel(None);
         let task = tokio::spawn({
             let (master, report) = (master.clone(), report.clone());
             async move {
+                tokio::time::sleep(after).await;
                 let door = doors.acquire_owned().await?;
                 let first = from_agent::Message::Standby(link::Standby {});
                 let mut talk = Talk::open(&master, &tls, first).await?;
@@ -63,6 +65,9 @@ impl Standby {
                 report.send_modify(|standing| standing.standby = true);
                 while let Some(word) = talk.incoming.message().await? {
                     if let Some(from_master::Message::Leading(leading)) = word.message {
+                        if !leading.link.is_empty() {
+                            bail!("another master leads");
+                        }
                         leads.send_replace(Some(leading.term));
                         return Ok(talk);
                     }

@@ -58,7 +58,7 @@ impl Driver {
                 self.failed(if refused.retry { "not registered yet" } else { "REFUSED" }, &refused.reason);
                 self.registration(registration::Event::Refused { reason: refused.reason, retry: refused.retry });
                 if let Some(registration) = self.registration.as_mut().filter(|_| !refused.leader.is_empty()) {
-                    registration.follow(&refused.leader, uptime::millis());
+                    registration.follow(&refused.leader, registration::REFUSED_WITHIN_MS, uptime::millis());
                 }
                 self.next_session();
                 self.end_session();

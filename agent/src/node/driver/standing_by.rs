@@ -10,6 +10,9 @@ use crate::node::events::{Event, Session};
 use crate::node::link;
 use crate::uptime;
 
+/// So that not everybody who waited elsewhere comes to a new leader in one moment.
+const FOLLOW_WITHIN_MS: u64 = 500;
+
 /// A session that waits, or is being opened.
 pub(super) struct Waiting {
     master: String,
@@ -57,9 +60,14 @@ impl Driver {
         }
         match message.message {
             Some(from_master::Message::Leading(leading)) => {
-                let believed = self.registration.as_ref().is_some_and(|known| known.believes(leading.term));
-                if believed && let Some(waiting) = self.waiting.take() {
-                    self.promote(waiting);
+                if !self.registration.as_ref().is_some_and(|known| known.believes(leading.term)) {
+                    // We are there.
+                } else if leading.link.is_empty() {
+                    if let Some(waiting) = self.waiting.take() {
+                        self.promote(waiting);
+                    }
+                } else {
+                    self.follow(&leading.link);
                 }
             }
             Some(from_master::Message::Refused(refused)) => {
@@ -102,6 +110,18 @@ impl Driver {
         self.answer(from_agent::Message::Back(back));
         // What has changed since the last look.
         self.look.nudge(uptime::millis());
+    }
+
+    /// Another master leads: the one we had, if it is still there, does not.
+    fn follow(&mut self, leader: &str) {
+        tracing::info!(leader, "another master leads");
+        self.next_session();
+        self.end_session();
+        let now = uptime::millis();
+        if let Some(registration) = &mut self.registration {
+            registration.handle(registration::Event::Lost, now);
+            registration.follow(leader, FOLLOW_WITHIN_MS, now);
+        }
     }
 
     /// The new leader knows something else: it is told everything, on this session.

@@ -15,7 +15,7 @@ use crate::http;
 use crate::masters::Masters;
 
 /// Of the descriptors a process may have, for everything but agents.
-const OTHER_DESCRIPTORS: usize = 300;
+const OTHER_DESCRIPTORS: usize = 500;
 /// Of an agent, at most: with the leader, with the one that is to lead next, and one that is being replaced.
 const CONNECTIONS: usize = 3;
 /// For every agent to be attached again.
