@@ -387,7 +387,9 @@ impl Driver {
         let (replica, written, reign) = (self.replica.clone(), self.written.0.clone(), self.reign);
         let size = commands.len() as u64;
         tokio::spawn(async move {
+            let began = std::time::Instant::now();
             let result = replica.write(term, commands).await;
+            timings::STATE_STORE.record(began.elapsed());
             if matches!(result, Err(WriteError::NotLeading(_))) {
                 tokio::time::sleep(Duration::from_millis(20)).await;
             }

@@ -11,8 +11,10 @@ const SAMPLES: usize = 1000;
 pub(crate) static ALLOCATION_RUN: Timer = Timer::new();
 /// From what made an allocation due to its beginning.
 pub(crate) static ALLOCATION_LATENCY: Timer = Timer::new();
-/// Writing a batch of commands to the replicated log.
+/// Writing a batch of commands to the replicated log: until it is committed and applied.
 pub(crate) static STATE_STORE: Timer = Timer::new();
+/// A sync of this master's own disk for its log.
+pub(crate) static LOG_SYNC: Timer = Timer::new();
 
 /// Durations of one thing.
 #[derive(Debug)]

@@ -14,7 +14,7 @@ use crate::rack::{Kind, Rack};
 
 pub use bench::bench;
 pub use image::{Freshness, image};
-pub use load::{Failover, Load, Part, failover, load, part};
+pub use load::{Commits, Failover, Load, Part, commits, failover, load, part};
 pub use up::{Stay, Up, up};
 
 /// Whether a verb prints for people or for programs.

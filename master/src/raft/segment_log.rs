@@ -13,6 +13,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use crate::disk::{DiskFile, Opening, SharedDisk};
+use crate::timings;
 
 const SEGMENT_MAGIC: &[u8; 8] = b"MSLOG\x00\x00\x01";
 const SEGMENT_HEADER: usize = 16;
@@ -246,7 +247,9 @@ impl SegmentLog {
             let length = push_frame(&mut bytes, segment.salt, start, *index, record)?;
             locations.push((*index, Location { segment: *number, frame, length }));
         }
+        let began = std::time::Instant::now();
         let written = segment.file.write_all_at(&bytes, start).and_then(|()| segment.synced());
+        timings::LOG_SYNC.record(began.elapsed());
         if let Err(error) = written {
             self.broken = segment.file.set_len(start).and_then(|()| segment.file.sync_all()).is_err();
             return Err(error);

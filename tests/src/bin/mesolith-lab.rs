@@ -2,10 +2,11 @@
 
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use anyhow::Result;
 use clap::{Args, Parser, Subcommand};
-use tests::lab::{self, Failover, Format, Freshness, Load, Part, Stay, Up};
+use tests::lab::{self, Commits, Failover, Format, Freshness, Load, Part, Stay, Up};
 use tests::rack::{self, Accelerator, Kind, Programs};
 
 /// A rack of diskless virtual servers on a private network.
@@ -46,6 +47,18 @@ enum Verb {
     Load(LoadArgs),
     /// Kill the leader of three masters under simulated agents and their tasks, and print how long that is felt.
     Failover(FailoverArgs),
+    /// Commands committed a second by three masters, beside three members of etcd on the same disk.
+    Commits {
+        /// How many ask at the same time, one after the other.
+        #[arg(long, value_delimiter = ',', default_values_t = [1, 16, 128, 512])]
+        clients: Vec<usize>,
+        /// How long each of them is measured.
+        #[arg(long, default_value_t = 5)]
+        seconds: u64,
+        /// Bytes in a command.
+        #[arg(long, default_value_t = 256)]
+        payload: usize,
+    },
     /// Simulated agents of a bench.
     #[command(hide = true)]
     Fleet {
@@ -167,6 +180,9 @@ fn main() -> ExitCode {
 fn run(options: Options) -> Result<()> {
     let dir = options.dir.unwrap_or_else(|| rack::repository().join(".lab"));
     match options.verb {
+        Verb::Commits { clients, seconds, payload } => {
+            lab::commits(&Commits { clients, length: Duration::from_secs(seconds), payload, dir })
+        }
         Verb::Fleet { data, link, first, count } => lab::part(&Part { data, link, first, count }),
         Verb::Serve { directory } => rack::serve(&directory),
         Verb::Up(args) => {

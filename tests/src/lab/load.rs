@@ -1,6 +1,8 @@
 //! `mesolith-lab load`: thousands of simulated agents and a hundred schedulers over real sockets, and what that costs
 //! the real master. Figures of Mesos beside ours were recorded in another run, on two cores.
 
+mod commits;
+mod etcd;
 mod event;
 mod failover;
 mod fleet;
@@ -19,6 +21,7 @@ use tokio::sync::watch;
 use super::Format;
 use crate::bare_master::BareMaster;
 use crate::simulated::{Admission, Agents, Spec, Told};
+pub use commits::{Commits, commits};
 pub use failover::{Failover, failover};
 pub use fleet::{Part, part};
 use process::Process;

@@ -38,6 +38,7 @@ pub(crate) fn measure(view: &View, measured: &Measured) -> BTreeMap<String, f64>
     allocator(view, &mut metrics);
     system(&mut metrics);
     metrics.timer("registrar/state_store_ms", &timings::STATE_STORE);
+    metrics.timer("registrar/log/sync_ms", &timings::LOG_SYNC);
     metrics.set("registrar/log/recovered", u64::from(view.leading));
     for name in ["registrar/queued_operations", "registrar/registry_size_bytes", "registrar/state_fetch_ms"] {
         metrics.unless_known(name);

@@ -8,6 +8,18 @@ use serde::Deserialize;
 /// How calls and events are spelled.
 pub(super) const MEDIA_TYPE: &str = "application/json";
 
+/// UPDATE_FRAMEWORK, with a label of this text.
+pub(super) fn relabel(framework: &str, name: &str, text: &str) -> String {
+    let info = serde_json::json!({
+        "user": "root", "name": name, "id": {"value": framework}, "roles": ["*"],
+        "capabilities": [{"type": "MULTI_ROLE"}],
+        "labels": {"labels": [{"key": "payload", "value": text}]},
+    });
+    let call = serde_json::json!({"framework_id": {"value": framework}, "type": "UPDATE_FRAMEWORK",
+        "update_framework": {"framework_info": info, "suppressed_roles": ["*"]}});
+    call.to_string()
+}
+
 #[derive(Deserialize)]
 pub(super) struct Id<'a> {
     #[serde(borrow)]
