@@ -69,6 +69,7 @@ pub struct Spec {
     resources: Vec<v1::Resource>,
     attributes: Vec<v1::Attribute>,
     statuses: Told,
+    standby_after: Option<Duration>,
 }
 
 impl Spec {
@@ -85,6 +86,7 @@ impl Spec {
             resources,
             attributes: Vec::new(),
             statuses: Told::default(),
+            standby_after: None,
         }
     }
 
@@ -115,6 +117,13 @@ impl Spec {
         self
     }
 
+    /// When it opens its session with the next leader; otherwise some time within a minute, as real ones do.
+    #[must_use]
+    pub const fn standby_after(mut self, after: Duration) -> Self {
+        self.standby_after = Some(after);
+        self
+    }
+
     /// Which statuses its tasks go through.
     #[must_use]
     pub fn statuses(mut self, told: Told) -> Self {
@@ -130,6 +139,8 @@ struct Standing {
     id: String,
     /// How many times it was registered.
     registrations: u64,
+    /// How many times it told all of itself.
+    told: u64,
     /// In which term the master leads that did.
     term: u64,
     /// A session with the next leader is open.
@@ -145,6 +156,8 @@ pub struct Count {
     pub registered: BTreeMap<u64, usize>,
     /// With a session that waits.
     pub standing_by: usize,
+    /// How many times they have told a master all of themselves.
+    pub told: u64,
 }
 
 struct Handle {
@@ -237,6 +250,7 @@ impl Agents {
                 *count.registered.entry(standing.term).or_default() += 1;
             }
             count.standing_by += usize::from(standing.standby);
+            count.told += standing.told;
         }
         count
     }

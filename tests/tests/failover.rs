@@ -154,6 +154,41 @@ fn agents(masters: &Masters) -> Result<Agents> {
     Ok(agents)
 }
 
+/// Agents that stand by with the master that is to lead next need not connect, nor tell it what it knows.
+#[test]
+fn agents_that_stand_by_are_back_when_the_next_one_leads() -> Result<()> {
+    const AGENTS: usize = 200;
+    let dir = tempfile::tempdir()?;
+    let mut masters = Masters::start(dir.path(), 3, &[])?;
+    let specs = (0..AGENTS).map(|number| {
+        Spec::new(&format!("node-{number}"), "cpus:4;mem:4096;disk:1000").standby_after(Duration::from_millis(200))
+    });
+    let leader = masters.wait_leader()?;
+    let agents = Agents::admit(masters.process(leader)?, specs.collect(), Admission::Signed)?;
+    agents.wait_registered(Duration::from_secs(60))?;
+    let result = (|| {
+        for round in 1..=3 {
+            let deadline = Instant::now() + Duration::from_secs(60);
+            while agents.count().standing_by < AGENTS {
+                ensure!(Instant::now() < deadline, "{:?}", agents.count());
+                std::thread::sleep(Duration::from_millis(50));
+            }
+            let (leader, before) = (masters.wait_leader()?, agents.registrations());
+            let term = masters.term(leader)?;
+            masters.kill(leader)?;
+            agents.wait_registered_since(&before, Duration::from_secs(60))?;
+            let count = agents.count();
+            let back: usize = count.registered.range(term + 1..).map(|(_, count)| count).sum();
+            ensure!(back == AGENTS, "round {round}: {count:?}");
+            ensure!(count.told == AGENTS as u64, "round {round}: they register anew: {count:?}");
+            masters.restart(leader)?;
+            masters.wait_voters(3)?;
+        }
+        Ok(())
+    })();
+    explained(&masters, result)
+}
+
 /// Shows what the masters logged when something failed.
 fn explained<T>(masters: &Masters, result: Result<T>) -> Result<T> {
     result.with_context(|| masters.logs())

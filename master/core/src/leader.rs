@@ -109,6 +109,8 @@ struct Session {
     agent: AgentId,
     /// Its registration is committed.
     registered: bool,
+    /// It had nothing new to say of itself.
+    returned: bool,
     heard_at: Duration,
 }
 

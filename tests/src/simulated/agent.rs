@@ -18,8 +18,8 @@ use super::{Spec, Standing, words};
 const BACK_OFF: Duration = Duration::from_millis(100);
 /// For the master that is to lead next, when the one that led is gone.
 const PATIENCE: Duration = Duration::from_secs(8);
-/// The sessions with it are opened within it.
-const SPREAD_MS: u64 = 20_000;
+/// The sessions with it are opened within it, after five seconds.
+const SPREAD_MS: u64 = 55_000;
 /// What it has told is always the same; after a change of its resources it is never believed to be known.
 const EDITION: u64 = 1;
 
@@ -72,7 +72,7 @@ impl Agent {
         doors: Arc<Semaphore>,
     ) -> Self {
         let runs = Runs::new(spec.statuses, number);
-        let spread = Duration::from_millis(number.wrapping_mul(7919) % SPREAD_MS);
+        let spread = spec.standby_after.unwrap_or(Duration::from_millis(5_000 + number.wrapping_mul(7919) % SPREAD_MS));
         Self {
             spec,
             masters: VecDeque::from([master]),
@@ -278,6 +278,7 @@ impl Agent {
     }
 
     fn registration(&self) -> link::Register {
+        self.report.send_modify(|standing| standing.told += 1);
         link::Register {
             protocol: link::PROTOCOL,
             boot_id: format!("{}-{}", self.spec.name, self.boot),

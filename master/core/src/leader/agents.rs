@@ -56,6 +56,9 @@ impl Leader {
             return;
         }
         self.enter(turn, session, back.node.clone(), back.agent.clone());
+        if let Some(session) = self.sessions.get_mut(&session) {
+            session.returned = true;
+        }
         turn.propose(Command::ReturnAgent { back, at: turn.now.unix_ms });
     }
 
@@ -89,7 +92,7 @@ impl Leader {
     fn enter(&mut self, turn: &Turn<'_>, id: SessionId, node: NodeName, agent: AgentId) {
         self.admitting.entry(node.clone()).or_insert_with(|| (agent.clone(), 0)).1 += 1;
         let heard_at = turn.now.monotonic;
-        self.sessions.insert(id, Session { node, agent: agent.clone(), registered: false, heard_at });
+        self.sessions.insert(id, Session { node, agent: agent.clone(), registered: false, returned: false, heard_at });
         self.sessions_by_agent.insert(agent, id);
     }
 
@@ -123,8 +126,10 @@ impl Leader {
             self.timers.set(Timer::Unreachable(id.clone()), turn.now.monotonic + self.config.agent_timeout);
             return;
         };
+        let mut returned = false;
         if let Some(session) = self.sessions.get_mut(&session) {
             session.registered = true;
+            returned = session.returned;
         }
         self.timers.clear(&Timer::Unreachable(id.clone()));
         self.timers.clear(&Timer::RemoveAgent(id.clone()));
@@ -135,7 +140,12 @@ impl Leader {
         } else {
             turn.counters.agents_registered += 1;
         }
-        tracing::info!(agent = %id, %node, address = %agent.address, resources = %agent.resources, "agent registered");
+        if returned {
+            // Thousands in a second.
+            tracing::debug!(agent = %id, %node, "agent is back");
+        } else {
+            tracing::info!(agent = %id, %node, address = %agent.address, resources = %agent.resources, "agent registered");
+        }
         turn.tell_agent(session, ToAgent::Registered { agent: id.clone() });
     }
 
