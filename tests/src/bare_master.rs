@@ -35,21 +35,30 @@ impl BareMaster {
 
     /// The same, with the API and the link at these addresses.
     pub fn start_at(dir: &Path, http: &str, link: &str, more: &[&str]) -> Result<Self> {
-        Self::spawn(dir, &[&["--http", http, "--link", link, "--insecure-api"], more].concat())
+        Self::start_program(&Programs::find()?.master, dir, http, link, more)
+    }
+
+    /// The same, of another version.
+    pub fn start_program(program: &Path, dir: &Path, http: &str, link: &str, more: &[&str]) -> Result<Self> {
+        Self::spawn(program, dir, &[&["--http", http, "--link", link, "--insecure-api"], more].concat())
     }
 
     /// Starts one whose API speaks TLS and asks for credentials, unless `more` says otherwise.
     pub fn start_guarded(dir: &Path, more: &[&str]) -> Result<Self> {
-        Self::spawn(dir, &[&["--http", "127.0.0.1:0", "--link", "127.0.0.1:0"], more].concat())
+        Self::spawn(
+            &Programs::find()?.master,
+            dir,
+            &[&["--http", "127.0.0.1:0", "--link", "127.0.0.1:0"], more].concat(),
+        )
     }
 
-    fn spawn(dir: &Path, arguments: &[&str]) -> Result<Self> {
+    fn spawn(program: &Path, dir: &Path, arguments: &[&str]) -> Result<Self> {
         let log = File::options().create(true).append(true).open(dir.join("master.log"));
         let log = log.context("cannot write the master's log")?;
         let data = dir.join("master");
         // Of a master that was killed here.
         drop(fs::remove_file(data.join("ready.json")));
-        let process = Command::new(Programs::find()?.master)
+        let process = Command::new(program)
             .arg("--data")
             .arg(&data)
             .args(arguments)

@@ -14,6 +14,7 @@ use serde_json::Value;
 use crate::bare_master::BareMaster;
 use crate::framework::Framework;
 use crate::http;
+use crate::rack::Programs;
 
 /// On a busy host a sync of the disk may take seconds.
 const ANSWER: Duration = Duration::from_secs(10);
@@ -33,6 +34,8 @@ struct Seat {
 pub struct Masters {
     dir: PathBuf,
     more: Vec<String>,
+    /// What is started from now on.
+    program: PathBuf,
     seats: BTreeMap<usize, Seat>,
     next: usize,
 }
@@ -40,8 +43,14 @@ pub struct Masters {
 impl Masters {
     /// Starts so many with their data below `dir`, one after the other; `more` is added to every command line.
     pub fn start(dir: &Path, count: usize, more: &[&str]) -> Result<Self> {
+        Self::start_program(&Programs::find()?.master, dir, count, more)
+    }
+
+    /// The same, of another version.
+    pub fn start_program(program: &Path, dir: &Path, count: usize, more: &[&str]) -> Result<Self> {
         let more = more.iter().map(|&argument| argument.to_owned()).collect();
-        let mut masters = Self { dir: dir.to_owned(), more, seats: BTreeMap::new(), next: 0 };
+        let (dir, program) = (dir.to_owned(), program.to_owned());
+        let mut masters = Self { dir, more, program, seats: BTreeMap::new(), next: 0 };
         for _ in 0..count {
             masters.add(&[])?;
         }
@@ -79,8 +88,19 @@ impl Masters {
             .chain(self.more.iter().map(String::as_str))
             .chain(more.iter().copied())
             .collect();
-        seat.process = Some(BareMaster::start_at(&seat.dir, &seat.http, &seat.link, &arguments)?);
+        seat.process = Some(BareMaster::start_program(&self.program, &seat.dir, &seat.http, &seat.link, &arguments)?);
         Ok(())
+    }
+
+    /// Who starts from now on is of this version.
+    pub fn set_program(&mut self, program: &Path) {
+        program.clone_into(&mut self.program);
+    }
+
+    /// All of them, whether they run or not.
+    #[must_use]
+    pub fn keys(&self) -> Vec<usize> {
+        self.seats.keys().copied().collect()
     }
 
     /// Starts a killed one again, where it was.
