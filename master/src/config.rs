@@ -226,6 +226,9 @@ pub struct ServeArgs {
     /// Address or name others reach this master by [default: the first address that is not loopback]
     #[arg(long, value_name = "HOST")]
     pub advertise: Option<String>,
+    /// Where clients reach this master's API, where that is another place than the address above: behind a forwarded port
+    #[arg(long, value_name = "HOST:PORT")]
+    pub advertise_http: Option<String>,
     /// JSON list of machines: [{"mac":"52:54:00:77:00:01","name":"node-1","attributes":"rack:r1"}]
     #[arg(long, value_name = "FILE")]
     pub machines: Option<PathBuf>,
@@ -302,6 +305,8 @@ pub struct Config {
     pub boot_cmdline: String,
     /// What others reach us by.
     pub advertise: String,
+    /// Where clients are sent, if not there.
+    pub advertise_http: Option<String>,
     /// The operator's machines.
     pub machines: Machines,
     /// Others get nothing from the boot endpoints.
@@ -379,6 +384,11 @@ pub fn read(args: ServeArgs, lookup: impl Fn(&str) -> Option<String>) -> Result<
     {
         mistakes.push(format!("--join {address}: not an address with a port, such as master-1:5052"));
     }
+    if let Some(address) = &args.advertise_http
+        && !address.rsplit_once(':').is_some_and(|(host, port)| is_host(host) && port.parse::<u16>().is_ok())
+    {
+        mistakes.push(format!("--advertise-http {address}: not an address with a port, such as master-1:5050"));
+    }
     let access = access::read(args.access, &mut mistakes);
     let advertise = match args.advertise {
         Some(host) if is_host(&host) => host,
@@ -412,6 +422,7 @@ pub fn read(args: ServeArgs, lookup: impl Fn(&str) -> Option<String>) -> Result<
             boot,
             boot_cmdline: args.boot_cmdline,
             advertise,
+            advertise_http: args.advertise_http,
             machines,
             only_listed,
             name: args.name,

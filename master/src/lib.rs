@@ -103,7 +103,8 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
     let sockets = Sockets::open(&config)?;
     let member = Member {
         addr: host_and_port(&config.advertise, sockets.link_address.port()),
-        http: host_and_port(&config.advertise, sockets.http_address.port()),
+        http: (config.advertise_http.clone())
+            .unwrap_or_else(|| host_and_port(&config.advertise, sockets.http_address.port())),
     };
     if let Some((address, token)) = &config.join {
         let part = if config.learner { Part::Learner } else { Part::Voter };

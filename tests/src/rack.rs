@@ -56,6 +56,9 @@ const START: Duration = Duration::from_secs(120);
 /// How long a rack waits for the one before it on this host.
 const TURN: Duration = Duration::from_secs(30 * 60);
 
+/// For a token with which a master joins.
+const JOIN: Duration = Duration::from_secs(20);
+
 /// What ending may take: the master and hosted agents get ten seconds each.
 const END: Duration = Duration::from_secs(60);
 
@@ -77,6 +80,11 @@ impl Rack {
     /// Racks in temporary directories (those of tests) take turns: two that boot at once on two cores would miss each
     /// other's deadlines.
     pub fn start(options: Options) -> Result<Self> {
+        ensure!(
+            (1..=Options::MAX_MASTERS).contains(&options.masters),
+            "a rack has 1 to {} masters",
+            Options::MAX_MASTERS
+        );
         ensure!((1..=Options::MAX_NODES).contains(&options.nodes), "a rack has 1 to {} nodes", Options::MAX_NODES);
         let temporary = options.dir.is_none();
         let turn = if temporary { Some(take_turn()?) } else { None };
@@ -96,15 +104,14 @@ impl Rack {
             *path = std::path::absolute(&*path)?;
         }
         options.write(&dir.join(serve::OPTIONS))?;
-        // A new rack, not the last one again: its nodes and logs would pass for ours.
-        let data = dir.join("master");
-        if data.exists() {
-            fs::remove_dir_all(&data).with_context(|| format!("cannot remove {}", data.display()))?;
-        }
         let server = start_server(&options, &dir)?;
         let mut server = Some(server);
         match wait_until_served(&dir, server.as_mut()) {
-            Ok(status) => Ok(Self { options, dir, status, server, _turn: turn, temporary }),
+            Ok(status) => {
+                let rack = Self { options, dir, status, server, _turn: turn, temporary };
+                rack.join_masters()?;
+                Ok(rack)
+            }
             Err(error) => {
                 if let Some((child, _)) = &mut server {
                     // It may have ended by itself; then there is nothing to kill.
@@ -155,10 +162,42 @@ impl Rack {
         control::ask(&self.dir, &Request::Status)
     }
 
-    /// The master.
+    /// The other masters join the first one.
+    fn join_masters(&self) -> Result<()> {
+        for number in 2..=self.options.masters {
+            let answer = http::post_json(&format!("{}/mesolith/v1/masters", self.status.api), "", JOIN)?;
+            let answer = answer.success()?.json()?;
+            let text = |key: &str| answer[key].as_str().with_context(|| format!("the token to join has no {key}"));
+            self.master_of(number).start_with(&["--join", text("join")?, "--token", text("token")?])?;
+        }
+        Ok(())
+    }
+
+    /// The first master.
     #[must_use]
     pub fn master(&self) -> Master<'_> {
-        Master { rack: self }
+        self.master_of(1)
+    }
+
+    /// Master `number`, counted from 1.
+    #[must_use]
+    pub fn master_of(&self, number: usize) -> Master<'_> {
+        Master { rack: self, number }
+    }
+
+    /// The one that leads, when there is one.
+    pub fn wait_leader(&self, timeout: Duration) -> Result<Master<'_>> {
+        let deadline = Instant::now() + timeout;
+        loop {
+            for number in 1..=self.options.masters {
+                let master = self.master_of(number);
+                if master.pid()?.is_some() && master.leads()? {
+                    return Ok(master);
+                }
+            }
+            ensure!(Instant::now() < deadline, "no master leads after {timeout:?}");
+            std::thread::sleep(Duration::from_millis(20));
+        }
     }
 
     /// Node `number`, counted from 1.
@@ -290,22 +329,47 @@ impl Drop for Rack {
 /// The master of a running rack.
 pub struct Master<'a> {
     rack: &'a Rack,
+    number: usize,
 }
 
 impl Master<'_> {
+    /// Counted from 1.
+    #[must_use]
+    pub const fn number(&self) -> usize {
+        self.number
+    }
+
+    fn status(&self) -> Result<MasterStatus> {
+        let all = self.rack.status()?.masters;
+        all.into_iter().nth(self.number - 1).with_context(|| format!("the rack has no master {}", self.number))
+    }
+
+    /// `http://127.0.0.1:PORT`.
+    pub fn url(&self) -> Result<String> {
+        Ok(self.status()?.url)
+    }
+
+    /// Does it lead? No, if it does not answer.
+    fn leads(&self) -> Result<bool> {
+        let url = self.url()?;
+        let Ok(answer) = http::get(&format!("{url}/redirect"), Duration::from_millis(500)) else { return Ok(false) };
+        let own = url.trim_start_matches("http:");
+        Ok(answer.status == 307 && answer.header("location") == Some(own))
+    }
+
     /// Its process id while it runs.
     pub fn pid(&self) -> Result<Option<u32>> {
-        Ok(self.rack.status()?.master.pid)
+        Ok(self.status()?.pid)
     }
 
     /// SIGKILL. Connections to the API wait in the listener's queue until it is back.
     pub fn kill9(&self) -> Result<()> {
-        control::ask(&self.rack.dir, &Request::KillMaster).map(drop)
+        control::ask(&self.rack.dir, &Request::KillMaster { master: self.number }).map(drop)
     }
 
     /// SIGTERM, and SIGKILL after ten seconds.
     pub fn stop(&self) -> Result<()> {
-        control::ask(&self.rack.dir, &Request::StopMaster).map(drop)
+        control::ask(&self.rack.dir, &Request::StopMaster { master: self.number }).map(drop)
     }
 
     /// Starts it on the same data; returns when it serves.
@@ -316,7 +380,7 @@ impl Master<'_> {
     /// Starts it with more arguments.
     pub fn start_with(&self, args: &[&str]) -> Result<()> {
         let args = args.iter().map(|&arg| arg.to_owned()).collect();
-        control::ask(&self.rack.dir, &Request::StartMaster { args }).map(drop)
+        control::ask(&self.rack.dir, &Request::StartMaster { master: self.number, args }).map(drop)
     }
 
     /// Ends it in good order if it runs, and starts it again.
@@ -328,13 +392,13 @@ impl Master<'_> {
     /// Its data directory.
     #[must_use]
     pub fn data(&self) -> PathBuf {
-        self.rack.dir.join("master")
+        self.rack.dir.join(master_process::name(self.number))
     }
 
     /// Its log so far.
     #[must_use]
     pub fn log(&self) -> String {
-        console::read(&self.rack.dir.join("master.log"))
+        console::read(&self.rack.dir.join(format!("{}.log", master_process::name(self.number))))
     }
 
     /// `boot.log`: one line for each request to the boot endpoints.

@@ -94,6 +94,9 @@ struct UpArgs {
     /// How many nodes.
     #[arg(long, default_value_t = 2)]
     nodes: usize,
+    /// How many masters: one cluster, of which one leads.
+    #[arg(long, default_value_t = 1)]
+    masters: usize,
     /// Agents as processes of this host instead of virtual servers: ready in seconds.
     #[arg(long)]
     hosted: bool,
@@ -194,6 +197,7 @@ fn run(options: Options) -> Result<()> {
             lab::up(Up {
                 dir,
                 nodes: args.nodes,
+                masters: args.masters,
                 kind: if args.hosted { Kind::Hosted } else { Kind::Virtual },
                 stay,
                 api_port: args.port,

@@ -32,6 +32,8 @@ pub struct Up {
     pub dir: PathBuf,
     /// How many nodes.
     pub nodes: usize,
+    /// How many masters.
+    pub masters: usize,
     /// Virtual servers or agents of this host.
     pub kind: Kind,
     /// What follows the samples.
@@ -67,6 +69,7 @@ pub fn up(wanted: Up) -> Result<()> {
     }
     let options = Options {
         nodes: wanted.nodes,
+        masters: wanted.masters,
         kind: wanted.kind,
         life: if wanted.stay == Stay::Detached { Life::Detached } else { Life::Attached },
         image_dir: wanted.image_dir.unwrap_or_else(|| wanted.dir.join("image")),
@@ -85,6 +88,7 @@ pub fn up(wanted: Up) -> Result<()> {
     if options.kind == Kind::Hosted && !isolation_is_available() {
         println!("  this host has no cgroup v2 controllers: tasks run without limits (--insecure-no-isolation)");
     }
+    let masters = options.masters;
     let rack = Rack::start(options)?;
     let status = rack.status()?;
     let accelerator = match status.accelerator {
@@ -93,6 +97,9 @@ pub fn up(wanted: Up) -> Result<()> {
         None => "",
     };
     println!("  master   serves {} after {:.1} s{accelerator}", rack.api_url(), begin.elapsed().as_secs_f32());
+    for master in status.masters.iter().skip(1) {
+        println!("  master   {} is one of {masters}", master.url);
+    }
     if wanted.api_port.is_none() && !rack.api_address().ends_with(":5050") {
         println!("  port 5050 is taken: the framework port is {}", rack.api_address());
     }

@@ -19,12 +19,12 @@ use super::options::Kind;
 pub(super) enum Request {
     /// Nothing: only tell.
     Status,
-    /// SIGKILL to the master.
-    KillMaster,
-    /// SIGTERM to the master, SIGKILL after ten seconds.
-    StopMaster,
-    /// Starts the master on the same data and listener, with these arguments added.
-    StartMaster { args: Vec<String> },
+    /// SIGKILL to a master.
+    KillMaster { master: usize },
+    /// SIGTERM to a master, SIGKILL after ten seconds.
+    StopMaster { master: usize },
+    /// Starts a master on the same data and listener, with these arguments added.
+    StartMaster { master: usize, args: Vec<String> },
     /// Ends the node's QEMU or hosted agent at once, as a cut power cable does.
     CutPower { node: String },
     /// Starts it again.
@@ -64,8 +64,10 @@ pub struct Status {
     pub kind: Kind,
     /// What runs the virtual servers.
     pub accelerator: Option<Accelerator>,
-    /// The master.
+    /// The first master.
     pub master: MasterStatus,
+    /// All of them, the first one too.
+    pub masters: Vec<MasterStatus>,
     /// The nodes in order.
     pub nodes: Vec<NodeStatus>,
 }

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use anyhow::{Context, Result};
 
-use super::network::HOST;
+use super::network::master_address;
 use super::options::NodePlan;
 
 /// The master's boot port inside the rack.
@@ -14,10 +14,10 @@ pub(super) const BOOT_PORT: u16 = 5053;
 /// Writes `dnsmasq.conf` and the TFTP directory; gives the arguments to start dnsmasq with.
 ///
 /// `--no-daemon` keeps it in the foreground and from changing user, which a namespace with a single user forbids.
-pub(super) fn configure(dir: &Path, nodes: &[NodePlan], more: &[String]) -> Result<Vec<String>> {
+pub(super) fn configure(dir: &Path, nodes: &[NodePlan], masters: usize, more: &[String]) -> Result<Vec<String>> {
     let tftp = dir.join("tftp");
     fs::create_dir_all(&tftp).with_context(|| format!("cannot make {}", tftp.display()))?;
-    fs::write(tftp.join("boot.ipxe"), script()).context("cannot write boot.ipxe")?;
+    fs::write(tftp.join("boot.ipxe"), script(masters)).context("cannot write boot.ipxe")?;
     fs::write(dir.join("dnsmasq.conf"), configuration(dir, nodes, more)).context("cannot write dnsmasq.conf")?;
     // dnsmasq logs the moment a lease is read back as if it were new, so a restarted rack begins with none.
     fs::write(dir.join("dnsmasq.leases"), "").context("cannot empty dnsmasq.leases")?;
@@ -25,18 +25,26 @@ pub(super) fn configure(dir: &Path, nodes: &[NodePlan], more: &[String]) -> Resu
     Ok(vec!["--no-daemon".to_owned(), format!("--conf-file={}", file.display()), "--pid-file=".to_owned()])
 }
 
-/// The script the NIC's ROM gets by TFTP. It asks for ever: a server must come up whenever the master does.
-fn script() -> String {
-    format!(
-        "#!ipxe\n\
-         echo Mesolith: asking {HOST}:{BOOT_PORT} for the boot script\n\
-         :ask\n\
-         chain http://{HOST}:{BOOT_PORT}/boot/ipxe?mac=${{net0/mac}}&uuid=${{uuid}} || goto again\n\
-         :again\n\
+/// The script the NIC's ROM gets by TFTP. It asks for ever, one master after the other: a server must come up whenever
+/// one of them does.
+fn script(masters: usize) -> String {
+    let mut text = "#!ipxe\n:ask\n".to_owned();
+    for number in 1..=masters {
+        let (address, next) = (master_address(number), number + 1);
+        text.push_str(&format!(
+            ":master{number}\n\
+             echo Mesolith: asking {address}:{BOOT_PORT} for the boot script\n\
+             chain http://{address}:{BOOT_PORT}/boot/ipxe?mac=${{net0/mac}}&uuid=${{uuid}} || goto master{next}\n"
+        ));
+    }
+    text.push_str(&format!(
+        ":master{}\n\
          echo Mesolith: no boot, again in 2 seconds\n\
          sleep 2\n\
-         goto ask\n"
-    )
+         goto ask\n",
+        masters + 1
+    ));
+    text
 }
 
 fn configuration(dir: &Path, nodes: &[NodePlan], more: &[String]) -> String {

@@ -8,8 +8,9 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail, ensure};
 use serde_json::{Value, json};
 
+use super::control::MasterStatus;
 use super::dnsmasq::BOOT_PORT;
-use super::network::{HOST, LOOPBACK};
+use super::network::{LOOPBACK, master_address};
 use super::options::{Kind, Options, Places};
 use super::process::{Process, Program, tail};
 use super::programs::required;
@@ -26,6 +27,8 @@ const GRACE: Duration = Duration::from_secs(10);
 /// Starts, ends and starts again; keeps the framework listener in between, so that clients wait instead of failing.
 pub(super) struct MasterProcess {
     program: PathBuf,
+    /// Counted from 1.
+    number: usize,
     dir: PathBuf,
     args: Vec<String>,
     /// Where agents connect.
@@ -38,7 +41,7 @@ pub(super) struct MasterProcess {
 
 impl MasterProcess {
     /// Writes the machines file; starts nothing.
-    pub(super) fn new(options: &Options, dir: &Path, api: TcpListener) -> Result<Self> {
+    pub(super) fn new(options: &Options, dir: &Path, number: usize, api: TcpListener) -> Result<Self> {
         required(&options.programs.master)?;
         let machines: Vec<Value> = options
             .node_plans()
@@ -54,27 +57,31 @@ impl MasterProcess {
         let file = dir.join("machines.json");
         fs::write(&file, serde_json::to_vec_pretty(&machines)?)
             .with_context(|| format!("cannot write {}", file.display()))?;
-        let data = dir.join("master");
+        let data = dir.join(name(number));
+        if data.exists() {
+            fs::remove_dir_all(&data).with_context(|| format!("cannot remove {}", data.display()))?;
+        }
         fs::create_dir_all(&data).with_context(|| format!("cannot make {}", data.display()))?;
         // Logs are appended to, so that a restart shows; a new rack begins with none.
-        fs::write(dir.join("master.log"), "").context("cannot empty master.log")?;
+        let log = dir.join(format!("{}.log", name(number)));
+        fs::write(&log, "").with_context(|| format!("cannot empty {}", log.display()))?;
         let text = |path: &Path| path.display().to_string();
         let (host, link_port) = match options.kind {
-            Kind::Virtual => (HOST, LINK_PORT),
+            Kind::Virtual => (master_address(number), LINK_PORT),
             // Hosted agents are on the host's own network: everything on loopback, beside whatever else runs there.
-            Kind::Hosted => (LOOPBACK, free_port()?),
+            Kind::Hosted => (LOOPBACK.to_owned(), free_port()?),
         };
         let link = format!("{host}:{link_port}");
         let mut flags = vec![
             ("--data", text(&data)),
             ("--http", "fd:0".to_owned()),
             ("--link", link.clone()),
-            ("--advertise", host.to_owned()),
+            ("--advertise", host.clone()),
         ];
         let boot = match options.kind {
             Kind::Hosted => None,
             Kind::Virtual => {
-                let address = format!("{HOST}:{BOOT_PORT}");
+                let address = format!("{host}:{BOOT_PORT}");
                 flags.extend([
                     ("--boot", address.clone()),
                     ("--boot-dir", text(&options.image_dir)),
@@ -85,18 +92,47 @@ impl MasterProcess {
         };
         let mut args: Vec<String> = flags.into_iter().flat_map(|(flag, value)| [flag.to_owned(), value]).collect();
         args.push("--insecure-api".to_owned());
+        if options.masters > 1 {
+            // Clients are on the host, and are sent from one master to another.
+            args.extend(["--advertise-http".to_owned(), api.local_addr()?.to_string()]);
+        }
         args.extend(options.master_args.iter().cloned());
-        Ok(Self { program: options.programs.master.clone(), dir: dir.to_owned(), args, link, boot, api, process: None })
+        Ok(Self {
+            program: options.programs.master.clone(),
+            number,
+            dir: dir.to_owned(),
+            args,
+            link,
+            boot,
+            api,
+            process: None,
+        })
+    }
+
+    /// `http://127.0.0.1:PORT`.
+    pub(super) fn url(&self) -> Result<String> {
+        Ok(format!("http://{}", self.api.local_addr()?))
+    }
+
+    /// How it stands.
+    pub(super) fn status(&mut self) -> MasterStatus {
+        MasterStatus {
+            url: self.url().unwrap_or_default(),
+            pid: self.pid(),
+            link: self.link.clone(),
+            boot: self.boot.clone(),
+            log: self.log(),
+        }
     }
 
     /// The data directory.
     pub(super) fn data(&self) -> PathBuf {
-        self.dir.join("master")
+        self.dir.join(name(self.number))
     }
 
     /// The log file.
     pub(super) fn log(&self) -> PathBuf {
-        self.dir.join("master.log")
+        self.dir.join(format!("{}.log", name(self.number)))
     }
 
     /// Starts it and waits until it says in `ready.json` that it serves.
@@ -109,8 +145,9 @@ impl MasterProcess {
         let mut args = self.args.clone();
         args.extend_from_slice(more);
         let log = self.log();
+        let called = format!("mesolith-{}", name(self.number));
         let mut process = Process::start(Program {
-            name: "mesolith-master",
+            name: &called,
             file: &self.program,
             args,
             log: &log,
@@ -155,6 +192,11 @@ impl MasterProcess {
         self.process = None;
         Some(why)
     }
+}
+
+/// What a master's data directory is called.
+pub(super) fn name(number: usize) -> String {
+    if number == 1 { "master".to_owned() } else { format!("master-{number}") }
 }
 
 /// A port nobody has at this moment; it must stay the same when the master restarts.

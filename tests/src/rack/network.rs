@@ -8,9 +8,6 @@ use anyhow::{Context, Result, bail};
 use nix::sched::{CloneFlags, unshare};
 use nix::unistd::{getegid, geteuid};
 
-/// The rack's own address: gateway, DHCP and TFTP server, and the master's.
-pub(super) const HOST: &str = "10.77.0.1";
-
 /// Everything of a hosted rack.
 pub(super) const LOOPBACK: &str = "127.0.0.1";
 
@@ -46,8 +43,13 @@ pub(super) fn enter() -> Result<()> {
     fs::write("/proc/self/gid_map", format!("0 {gid} 1")).context("cannot map the group id")
 }
 
-/// Makes loopback, the bridge with both addresses, and one tap for each name.
-pub(super) fn build(taps: &[String]) -> Result<()> {
+/// The address of a master, counted from 1: the first one's is the rack's own.
+pub(super) fn master_address(number: usize) -> String {
+    format!("10.77.0.{number}")
+}
+
+/// Makes loopback, the bridge with the addresses of so many masters, and one tap for each name.
+pub(super) fn build(taps: &[String], masters: usize) -> Result<()> {
     let mut batch = String::from(
         "link set lo up\n\
          link add br0 type bridge stp_state 0 forward_delay 0 mcast_snooping 0\n\
@@ -55,6 +57,9 @@ pub(super) fn build(taps: &[String]) -> Result<()> {
          addr add fd77::1/64 dev br0 nodad\n\
          link set br0 up\n",
     );
+    for number in 2..=masters {
+        batch.push_str(&format!("addr add {}/24 dev br0\n", master_address(number)));
+    }
     for tap in taps {
         batch.push_str(&format!("tuntap add {tap} mode tap\nlink set {tap} master br0\nlink set {tap} up\n"));
     }

@@ -50,6 +50,8 @@ pub struct Options {
     pub nodes: usize,
     /// How they run.
     pub kind: Kind,
+    /// How many masters are one cluster.
+    pub masters: usize,
     /// Who ends it.
     pub life: Life,
     /// Where consoles, logs, sockets and the master's data live; a temporary directory if `None`.
@@ -81,6 +83,8 @@ pub struct Options {
 }
 
 impl Options {
+    /// Master n has the address 10.77.0.n.
+    pub const MAX_MASTERS: usize = 7;
     /// Node n has the address 10.77.0.(10+n); dynamic ones begin at .150.
     pub const MAX_NODES: usize = 64;
 
@@ -89,6 +93,7 @@ impl Options {
         let programs = Programs::find()?;
         Ok(Self {
             nodes: 2,
+            masters: 1,
             kind: Kind::Virtual,
             life: Life::Attached,
             dir: None,

@@ -12,7 +12,7 @@ use nix::fcntl::{Flock, FlockArg};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
 use super::accelerator::Accelerator;
-use super::control::{self, MasterStatus, Reply, Request, Status};
+use super::control::{self, Reply, Request, Status};
 use super::dnsmasq;
 use super::machine::{Machine, Supply};
 use super::master_process::MasterProcess;
@@ -76,7 +76,7 @@ struct Server {
     dir: PathBuf,
     api: String,
     accelerator: Option<Accelerator>,
-    master: MasterProcess,
+    masters: Vec<MasterProcess>,
     dnsmasq: Option<Process>,
     machines: Vec<Machine>,
     control: UnixListener,
@@ -86,19 +86,24 @@ impl Server {
     /// In this order: the listener in the host's network, the private network, its services, the nodes; the control
     /// socket last, so that who can connect finds everything there.
     fn start(options: Options, dir: PathBuf) -> Result<Self> {
-        let listener = network::listen(options.api_port)?;
-        let api = format!("http://{}", listener.local_addr()?);
+        let mut listeners = vec![network::listen(options.api_port)?];
+        for _ in 1..options.masters {
+            listeners.push(network::listen(None)?);
+        }
         let plans = options.node_plans();
         if options.kind == Kind::Virtual {
             let taps: Vec<String> = plans.iter().map(|node| node.tap.clone()).collect();
             network::enter()?;
-            network::build(&taps)?;
+            network::build(&taps, options.masters)?;
         }
-        let mut master = MasterProcess::new(&options, &dir, listener)?;
+        let masters = listeners.into_iter().zip(1..);
+        let masters = masters.map(|(listener, number)| MasterProcess::new(&options, &dir, number, listener));
+        let mut masters = masters.collect::<Result<Vec<_>>>()?;
+        let api = masters[0].url()?;
         let (accelerator, dnsmasq) = match options.kind {
             Kind::Hosted => {
                 required(&options.programs.agent)?;
-                master.start(&[])?;
+                masters[0].start(&[])?;
                 (None, None)
             }
             Kind::Virtual => {
@@ -112,7 +117,7 @@ impl Server {
                     Some(chosen) => chosen,
                     None => Accelerator::choose(&dir, Some(&kernel))?,
                 };
-                let args = dnsmasq::configure(&dir, &plans, &options.dhcp)?;
+                let args = dnsmasq::configure(&dir, &plans, options.masters, &options.dhcp)?;
                 let log = dir.join("dnsmasq.log");
                 fs::write(&log, "").with_context(|| format!("cannot empty {}", log.display()))?;
                 let program = Program {
@@ -125,7 +130,7 @@ impl Server {
                     dir: &dir,
                 };
                 let dnsmasq = Process::start(program)?;
-                master.start(&[])?;
+                masters[0].start(&[])?;
                 (Some(accelerator), Some(dnsmasq))
             }
         };
@@ -133,11 +138,11 @@ impl Server {
         for plan in plans {
             let mut machine = Machine::new(plan, options.kind, &dir);
             machine.clear()?;
-            machine.power_on(&Supply { options: &options, accelerator, api: &api, link: &master.link })?;
+            machine.power_on(&Supply { options: &options, accelerator, api: &api, link: &masters[0].link })?;
             machines.push(machine);
         }
         let control = control::listen(&dir, control::SOCKET)?;
-        let mut server = Self { options, dir, api, accelerator, master, dnsmasq, machines, control };
+        let mut server = Self { options, dir, api, accelerator, masters, dnsmasq, machines, control };
         server.write_status()?;
         Ok(server)
     }
@@ -206,9 +211,9 @@ impl Server {
     fn perform(&mut self, request: Request) -> Result<()> {
         match request {
             Request::Status | Request::Shutdown => Ok(()),
-            Request::KillMaster => self.master.kill(),
-            Request::StopMaster => self.master.stop(),
-            Request::StartMaster { args } => self.master.start(&args),
+            Request::KillMaster { master } => self.master(master)?.kill(),
+            Request::StopMaster { master } => self.master(master)?.stop(),
+            Request::StartMaster { master, args } => self.master(master)?.start(&args),
             Request::CutPower { node } => {
                 let machine = self.machines.iter_mut().find(|machine| machine.plan.name == node);
                 machine.with_context(|| format!("no node `{node}`"))?.cut_power()
@@ -216,10 +221,14 @@ impl Server {
             Request::PowerOn { node } => {
                 let machine = self.machines.iter_mut().find(|machine| machine.plan.name == node);
                 let machine = machine.with_context(|| format!("no node `{node}`"))?;
-                let (options, api, link) = (&self.options, &self.api, &self.master.link);
+                let (options, api, link) = (&self.options, &self.api, &self.masters[0].link);
                 machine.power_on(&Supply { options, accelerator: self.accelerator, api, link })
             }
         }
+    }
+
+    fn master(&mut self, number: usize) -> Result<&mut MasterProcess> {
+        self.masters.get_mut(number.wrapping_sub(1)).with_context(|| format!("no master {number}"))
     }
 
     fn look_after_children(&mut self) {
@@ -228,13 +237,15 @@ impl Server {
         if dnsmasq.is_some() {
             self.dnsmasq = None;
         }
-        for line in machines.chain(dnsmasq).chain(self.master.obituary()) {
+        let masters = self.masters.iter_mut().filter_map(MasterProcess::obituary);
+        for line in machines.chain(dnsmasq).chain(masters) {
             eprintln!("rack: {line}");
         }
     }
 
     fn status(&mut self) -> Status {
-        let data = self.master.data();
+        let data = self.masters[0].data();
+        let masters: Vec<_> = self.masters.iter_mut().map(MasterProcess::status).collect();
         Status {
             state: "running".to_owned(),
             pid: std::process::id(),
@@ -245,25 +256,22 @@ impl Server {
             data,
             kind: self.options.kind,
             accelerator: self.accelerator,
-            master: MasterStatus {
-                url: self.api.clone(),
-                pid: self.master.pid(),
-                link: self.master.link.clone(),
-                boot: self.master.boot.clone(),
-                log: self.master.log(),
-            },
+            master: masters[0].clone(),
+            masters,
             nodes: self.machines.iter_mut().map(Machine::status).collect(),
         }
     }
 
-    /// Ends the nodes, then the master in good order.
+    /// Ends the nodes, then the masters in good order.
     fn end(&mut self) -> Result<()> {
         for machine in &mut self.machines {
             if machine.pid().is_some() {
                 machine.cut_power()?;
             }
         }
-        self.master.stop()?;
+        for master in &mut self.masters {
+            master.stop()?;
+        }
         if let Some(dnsmasq) = &mut self.dnsmasq {
             dnsmasq.kill()?;
         }
