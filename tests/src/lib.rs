@@ -7,6 +7,7 @@
 //! [`lab`] is the same rack for people (`./dev up`), [`tidy`] holds the rules of the source tree.
 
 pub mod bare_master;
+pub mod books;
 pub mod clients;
 pub mod conformance;
 pub mod debian_guest;

@@ -19,6 +19,7 @@ use nix::fcntl::{Flock, FlockArg};
 use serde_json::Value;
 
 use self::control::Request;
+use crate::framework::Framework;
 use crate::http;
 
 mod accelerator;
@@ -55,6 +56,9 @@ const START: Duration = Duration::from_secs(120);
 
 /// How long a rack waits for the one before it on this host.
 const TURN: Duration = Duration::from_secs(30 * 60);
+
+/// Until a leader takes a subscription.
+const SUBSCRIBE: Duration = Duration::from_secs(60);
 
 /// For a token with which a master joins.
 const JOIN: Duration = Duration::from_secs(20);
@@ -196,6 +200,19 @@ impl Rack {
                 }
             }
             ensure!(Instant::now() < deadline, "no master leads after {timeout:?}");
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
+
+    /// Subscribes with whichever master leads.
+    pub fn subscribe(&self, name: &str, more: &Value) -> Result<Framework> {
+        let deadline = Instant::now() + SUBSCRIBE;
+        loop {
+            let subscribed =
+                self.wait_leader(SUBSCRIBE).and_then(|leader| Framework::subscribe(&leader.url()?, name, more));
+            if subscribed.is_ok() || Instant::now() > deadline {
+                return subscribed;
+            }
             std::thread::sleep(Duration::from_millis(20));
         }
     }
