@@ -15,7 +15,7 @@ use api::v1::{AgentCapabilities, attributes_from_wire, resources_from_wire};
 use api::{Attribute, Fact, MasterId, NodeName, Resources, TaskState};
 use bytes::Bytes;
 use futures_util::Stream;
-use master_core::{AgentMessage, Registration, ReportedTask, SessionId, ToAgent};
+use master_core::{AgentMessage, Registration, ReportedExecutor, ReportedTask, SessionId, ToAgent};
 use tokio::sync::{mpsc, oneshot, watch};
 use tonic::{Request, Response, Status, Streaming};
 
@@ -378,6 +378,17 @@ impl Session {
             FromAgent::Update(update) => read_update(update),
             FromAgent::Pong(pong) => Ok(AgentMessage::Pong { nonce: pong.nonce }),
             FromAgent::Capacity(capacity) => read_change(capacity),
+            FromAgent::ExecutorMessage(message) => Ok(AgentMessage::ExecutorMessage {
+                framework: message.framework_id.into(),
+                executor: message.executor_id.into(),
+                data: message.data,
+            }),
+            FromAgent::ExecutorEnded(ended) => Ok(AgentMessage::ExecutorEnded {
+                framework: ended.framework_id.into(),
+                executor: ended.executor_id.into(),
+                container: ended.container_id.into(),
+                status: ended.status,
+            }),
         };
         match message {
             Ok(message) => {
@@ -427,12 +438,37 @@ impl Session {
                 let leader = leader.map(|member| member.addr.clone()).unwrap_or_default();
                 FromMaster::Refused(link::Refused { reason, retry, leader })
             }
-            ToAgent::RunTask { framework, container, task, framework_info } => FromMaster::RunTask(link::RunTask {
-                framework_id: framework.into(),
-                container_id: container.into(),
-                task: Some(*task),
-                framework_info: Some(framework_info.as_ref().clone()),
-            }),
+            ToAgent::RunTask { framework, container, task, framework_info, executor } => {
+                FromMaster::RunTask(link::RunTask {
+                    framework_id: framework.into(),
+                    container_id: container.into(),
+                    task: Some(*task),
+                    framework_info: Some(framework_info.as_ref().clone()),
+                    executor_container_id: executor.map(Into::into).unwrap_or_default(),
+                })
+            }
+            ToAgent::RunGroup { framework, tasks, framework_info, executor } => {
+                let tasks = tasks.into_iter().map(|(container, task)| link::RunTask {
+                    framework_id: framework.to_string(),
+                    container_id: container.into(),
+                    task: Some(task),
+                    framework_info: Some(framework_info.as_ref().clone()),
+                    executor_container_id: executor.to_string(),
+                });
+                FromMaster::RunGroup(link::RunGroup { tasks: tasks.collect() })
+            }
+            ToAgent::ExecutorMessage { framework, executor, data } => {
+                let (framework_id, executor_id) = (framework.into(), executor.into());
+                FromMaster::ExecutorMessage(link::ExecutorMessage { framework_id, executor_id, data })
+            }
+            ToAgent::ShutdownExecutor { framework, executor } => {
+                let (framework_id, executor_id) = (framework.into(), executor.into());
+                FromMaster::ShutdownExecutor(link::ShutdownExecutor { framework_id, executor_id })
+            }
+            ToAgent::ForgetExecutor { framework, container } => {
+                let (framework_id, container_id) = (framework.into(), container.into());
+                FromMaster::ForgetExecutor(link::ForgetExecutor { framework_id, container_id })
+            }
             ToAgent::KillTask { framework, task, grace_ms } => {
                 FromMaster::KillTask(link::KillTask { framework_id: framework.into(), task_id: task.into(), grace_ms })
             }
@@ -461,6 +497,7 @@ fn read_registration(node: NodeName, register: link::Register) -> Result<Registr
     check_inventory(&register.inventory_json)?;
     let Known { resources, attributes, facts } = read_capacity(register.capacity.unwrap_or_default())?;
     let tasks = register.tasks.into_iter().map(read_task_report).collect::<Result<_, _>>()?;
+    let executors = register.executors.into_iter().map(read_executor_report).collect::<Result<_, _>>()?;
     Ok(Registration {
         node,
         boot_id: register.boot_id,
@@ -475,6 +512,7 @@ fn read_registration(node: NodeName, register: link::Register) -> Result<Registr
         facts,
         inventory_json: register.inventory_json,
         tasks,
+        executors,
     })
 }
 
@@ -498,6 +536,13 @@ fn read_task_report(report: link::TaskReport) -> Result<ReportedTask, String> {
         container: report.container_id.into(),
         state,
     })
+}
+
+fn read_executor_report(report: link::ExecutorReport) -> Result<ReportedExecutor, String> {
+    let (framework, container) = (report.framework_id.into(), report.container_id.into());
+    let info = Box::new(report.info.ok_or("it reports an executor that is none")?);
+    resources_from_wire(&info.resources).map_err(|error| format!("an executor's resources are invalid: {error}"))?;
+    Ok(ReportedExecutor { framework, container, info })
 }
 
 /// What an agent offers and knows of its machine.

@@ -153,6 +153,7 @@ impl Agent {
             facts: Vec::new(),
             inventory_json: String::new(),
             tasks: tasks.collect(),
+            executors: Vec::new(),
         }
     }
 
@@ -204,6 +205,11 @@ impl Agent {
                     watch.launched.ended(&run.framework, &run.task, &container);
                 }
             }
+            // No framework of the simulation has executors.
+            ToAgent::RunGroup { .. }
+            | ToAgent::ExecutorMessage { .. }
+            | ToAgent::ShutdownExecutor { .. }
+            | ToAgent::ForgetExecutor { .. } => {}
             ToAgent::Ping { nonce } => return vec![Wish::Say(AgentMessage::Pong { nonce })],
         }
         Vec::new()

@@ -62,6 +62,7 @@ fn register(state: &mut State, index: u64, total: &Resources) {
         facts: Vec::new(),
         inventory_json: String::new(),
         tasks: Vec::new(),
+        executors: Vec::new(),
     };
     let agent = agent_id(usize::try_from(index).unwrap_or(0));
     state.apply(Command::RegisterAgent { agent, registration: Box::new(registration), at: 1 });
@@ -112,6 +113,8 @@ fn state_and_allocator() {
             info,
             resources: resources("cpus:0.1;mem:32"),
             at: 1,
+            executor: None,
+            group: None,
         })));
     }
     let with_tasks = resident_kib();

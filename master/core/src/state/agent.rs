@@ -94,9 +94,8 @@ impl State {
     ) {
         if let Some((why, retry)) = self.refusal(&registration) {
             let agent = self.nodes.get(&registration.node).cloned().unwrap_or(proposed);
-            let shutdown: BTreeSet<_> = registration.tasks.into_iter().map(|task| task.framework).collect();
-            let (node, shutdown) = (registration.node, shutdown.into_iter().collect());
-            events.push(Event::AgentRefused { agent, node, why, retry, shutdown });
+            let shutdown = registration.frameworks();
+            events.push(Event::AgentRefused { agent, node: registration.node, why, retry, shutdown });
             return;
         }
         let id = self.nodes.entry(registration.node.clone()).or_insert(proposed).clone();
@@ -133,6 +132,7 @@ impl State {
             drain: old.as_ref().and_then(|old| old.drain),
         };
         let mut registered = Registered::default();
+        let same_boot = old.as_ref().is_some_and(|old| old.boot_id == agent.boot_id);
         if let Some(old) = old {
             let mine: Vec<Arc<Task>> = self.tasks_on(&id).cloned().collect();
             if old.boot_id == agent.boot_id {
@@ -142,6 +142,14 @@ impl State {
             }
         }
         self.agents.insert(id.clone(), Arc::new(agent));
+        if !same_boot {
+            self.end_executors_on(&id, &mut registered.events);
+        }
+        // Before the agent is known to be there: it is told of as one that uses this much.
+        self.executors_reported(&id, &registration.executors, events);
+        self.end_unreported_executors(&id, &registration.executors, &registered.run, &mut registered.events);
+        let strangers = registration.executors.iter().map(|executor| &executor.framework);
+        registered.shutdown.extend(strangers.filter(|id| !self.frameworks.contains_key(*id)).cloned());
         self.kill_what_drains(&id, &mut registered);
         for reported in &registration.tasks {
             if !self.frameworks.contains_key(&reported.framework) {
@@ -309,6 +317,7 @@ impl State {
             }
             events.push(Event::TaskUpdated { framework: task.framework.clone(), status: Box::new(status) });
         }
+        self.end_executors_on(id, events);
         events.push(Event::AgentUnreachable { agent: id.clone(), frameworks: frameworks.iter().cloned().collect() });
         for framework in frameworks {
             self.bound_unreachable_tasks(&framework, at, events);
