@@ -13,6 +13,7 @@ use serde_json::{Value, json};
 use tests::bare_master::BareMaster;
 use tests::clients::{Conversation, PythonPackages, programs};
 use tests::hosted_agent::HostedAgent;
+use tests::tasks::Tasks;
 
 /// Python starts slowly on a loaded host.
 const SOON: Duration = Duration::from_secs(60);
@@ -107,4 +108,56 @@ fn a_pymesos_executor_runs_several_tasks_and_survives_its_agent() {
     stage.tell("launch e again=finish");
     stage.hears(&["again TASK_FINISHED -"]);
     println!("{}", python.verify().unwrap());
+}
+
+#[test]
+fn a_task_group_is_one_thing() {
+    let dir = tempfile::tempdir().unwrap();
+    let master = BareMaster::start(dir.path(), &[]).unwrap();
+    let agent = HostedAgent::start(dir.path(), &master);
+    let mut tasks = Tasks::subscribe(&master.url, "pods").unwrap();
+    let task = |id: &str, command: &str| json!({"task_id": {"value": id}, "name": id, "command": {"value": command}});
+
+    // One fails: the other is killed.
+    let group = [task("good", "sleep 600"), task("bad", "pwd; sleep 1; exit 3")];
+    tasks.launch_group("pod", &group, 0.1, 16.0, SOON).unwrap();
+    for id in ["good", "bad"] {
+        tasks.wait_state(id, "TASK_RUNNING", SOON).unwrap();
+    }
+    let executors = master.get("/state").unwrap()["frameworks"][0]["executors"].clone();
+    assert_eq!((&executors[0]["executor_id"], &executors[0]["type"]), (&json!("pod"), &json!("DEFAULT")));
+    let (bad, good) = (tasks.wait_end("bad", SOON).unwrap(), tasks.wait_end("good", SOON).unwrap());
+    assert_eq!((bad["state"].as_str(), good["state"].as_str()), (Some("TASK_FAILED"), Some("TASK_KILLED")));
+    assert_eq!(bad["executor_id"]["value"], "pod");
+    let (own, parent) = (&bad["container_status"]["container_id"], &good["container_status"]["container_id"]["parent"]);
+    assert_eq!(&own["parent"], parent, "one pod");
+    let below = format!("runs/{}/containers/{}", text(&parent["value"]), text(&own["value"]));
+    let sandboxes = dir.path().join("work/slaves").join(text(&bad["agent_id"]["value"])).join("frameworks");
+    let sandbox = sandboxes.join(&tasks.framework.id).join("executors/pod").join(below);
+    assert!(sandbox.join("stdout").is_file(), "{} is not there\n{}", sandbox.display(), agent.said());
+
+    // One finishes: the other goes on, and the agent's end is nothing to it.
+    let group = [task("short", "exit 0"), task("long", "sleep 600")];
+    tasks.launch_group("other", &group, 0.1, 16.0, SOON).unwrap();
+    assert_eq!(tasks.wait_end("short", SOON).unwrap()["state"], "TASK_FINISHED");
+    let before = agent.child("agent").unwrap();
+    kill(Pid::from_raw(before.cast_signed()), Signal::SIGKILL).unwrap();
+    tasks.launch_group("third", &[task("third", "exit 0")], 0.1, 16.0, SOON).unwrap();
+    assert_eq!(tasks.wait_end("third", SOON).unwrap()["state"], "TASK_FINISHED");
+    assert!(tasks.ends("long").is_empty());
+    tasks.kill("long").unwrap();
+    assert_eq!(tasks.wait_end("long", SOON).unwrap()["state"], "TASK_KILLED");
+
+    // One cannot be launched: none is.
+    let mut wrong = task("wrong", "true");
+    wrong["health_check"] = json!({"type": "HTTP"});
+    tasks.launch_group("fourth", &[task("right", "true"), wrong], 0.1, 16.0, SOON).unwrap();
+    for id in ["right", "wrong"] {
+        let end = tasks.wait_end(id, SOON).unwrap();
+        assert_eq!((&end["state"], &end["reason"]), (&json!("TASK_ERROR"), &json!("REASON_TASK_GROUP_INVALID")));
+    }
+}
+
+fn text(value: &Value) -> &str {
+    value.as_str().unwrap_or_else(|| panic!("{value} is no text"))
 }

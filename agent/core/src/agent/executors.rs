@@ -388,6 +388,7 @@ impl Agent {
             let (container, stage, is_pod) = (record.container.clone(), record.stage, record.is_pod());
             let mut executor = Executor::new(record);
             executor.recovered(now);
+            executor.record.had_tasks |= is_pod && self.has_members(&container);
             self.executors.insert(container.clone(), executor);
             let over = self.tasks.get(&container).map(|run| run.record.phase.is_over());
             match (stage, over) {

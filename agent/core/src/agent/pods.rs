@@ -24,7 +24,6 @@ impl Agent {
         let Some(executor) = self.executors.get_mut(pod) else { return Vec::new() };
         let record = &mut executor.record;
         let over = record.is_over();
-        record.had_tasks = true;
         if !over {
             record.stage = Stage::Subscribed; // there is no process to wait for
         }
@@ -53,7 +52,17 @@ impl Agent {
                 effects.extend(self.begin(task, now));
             }
         }
+        // From now on it ends when none of them is left; not before they are written down.
+        if let Some(executor) = self.executors.get_mut(pod) {
+            executor.record.had_tasks = true;
+        }
+        effects.extend(self.executor_steps(pod, vec![Step::Save], now));
         effects
+    }
+
+    /// After a restart: has anything been launched in it?
+    pub(super) fn has_members(&self, pod: &ContainerId) -> bool {
+        self.tasks.values().any(|task| is_member(&task.record, pod))
     }
 
     /// One that did not finish takes its group with it.
@@ -147,7 +156,7 @@ impl Agent {
             self.executors.values().filter(over).map(|executor| executor.record.container.clone()).collect();
         let mut effects = Vec::new();
         for pod in pods {
-            if self.tasks.values().any(|task| is_member(&task.record, &pod)) {
+            if self.has_members(&pod) {
                 continue;
             }
             let verdict = crate::ending::unseen();

@@ -159,9 +159,21 @@ fn when_an_executor_ends_its_tasks_fail_and_the_master_hears_until_it_answers() 
     world.settle();
     assert_eq!(world.executors.ended, [3 << 8]);
     assert!(world.executors.records.is_empty() && world.records.is_empty(), "nothing is left");
-    world.run("e", &["t2"], Launch::Task);
+}
+
+#[test]
+fn a_word_repeated_after_the_end_starts_nothing() {
+    let mut world = World::new();
+    world.run("e", &["t"], Launch::Task);
     world.settle();
-    assert!(world.executors.records.is_empty(), "a word repeated after the end starts nothing");
+    world.end(&"c-e".into(), ExitStatus::Code(0));
+    world.settle();
+    world.pass(1);
+    world.settle();
+    assert!(world.executors.records.is_empty());
+    world.run("e", &["t"], Launch::Task);
+    world.settle();
+    assert!(world.executors.records.is_empty() && world.containers.is_empty());
 }
 
 #[test]
