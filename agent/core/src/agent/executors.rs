@@ -271,6 +271,8 @@ impl Agent {
 
     fn execute(&mut self, run: Run, now: Now) -> Vec<Effect> {
         let Run { framework, executor: container, mut tasks, launch, framework_info, token } = run;
+        // As it was launched: some of it may be here already.
+        let Some(group) = tasks.first().map(|(_, task)| (task.task_id.clone(), tasks.len())) else { return Vec::new() };
         tasks.retain(|(run, _)| !self.tasks.contains_key(run) && !self.finished.contains(run));
         let Some(info) = tasks.first().and_then(|(_, task)| task.executor.clone()) else { return Vec::new() };
         tracing::info!(
@@ -298,7 +300,7 @@ impl Agent {
             self.executors.insert(container.clone(), Executor::new(record));
         }
         if self.executors.get(&container).is_some_and(|executor| executor.record.is_pod()) {
-            return self.join_pod(&container, tasks, now);
+            return self.join_pod(&container, group, tasks, now);
         }
         let mut effects = self.with_executor(&container, now, |executor, with| executor.launch(tasks, launch, with));
         if is_new {

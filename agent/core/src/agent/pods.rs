@@ -18,6 +18,7 @@ impl Agent {
     pub(super) fn join_pod(
         &mut self,
         pod: &ContainerId,
+        (group, size): (TaskId, usize),
         tasks: Vec<(ContainerId, TaskInfo)>,
         now: Now,
     ) -> Vec<Effect> {
@@ -29,8 +30,6 @@ impl Agent {
         }
         let (framework, framework_info) = (record.framework.clone(), record.framework_info.clone());
         let (executor_id, aware) = (record.executor.clone(), record.framework_info.has(api::v1::Capability::PartitionAware));
-        let Some(group) = tasks.first().map(|(_, task)| task.task_id.clone()) else { return Vec::new() };
-        let size = tasks.len();
         let mut effects = self.executor_steps(pod, vec![Step::Save], now);
         for (run, mut info) in tasks {
             info.executor = None; // kept once, with the pod

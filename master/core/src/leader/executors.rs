@@ -1,6 +1,6 @@
 //! Executors: launched with their first task, spoken to, shut down, ended.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use api::v1::scheduler::Event;
 use api::v1::scheduler::call::{Message, Shutdown};
@@ -136,15 +136,20 @@ impl Leader {
 
     /// What an agent never heard of; groups as groups.
     pub(super) fn run_again(&self, turn: &mut Turn<'_>, run: Vec<(FrameworkId, TaskId)>) {
-        let mut groups: BTreeMap<(FrameworkId, TaskId), Vec<TaskId>> = BTreeMap::new();
+        let mut groups: BTreeSet<(FrameworkId, TaskId)> = BTreeSet::new();
         for (framework, id) in run {
             let Some(task) = turn.state.task(&framework, &id) else { continue };
             match &task.group {
                 None => self.run_task(turn, task),
-                Some(first) => groups.entry((framework, first.clone())).or_default().push(id),
+                Some(first) => _ = groups.insert((framework, first.clone())),
             }
         }
-        for ((framework, _), tasks) in groups {
+        for (framework, first) in groups {
+            // All of it, the first one first: an agent that knows a part knows it by that.
+            let of_framework = turn.state.framework(&framework).into_iter().flat_map(|known| known.tasks.values());
+            let mine = of_framework.filter(|task| task.group.as_ref() == Some(&first)).map(|task| task.id().clone());
+            let others = mine.filter(|task| *task != first);
+            let tasks: Vec<TaskId> = std::iter::once(first.clone()).chain(others).collect();
             self.run_group(turn, &framework, &tasks);
         }
     }

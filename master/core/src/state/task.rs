@@ -136,7 +136,9 @@ impl State {
     /// All or nothing.
     pub(super) fn launch_group(&mut self, launches: Vec<LaunchTask>, events: &mut Vec<Event>) {
         // What the first brings with it is there for the others.
-        if let Some(why) = launches.iter().find_map(|launch| self.cannot_launch(launch)) {
+        let brings = launches.iter().any(|launch| launch.executor.as_ref().is_some_and(|executor| executor.is_new));
+        let cannot = |launch| self.cannot_launch(launch).filter(|why| !brings || *why != LaunchDropped::ExecutorGone);
+        if let Some(why) = launches.iter().find_map(cannot) {
             let dropped = launches.into_iter().map(|launch| Event::LaunchDropped { launch: Box::new(launch), why });
             events.extend(dropped);
             return;
