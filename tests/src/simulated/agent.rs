@@ -197,6 +197,11 @@ impl Agent {
                 error: "a simulated node has nothing to show".to_owned(),
                 ..link::NodeReply::default()
             })),
+            // A simulated agent has no executors.
+            Message::RunGroup(_)
+            | Message::ExecutorMessage(_)
+            | Message::ShutdownExecutor(_)
+            | Message::ForgetExecutor(_) => {}
             Message::CancelRead(_) => {}
             Message::Masters(masters) => {
                 for link in masters.links {
