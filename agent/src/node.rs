@@ -12,6 +12,8 @@ mod clock;
 mod containers;
 mod driver;
 mod events;
+mod executor_api;
+mod executors;
 mod file_reader;
 mod garbage;
 mod hotplug;

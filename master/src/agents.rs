@@ -370,6 +370,8 @@ impl Session {
             | FromAgent::Pong(_)
             | FromAgent::FileChunk(_)
             | FromAgent::Capacity(_)
+            | FromAgent::ExecutorMessage(_)
+            | FromAgent::ExecutorEnded(_)
             | FromAgent::NodeReply(_) => Err("the first message of a session must be a registration".to_owned()),
         }
     }
@@ -378,7 +380,7 @@ impl Session {
         match command {
             SessionCommand::Send { message, master } => {
                 self.registered |= matches!(*message, ToAgent::Registered { .. });
-                self.may_register = matches!(*message, ToAgent::RegisterInFull);
+                self.may_register |= matches!(*message, ToAgent::RegisterInFull);
                 Ok(Some(self.word(*message, &master.unwrap_or_default())))
             }
             SessionCommand::Read(read) => {
@@ -455,6 +457,17 @@ impl Session {
             FromAgent::Update(update) => read_update(update),
             FromAgent::Pong(pong) => Ok(AgentMessage::Pong { nonce: pong.nonce }),
             FromAgent::Capacity(capacity) => read_change(capacity),
+            FromAgent::ExecutorMessage(message) => Ok(AgentMessage::ExecutorMessage {
+                framework: message.framework_id.into(),
+                executor: message.executor_id.into(),
+                data: message.data,
+            }),
+            FromAgent::ExecutorEnded(ended) => Ok(AgentMessage::ExecutorEnded {
+                framework: ended.framework_id.into(),
+                executor: ended.executor_id.into(),
+                container: ended.container_id.into(),
+                status: ended.status,
+            }),
         };
         match message {
             Ok(message) => {
@@ -506,12 +519,37 @@ impl Session {
                 let leader = leader.map(|member| member.addr.clone()).unwrap_or_default();
                 FromMaster::Refused(link::Refused { reason, retry, leader })
             }
-            ToAgent::RunTask { framework, container, task, framework_info } => FromMaster::RunTask(link::RunTask {
-                framework_id: framework.into(),
-                container_id: container.into(),
-                task: Some(*task),
-                framework_info: Some(framework_info.as_ref().clone()),
-            }),
+            ToAgent::RunTask { framework, container, task, framework_info, executor } => {
+                FromMaster::RunTask(link::RunTask {
+                    framework_id: framework.into(),
+                    container_id: container.into(),
+                    task: Some(*task),
+                    framework_info: Some(framework_info.as_ref().clone()),
+                    executor_container_id: executor.map(Into::into).unwrap_or_default(),
+                })
+            }
+            ToAgent::RunGroup { framework, tasks, framework_info, executor } => {
+                let tasks = tasks.into_iter().map(|(container, task)| link::RunTask {
+                    framework_id: framework.to_string(),
+                    container_id: container.into(),
+                    task: Some(task),
+                    framework_info: Some(framework_info.as_ref().clone()),
+                    executor_container_id: executor.to_string(),
+                });
+                FromMaster::RunGroup(link::RunGroup { tasks: tasks.collect() })
+            }
+            ToAgent::ExecutorMessage { framework, executor, data } => {
+                let (framework_id, executor_id) = (framework.into(), executor.into());
+                FromMaster::ExecutorMessage(link::ExecutorMessage { framework_id, executor_id, data })
+            }
+            ToAgent::ShutdownExecutor { framework, executor } => {
+                let (framework_id, executor_id) = (framework.into(), executor.into());
+                FromMaster::ShutdownExecutor(link::ShutdownExecutor { framework_id, executor_id })
+            }
+            ToAgent::ForgetExecutor { framework, container } => {
+                let (framework_id, container_id) = (framework.into(), container.into());
+                FromMaster::ForgetExecutor(link::ForgetExecutor { framework_id, container_id })
+            }
             ToAgent::KillTask { framework, task, grace_ms } => {
                 FromMaster::KillTask(link::KillTask { framework_id: framework.into(), task_id: task.into(), grace_ms })
             }

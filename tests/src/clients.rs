@@ -37,13 +37,18 @@ pub struct PythonPackages {
 impl PythonPackages {
     /// Makes the environment in `dir`, with the packages of these files of `tests/clients`, each by its hash.
     pub fn install(dir: &Path, requirements: &[&str]) -> Result<Self> {
+        Self::install_with(Path::new("python3"), "build-requirements.txt", dir, requirements)
+    }
+
+    /// The same with another interpreter, and with what the packages are built with.
+    pub fn install_with(python: &Path, build: &str, dir: &Path, requirements: &[&str]) -> Result<Self> {
         let began = Instant::now();
         let requirements: Vec<_> = requirements.iter().map(|file| programs().join(file)).collect();
         let log = dir.with_extension("log");
-        run_to_end(Command::new("python3").args(["-m", "venv"]).arg(dir), &log, INSTALL)
+        run_to_end(Command::new(python).args(["-m", "venv"]).arg(dir), &log, INSTALL)
             .context("cannot make a virtual environment; `./dev test` installs python3-venv")?;
         let packages = Self { dir: dir.to_owned(), requirements };
-        packages.pip(&[programs().join("build-requirements.txt")], &log)?;
+        packages.pip(&[programs().join(build)], &log)?;
         packages.pip(&packages.requirements, &log)?;
         println!("{} installed in {:.1} s", dir.display(), began.elapsed().as_secs_f32());
         Ok(packages)

@@ -65,24 +65,52 @@ impl Tasks {
 
     /// Launches all these tasks with so much each on the first offer that has it; `agent_id` and `resources` are put in.
     pub fn launch_all(&mut self, tasks: &[Value], cpus: f64, mem: f64, timeout: Duration) -> Result<()> {
+        let launch = |tasks: Vec<Value>| json!({"type": "LAUNCH", "launch": {"task_infos": tasks}});
+        self.launch_together(tasks, (cpus, mem), (0.0, 0.0), timeout, &launch)
+    }
+
+    /// Launches these tasks as a group, with a default executor of that id, as [`Self::launch_all`] does.
+    pub fn launch_group(
+        &mut self,
+        executor: &str,
+        tasks: &[Value],
+        cpus: f64,
+        mem: f64,
+        timeout: Duration,
+    ) -> Result<()> {
+        let own = json!([amount("cpus", 0.1), amount("mem", 32.0), amount("disk", 1.0)]);
+        let executor = json!({"type": "DEFAULT", "executor_id": {"value": executor}, "resources": own,
+            "framework_id": {"value": self.framework.id}});
+        let launch = move |tasks: Vec<Value>| json!({"type": "LAUNCH_GROUP", "launch_group": {"executor": executor, "task_group": {"tasks": tasks}}});
+        self.launch_together(tasks, (cpus, mem), (0.1, 32.0), timeout, &launch)
+    }
+
+    fn launch_together(
+        &mut self,
+        tasks: &[Value],
+        (cpus, mem): (f64, f64),
+        (more_cpus, more_mem): (f64, f64),
+        timeout: Duration,
+        operation: &dyn Fn(Vec<Value>) -> Value,
+    ) -> Result<()> {
         let deadline = Instant::now() + timeout;
         let count = f64::from(u32::try_from(tasks.len())?);
         loop {
             let event = self.next(deadline)?.with_context(|| format!("no offer fits within {timeout:?}"))?;
             let mut launched = false;
             for offer in event["offers"]["offers"].as_array().into_iter().flatten() {
-                if launched || scalar(offer, "cpus") < cpus * count || scalar(offer, "mem") < mem * count {
+                let fits =
+                    scalar(offer, "cpus") >= cpus * count + more_cpus && scalar(offer, "mem") >= mem * count + more_mem;
+                if launched || !fits {
                     self.decline(offer)?;
                     continue;
                 }
-                let amount =
-                    |name: &str, value: f64| json!({"name": name, "type": "SCALAR", "scalar": {"value": value}});
                 let mut tasks = tasks.to_vec();
                 for task in &mut tasks {
                     task["agent_id"] = offer["agent_id"].clone();
                     task["resources"] = json!([amount("cpus", cpus), amount("mem", mem)]);
                 }
-                self.accept_tasks(offer, &tasks)?;
+                self.accept_with(offer, &operation(tasks))?;
                 launched = true;
             }
             if launched {
@@ -172,18 +200,21 @@ impl Tasks {
     }
 
     fn accept(&self, offer: &Value, id: &str, command: &str, cpus: f64, mem: f64) -> Result<()> {
-        let amount = |name: &str, value: f64| json!({"name": name, "type": "SCALAR", "scalar": {"value": value}});
         let task = json!({"name": id, "task_id": {"value": id}, "agent_id": offer["agent_id"],
                           "command": {"value": command}, "kill_policy": {"grace_period": {"nanoseconds": 1_000_000_000}},
                           "resources": [amount("cpus", cpus), amount("mem", mem)]});
-        self.accept_tasks(offer, &[task])
+        self.accept_with(offer, &json!({"type": "LAUNCH", "launch": {"task_infos": [task]}}))
     }
 
-    fn accept_tasks(&self, offer: &Value, tasks: &[Value]) -> Result<()> {
-        let launch = json!({"type": "LAUNCH", "launch": {"task_infos": tasks}});
+    fn accept_with(&self, offer: &Value, operation: &Value) -> Result<()> {
         let filters = json!({ "refuse_seconds": REFUSE_SECONDS });
-        self.framework.call("ACCEPT", &json!({"offer_ids": [offer["id"]], "operations": [launch], "filters": filters}))
+        self.framework
+            .call("ACCEPT", &json!({"offer_ids": [offer["id"]], "operations": [operation], "filters": filters}))
     }
+}
+
+fn amount(name: &str, value: f64) -> Value {
+    json!({"name": name, "type": "SCALAR", "scalar": {"value": value}})
 }
 
 /// The sum of an offer's scalar resources of this name.

@@ -4,103 +4,19 @@
 
 #![allow(clippy::unwrap_used)] // a panic is how a test fails, in its parts too
 
-use std::fs::{self, File};
-use std::os::unix::fs::PermissionsExt;
+use std::fs;
 use std::path::Path;
-use std::process::{Child, Command, Output, Stdio};
+use std::process::{Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use tests::bare_master::BareMaster;
+use tests::hosted_agent::{HostedAgent, parent};
 use tests::rack::Programs;
 use tests::tasks::Tasks;
 
 const SOON: Duration = Duration::from_secs(30);
-
-/// The supervising process of a hosted node.
-struct HostedAgent {
-    process: Child,
-    log: std::path::PathBuf,
-}
-
-impl HostedAgent {
-    fn start(dir: &Path, master: &BareMaster) -> Self {
-        let (token, ca) = master.token("hosted-1").unwrap();
-        let token_file = dir.join("token");
-        fs::write(&token_file, token).unwrap();
-        fs::set_permissions(&token_file, fs::Permissions::from_mode(0o600)).unwrap();
-        let log = dir.join("agent.log");
-        let file = File::create(&log).unwrap();
-        let process = Command::new(Programs::find().unwrap().agent)
-            .args(["--hosted", "--insecure-no-isolation", "--name", "hosted-1", "--attributes", "rack:r1"])
-            .args(["--resources", "cpus:1;mem:256;disk:256", "--master", &master.link, "--ca", &ca, "--token-file"])
-            .arg(&token_file)
-            .arg("--work-dir")
-            .arg(dir.join("work"))
-            .stdin(Stdio::null())
-            .stdout(file.try_clone().unwrap())
-            .stderr(file)
-            .spawn()
-            .expect("mesolith-agent has been built beside this test");
-        let agent = Self { process, log };
-        let deadline = Instant::now() + SOON;
-        while master.agents().unwrap().is_empty() {
-            assert!(Instant::now() < deadline, "it did not register:\n{}\nmaster:\n{}", agent.said(), master.log());
-            std::thread::sleep(Duration::from_millis(50));
-        }
-        agent
-    }
-
-    fn said(&self) -> String {
-        fs::read_to_string(&self.log).unwrap()
-    }
-
-    /// The pid of its child of that name.
-    fn child(&self, name: &str) -> Option<u32> {
-        let own = self.process.id();
-        fs::read_dir("/proc").unwrap().flatten().find_map(|entry| {
-            let pid: u32 = entry.file_name().to_str()?.parse().ok()?;
-            let line = fs::read(entry.path().join("cmdline")).ok()?;
-            (parent(pid)? == own && line.ends_with(format!("\0{name}\0").as_bytes())).then_some(pid)
-        })
-    }
-
-    /// SIGTERM; gives whether it ended well.
-    fn stop(&mut self) -> bool {
-        kill(Pid::from_raw(self.process.id().cast_signed()), Signal::SIGTERM).unwrap();
-        let deadline = Instant::now() + SOON;
-        loop {
-            if let Some(status) = self.process.try_wait().unwrap() {
-                return status.success();
-            }
-            assert!(Instant::now() < deadline, "it does not end:\n{}", self.said());
-            std::thread::sleep(Duration::from_millis(20));
-        }
-    }
-}
-
-impl Drop for HostedAgent {
-    fn drop(&mut self) {
-        // In good order even when the test has failed: its tasks are processes of this host.
-        if self.process.try_wait().is_ok_and(|ended| ended.is_none()) {
-            let _ = kill(Pid::from_raw(self.process.id().cast_signed()), Signal::SIGTERM);
-            let deadline = Instant::now() + SOON;
-            while Instant::now() < deadline && self.process.try_wait().is_ok_and(|ended| ended.is_none()) {
-                std::thread::sleep(Duration::from_millis(20));
-            }
-            let _ = self.process.kill();
-            let _ = self.process.wait();
-        }
-    }
-}
-
-/// The parent of a process that lives; a zombie does not.
-fn parent(pid: u32) -> Option<u32> {
-    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-    let mut words = stat.rsplit(") ").next()?.split(' ');
-    (words.next()? != "Z").then(|| words.next()?.parse().ok())?
-}
 
 fn lives(pid: u64) -> bool {
     parent(u32::try_from(pid).unwrap()).is_some()

@@ -1,19 +1,22 @@
 //! The agent: inputs in, effects out. The shell performs the effects in order and nothing else.
 
 mod effects;
+pub mod executors;
+mod pods;
 mod task;
 
 pub use effects::{Effect, Input, Now, Pulled, Report};
 
 use std::collections::{BTreeMap, VecDeque};
 
-use api::{AgentId, ContainerId, FrameworkId, TaskId, TaskState};
+use api::{AgentId, ContainerId, FrameworkId, TaskId};
 
 use crate::container::{self, Cause, Exit, Kill, Phase};
+use crate::executor::Executor;
 use crate::handover;
 use crate::launch::{self, ImageRoot, Site};
 use crate::randomness::Randomness;
-use crate::record::{Process, Record};
+use crate::record::{Part, Process, Record};
 use crate::recovery::{self, Again, Found, Resume};
 use task::{Sends, Task};
 
@@ -25,6 +28,7 @@ pub struct Agent {
     randomness: Randomness,
     registered: bool,
     tasks: BTreeMap<ContainerId, Task>,
+    executors: BTreeMap<ContainerId, Executor>,
     /// Runs that are over and acknowledged: a repeated `RunTask` must not start them again.
     finished: VecDeque<ContainerId>,
     /// Exits of processes nobody has told us of yet: a container may end before its pid arrives.
@@ -55,6 +59,7 @@ impl Agent {
             randomness: Randomness::new(seed),
             registered: false,
             tasks: BTreeMap::new(),
+            executors: BTreeMap::new(),
             finished: VecDeque::new(),
             early: Vec::new(),
         };
@@ -89,7 +94,8 @@ impl Agent {
     /// Every run the master should know of.
     #[must_use]
     pub fn reports(&self) -> Vec<Report> {
-        self.tasks.values().map(Task::report).collect()
+        let runs = self.tasks.values().filter(|task| !matches!(task.record.part, Part::Executor { .. }));
+        runs.map(Task::report).chain(self.reports_of_executors()).collect()
     }
 
     /// How many runs are not over.
@@ -107,18 +113,17 @@ impl Agent {
     /// The sandbox of the newest run of a task.
     #[must_use]
     pub fn sandbox(&self, framework: &FrameworkId, task: &TaskId) -> Option<(String, bool)> {
-        let run = self.tasks.values().rfind(|run| run.record.framework == *framework && run.record.task == *task)?;
-        let record = &run.record;
-        let path =
-            crate::launch::sandbox(&self.site.work_dir, &record.agent, framework, task.as_str(), &record.container);
-        Some((path, !record.phase.is_over()))
+        let run = self.tasks.values().rfind(|run| run.record.framework == *framework && run.record.task == *task);
+        let Some(record) = run.map(|run| &run.record) else { return self.sandbox_in_executor(framework, task) };
+        Some((launch::Seat::of(&self.site, record).sandbox, !record.phase.is_over()))
     }
 
     /// When [`Input::Tick`] has something to do.
     #[must_use]
     pub fn next_deadline_ms(&self) -> Option<u64> {
         let sends = if self.registered { Sends::Yes } else { Sends::No };
-        self.tasks.values().filter_map(|task| task.deadline_ms(sends)).min()
+        let tasks = self.tasks.values().filter_map(|task| task.deadline_ms(sends));
+        tasks.chain(self.executor_deadlines(sends)).min()
     }
 
     /// Takes one input; gives what to do about it, in this order.
@@ -147,9 +152,12 @@ impl Agent {
                 effects
             }
             Input::Exited(exit) => self.exited(exit, now),
+            Input::Executor(input) => self.hear_of_executors(input, now),
             Input::Tick => self.tick(now),
         };
+        effects.extend(self.look_after_executors(now));
         if self.registered {
+            effects.extend(self.executor_updates(now));
             effects.extend(self.tasks.values_mut().filter_map(|task| task.send_due(now.uptime_ms)));
         }
         effects
@@ -161,6 +169,7 @@ impl Agent {
         for task in self.tasks.values_mut() {
             task.record.updates.send_now(now.uptime_ms);
         }
+        self.executors.values_mut().for_each(|executor| executor.tell_again(now.uptime_ms));
         Vec::new()
     }
 
@@ -177,23 +186,13 @@ impl Agent {
             return Vec::new();
         }
         tracing::info!(%framework, task = %info.task_id, %container, "task received");
-        let mut task = Task::new(Record {
-            version: crate::record::VERSION,
-            boot_id: self.boot_id.clone(),
-            agent: self.site.agent.clone(),
-            framework: framework.clone(),
-            task: info.task_id.clone(),
-            container: container.clone(),
-            info,
-            framework_info,
-            phase: Phase::Preparing { kill: None },
-            process: None,
-            state: TaskState::Staging,
-            updates: crate::status::Updates::default(),
-            complete_by_ms: None,
-            image: None,
-            pulls: 0,
-        });
+        let task = Task::new(self.record(framework, container, info, framework_info, Part::Alone));
+        self.begin(task, now)
+    }
+
+    /// The first step of a run.
+    fn begin(&mut self, mut task: Task, now: Now) -> Vec<Effect> {
+        let container = task.record.container.clone();
         if let Ok(Some(request)) = launch::image_request(&self.site, &task.record.info) {
             // It stays in TASK_STAGING until the image is here.
             task.record.phase = Phase::Pulling;
@@ -217,6 +216,9 @@ impl Agent {
     }
 
     fn kill_task(&mut self, framework: &FrameworkId, task: &TaskId, grace_ms: Option<u64>, now: Now) -> Vec<Effect> {
+        if let Some(effects) = self.kill_in_executor(framework, task, grace_ms, now) {
+            return effects;
+        }
         let found: Vec<ContainerId> = self.live(|record| record.framework == *framework && record.task == *task);
         if found.is_empty() {
             tracing::warn!(%framework, %task, "kill of an unknown task: the master learns our tasks when we register");
@@ -225,9 +227,12 @@ impl Agent {
     }
 
     fn shutdown_framework(&mut self, framework: &FrameworkId, now: Now) -> Vec<Effect> {
-        let found = self.live(|record| record.framework == *framework);
+        let is_task = |record: &Record| !matches!(record.part, Part::Executor { .. });
+        let found = self.live(|record| record.framework == *framework && is_task(record));
         tracing::info!(%framework, tasks = found.len(), "framework is shut down");
-        found.iter().flat_map(|container| self.kill(container, Cause::FrameworkRemoved, None, now)).collect()
+        let mut effects = self.remove_executors_of(framework, now);
+        effects.extend(found.iter().flat_map(|id| self.kill(id, Cause::FrameworkRemoved, None, now)));
+        effects
     }
 
     fn live(&self, wanted: impl Fn(&Record) -> bool) -> Vec<ContainerId> {
@@ -245,8 +250,11 @@ impl Agent {
         let mut runs =
             self.tasks.values_mut().filter(|run| run.record.framework == *framework && run.record.task == *task);
         let Some(run) = runs.find_map(|run| run.record.updates.acknowledge(uuid, now.uptime_ms).map(|_| run)) else {
-            tracing::debug!(%framework, %task, "an acknowledgement of nothing that is waiting");
-            return Vec::new();
+            let in_executor = self.acknowledge_in_executor(framework, task, uuid, now);
+            return in_executor.unwrap_or_else(|| {
+                tracing::debug!(%framework, %task, "an acknowledgement of nothing that is waiting");
+                Vec::new()
+            });
         };
         let container = run.record.container.clone();
         let mut effects = vec![Effect::Save(run.saved())];
@@ -261,10 +269,7 @@ impl Agent {
             return None;
         }
         self.tasks.remove(container);
-        self.finished.push_back(container.clone());
-        if self.finished.len() > FINISHED {
-            self.finished.pop_front();
-        }
+        self.remember(container.clone());
         Some(Effect::Forget(container.clone()))
     }
 
@@ -308,7 +313,7 @@ impl Agent {
     }
 
     fn tick(&mut self, now: Now) -> Vec<Effect> {
-        let mut effects = Vec::new();
+        let mut effects = self.tick_executors(now);
         let containers: Vec<ContainerId> = self.tasks.keys().cloned().collect();
         for container in containers {
             let Some(task) = self.tasks.get_mut(&container) else { continue };
@@ -394,6 +399,7 @@ impl Agent {
                     Err(error) => self.step(container, container::Input::Prepared(Err(error.to_string())), now),
                 }
             }
+            Again::Start if self.holds(container) => Vec::new(),
             Again::Start => vec![Effect::Start(id)],
             Again::ReadUsage => vec![Effect::ReadUsage(id)],
             Again::Delete => vec![Effect::Delete(id)],
@@ -403,6 +409,15 @@ impl Agent {
     fn step(&mut self, container: &ContainerId, input: container::Input, now: Now) -> Vec<Effect> {
         let Some(task) = self.tasks.get_mut(container) else { return Vec::new() };
         task.step(input, &self.site, &mut self.randomness, now)
+    }
+
+    /// Is it to wait for its group?
+    fn holds(&mut self, container: &ContainerId) -> bool {
+        let task = self.tasks.get_mut(container);
+        task.is_some_and(|task| {
+            task.held = matches!(task.record.part, Part::Member { .. });
+            task.held
+        })
     }
 
     fn with(&mut self, container: &ContainerId, change: impl FnOnce(&mut Task)) {

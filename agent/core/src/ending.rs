@@ -23,6 +23,13 @@ pub struct Verdict {
     pub limitation: Option<Box<TaskResourceLimitation>>,
 }
 
+/// It is gone, and that is all that is known.
+#[must_use]
+pub const fn unseen() -> Verdict {
+    let (state, source) = (TaskState::Failed, Source::Agent);
+    Verdict { state, reason: None, source, message: String::new(), limitation: None }
+}
+
 const MIB: u64 = 1 << 20;
 const SIGKILL: i32 = 9;
 

@@ -5,11 +5,13 @@ mod environment;
 mod image;
 mod limits;
 mod refusals;
+mod seat;
 mod seccomp;
 mod user;
 
 pub use image::{ImageRoot, identity, image_request};
 pub use limits::{Limits, memory_limit_bytes};
+pub use seat::{Seat, as_task, resources as executor_resources};
 pub use user::{User, lookup_user};
 
 use std::collections::BTreeMap;
@@ -29,6 +31,8 @@ pub struct Site {
     pub hostname: String,
     /// The node's address, if it has one.
     pub address: Option<String>,
+    /// Where executors find the agent: an address and port of the loopback.
+    pub executor_endpoint: Option<String>,
     /// Sandboxes live below it: `/var/lib/mesolith`.
     pub work_dir: String,
     /// Bundles (`config.json`) live below it.
@@ -45,6 +49,20 @@ pub struct Site {
     pub only_user: Option<User>,
     /// Container images.
     pub images: Images,
+}
+
+impl Site {
+    /// Where executors find the agent.
+    #[must_use]
+    pub fn endpoint(&self) -> &str {
+        self.executor_endpoint.as_deref().unwrap_or("127.0.0.1:5051")
+    }
+
+    /// The port in it.
+    #[must_use]
+    pub fn agent_port(&self) -> i32 {
+        self.endpoint().rsplit(':').next().and_then(|port| port.parse().ok()).unwrap_or(5051)
+    }
 }
 
 /// What a node has for images.
@@ -146,10 +164,11 @@ pub fn plan(
     task: &TaskInfo,
     framework_info: &FrameworkInfo,
     root: Option<&ImageRoot>,
+    seat: Seat,
 ) -> Result<Plan, LaunchError> {
     refusals::check(task)?;
     let command = task.command.as_ref().ok_or(LaunchError::NoCommand)?;
-    let sandbox = sandbox(&site.work_dir, &site.agent, framework, task.task_id.as_str(), container);
+    let Seat { sandbox, variables: of_executor } = seat;
     let view = match image::wish(site, task)? {
         Some(wish) => View::of_image(site, container, &wish, root.ok_or(LaunchError::NoImage)?, command)?,
         None => View::of_site(site, framework_info, &sandbox, command)?,
@@ -157,7 +176,8 @@ pub fn plan(
     if view.args.iter().any(|arg| arg.contains('\0')) {
         return Err(LaunchError::Nul("the command"));
     }
-    let mut variables = environment::variables(site, framework, task, framework_info, &sandbox, &view.sandbox)?;
+    let mut variables =
+        environment::variables(site, framework, task, framework_info, &of_executor, (&sandbox, &view.sandbox))?;
     if let Some((wish, root)) = &view.image {
         variables.push(("MESOS_CONTAINER_NAME".to_owned(), format!("mesos-{container}")));
         variables = image::environment(variables, wish, root, command)?;
@@ -311,6 +331,7 @@ mod tests {
             agent: "m-S0".into(),
             hostname: "node-1".to_owned(),
             address: Some("10.0.0.11".to_owned()),
+            executor_endpoint: None,
             work_dir: "/var/lib/mesolith".to_owned(),
             bundle_dir: "/run/mesolith/agent/bundles".to_owned(),
             root: Root {
@@ -330,9 +351,13 @@ mod tests {
         serde_json::from_str(text).unwrap()
     }
 
+    fn seat(site: &Site, framework: &str, container: &str, text: &str) -> Seat {
+        Seat::alone(site, &framework.into(), &task(text).task_id, &container.into())
+    }
+
     fn planned(text: &str) -> Result<Plan, LaunchError> {
         let info = FrameworkInfo { user: "root".to_owned(), ..FrameworkInfo::default() };
-        plan(&site(), &"m-0000".into(), &"c1".into(), &task(text), &info, None)
+        plan(&site(), &"m-0000".into(), &"c1".into(), &task(text), &info, None, seat(&site(), "m-0000", "c1", text))
     }
 
     #[test]
@@ -348,8 +373,16 @@ mod tests {
         let image = crate::image::Image { layers: vec!["l1".to_owned()], config, ..crate::image::Image::default() };
         let identity = crate::image::Identity { user: User { uid: 7, gid: 8 }, groups: vec![9], home: None };
         let root = ImageRoot { image, identity };
-        let plan =
-            plan(&site(), &"f".into(), &"c1".into(), &task(text), &FrameworkInfo::default(), Some(&root)).unwrap();
+        let plan = plan(
+            &site(),
+            &"f".into(),
+            &"c1".into(),
+            &task(text),
+            &FrameworkInfo::default(),
+            Some(&root),
+            seat(&site(), "f", "c1", text),
+        )
+        .unwrap();
         let config = &plan.config;
         assert_eq!(config["root"], json!({"path": "/images/containers/c1/rootfs", "readonly": false}));
         assert_eq!(config["process"]["args"], json!(["/run"]));
@@ -406,7 +439,8 @@ mod tests {
         site.unconfined = true;
         let info = FrameworkInfo { user: "root".to_owned(), ..FrameworkInfo::default() };
         let task = task(r#"{"task_id":{"value":"t"},"command":{"value":"true"}}"#);
-        let plan = plan(&site, &"f".into(), &"c".into(), &task, &info, None).unwrap();
+        let seat = Seat::alone(&site, &"f".into(), &"t".into(), &"c".into());
+        let plan = plan(&site, &"f".into(), &"c".into(), &task, &info, None, seat).unwrap();
         assert_eq!(plan.config["process"]["cwd"], plan.sandbox.as_str());
         assert!(plan.config.get("linux").is_none());
     }

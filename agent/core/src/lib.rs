@@ -19,6 +19,7 @@ pub mod container;
 pub mod debounce;
 pub mod dhcp;
 pub mod ending;
+pub mod executor;
 pub mod handover;
 pub mod image;
 pub mod launch;

@@ -1,10 +1,11 @@
 //! What is kept of one run of one task: the checkpoint's unit, one file each.
 
 use api::v1::{FrameworkInfo, TaskInfo};
-use api::{AgentId, ContainerId, FrameworkId, TaskId, TaskState};
+use api::{AgentId, ContainerId, ExecutorId, FrameworkId, TaskId, TaskState};
 use serde::{Deserialize, Serialize};
 
 use crate::container::Phase;
+use crate::executor::Token;
 use crate::launch::ImageRoot;
 use crate::status::Updates;
 
@@ -46,6 +47,33 @@ pub struct Record {
     /// How often its image was asked for: once in the life of an agent.
     #[serde(default)]
     pub pulls: u32,
+    /// What it is to its executor.
+    #[serde(default)]
+    pub part: Part,
+}
+
+/// What a run is to an executor.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub enum Part {
+    /// A task with a command: it is its own executor.
+    #[default]
+    Alone,
+    /// The executor's own process; `task` is the executor's id.
+    Executor {
+        /// What it shows to be taken for it.
+        token: Token,
+    },
+    /// A task of a pod.
+    Member {
+        /// The run of the pod's executor.
+        executor: ContainerId,
+        /// Its id.
+        executor_id: ExecutorId,
+        /// The first task of the group it was launched with.
+        group: TaskId,
+        /// How many tasks the group has.
+        size: usize,
+    },
 }
 
 /// A process that no reused pid can be taken for.

@@ -64,6 +64,13 @@ impl Updates {
         self.pending.pop_front()
     }
 
+    /// Something more is known of the newest.
+    pub fn change_newest(&mut self, change: impl FnOnce(&mut TaskStatus)) {
+        if let Some(newest) = self.pending.back_mut() {
+            change(newest);
+        }
+    }
+
     /// Nothing is left to tell.
     #[must_use]
     pub fn is_empty(&self) -> bool {

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use agent_core::container::Usage;
+use agent_core::launch::Limits;
 use agent_core::record::Process;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
@@ -50,6 +51,22 @@ impl Cgroup {
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(()),
             result => result,
         }
+    }
+
+    /// Other limits than it was made with. What may be used of memory only grows: less than is used already would kill.
+    pub(crate) async fn resize(&self, first: Process, limits: &Limits) -> std::io::Result<()> {
+        let write = |file: &str, value: &str| match fs::write(self.0.join(file), value) {
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(()),
+            result => result,
+        };
+        write("cpu.weight", &limits.cpu_weight.to_string())?;
+        let now = fs::read_to_string(self.0.join("memory.max")).unwrap_or_default();
+        match (now.trim().parse::<u64>(), limits.memory_bytes) {
+            (Ok(now), Some(bytes)) if bytes > now => write("memory.max", &bytes.to_string())?,
+            (Ok(_), None) => write("memory.max", "max")?,
+            (Ok(_) | Err(_), _) => {}
+        }
+        self.limit_cpu(first, &limits.cpu_max()).await
     }
 
     fn processes(&self) -> Vec<i32> {

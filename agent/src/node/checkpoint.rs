@@ -4,6 +4,7 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
+use agent_core::executor::ExecutorRecord;
 use agent_core::record::{Record, VERSION};
 use api::{AgentId, ContainerId};
 use serde::{Deserialize, Serialize};
@@ -26,6 +27,9 @@ pub(crate) struct Kept {
     /// Where the masters were when one told it last.
     #[serde(default)]
     pub(crate) masters: Vec<String>,
+    /// Where executors find us on this host, where nodes have a port of their own.
+    #[serde(default)]
+    pub(crate) executor_port: Option<u16>,
 }
 
 /// A file that cannot be used.
@@ -65,6 +69,26 @@ impl Checkpoint {
         private_file::remove(&path).map_err(|source| CheckpointError::Write { path, source })
     }
 
+    /// Writes an executor.
+    pub(crate) fn save_executor(&self, record: &ExecutorRecord) -> Result<(), CheckpointError> {
+        self.write(&self.executor(&record.container), record)
+    }
+
+    /// Removes an executor.
+    pub(crate) fn forget_executor(&self, container: &ContainerId) -> Result<(), CheckpointError> {
+        let path = self.executor(container);
+        private_file::remove(&path).map_err(|source| CheckpointError::Write { path, source })
+    }
+
+    fn executor(&self, container: &ContainerId) -> PathBuf {
+        self.directory.join("executors").join(format!("{container}.json"))
+    }
+
+    /// Every executor.
+    pub(crate) fn load_executors(&self) -> Result<Vec<ExecutorRecord>, CheckpointError> {
+        self.load_all("executors", |record: &ExecutorRecord| record.version)
+    }
+
     /// Writes what is kept of the agent.
     pub(crate) fn keep(&self, kept: &Kept) -> Result<(), CheckpointError> {
         self.write(&self.kept(), kept)
@@ -77,7 +101,15 @@ impl Checkpoint {
 
     /// Every run.
     pub(crate) fn load_records(&self) -> Result<Vec<Record>, CheckpointError> {
-        let directory = self.directory.join("tasks");
+        self.load_all("tasks", |record: &Record| record.version)
+    }
+
+    fn load_all<R: serde::de::DeserializeOwned>(
+        &self,
+        kind: &str,
+        version_of: fn(&R) -> u32,
+    ) -> Result<Vec<R>, CheckpointError> {
+        let directory = self.directory.join(kind);
         let failed = |source| CheckpointError::Read { path: directory.clone(), source };
         let mut records = Vec::new();
         for entry in fs::read_dir(&directory).map_err(failed)? {
@@ -87,9 +119,10 @@ impl Checkpoint {
                 private_file::remove(&path).map_err(failed)?;
                 continue;
             }
-            let Some(record): Option<Record> = read(&path)? else { continue };
-            if record.version != VERSION {
-                return Err(CheckpointError::Version { path, version: record.version });
+            let Some(record): Option<R> = read(&path)? else { continue };
+            let version = version_of(&record);
+            if version != VERSION {
+                return Err(CheckpointError::Version { path, version });
             }
             records.push(record);
         }
@@ -121,7 +154,8 @@ mod tests {
         fs::create_dir(dir.path().join("tasks")).unwrap();
         let checkpoint = Checkpoint::new(dir.path());
         assert_eq!(checkpoint.load().unwrap(), Kept::default());
-        let kept = Kept { agent: Some("m-S1".into()), machine: None, masters: vec!["m:5052".to_owned()] };
+        let kept =
+            Kept { agent: Some("m-S1".into()), machine: None, masters: vec!["m:5052".to_owned()], executor_port: None };
         checkpoint.keep(&kept).unwrap();
         assert_eq!(checkpoint.load().unwrap(), kept);
         fs::write(dir.path().join("tasks/c1.new"), "{\"ver").unwrap();

@@ -8,13 +8,14 @@ use std::convert::Infallible;
 use std::net::IpAddr;
 use std::time::Duration;
 
-use agent_core::agent::Input;
+use agent_core::agent::{Input, executors};
 use agent_core::attributes::Surroundings;
 use agent_core::debounce::Debounce;
 use agent_core::handover::InitRequest;
 use agent_core::registration::{self, Action, Credential, Registration};
 use agent_core::standby::Standby;
-use api::link::{FromAgent, Register, TaskReport, from_agent};
+use api::link::{ExecutorReport, FromAgent, Register, TaskReport, from_agent};
+use tokio::net::TcpListener;
 use tokio::sync::mpsc;
 use tokio::task::{AbortHandle, JoinHandle};
 
@@ -25,7 +26,7 @@ use super::identity::{Identity, IdentityError};
 use super::init_client::{GreetingError, InitClient};
 use super::settings::Settings;
 use super::supervision::{Supervision, SupervisionError};
-use super::{capacity, garbage, hotplug, join, link, machine, network, supervision};
+use super::{capacity, executor_api, garbage, hotplug, join, link, machine, network, supervision};
 use crate::logging::chain;
 use crate::uptime;
 use standing_by::Waiting;
@@ -40,6 +41,8 @@ const ALIVE: Duration = Duration::from_secs(5);
 const LONGEST_SLEEP_MS: u64 = 60_000;
 /// How often the age of our certificate is looked at, and a renewal that failed is tried again.
 const RENEWAL: Duration = Duration::from_secs(3600);
+/// Where executors find the agent of a node: Mesos's port, on the loopback.
+const EXECUTOR_PORT: u16 = 5051;
 
 /// Why the process ends; `init` starts it again.
 #[derive(Debug, thiserror::Error)]
@@ -54,6 +57,8 @@ pub(crate) enum DriverError {
     Supervision(#[from] SupervisionError),
     #[error("cannot read the node's identity")]
     Identity(#[from] IdentityError),
+    #[error("cannot listen to executors")]
+    Executors(#[source] std::io::Error),
     #[error("a thread ended unexpectedly")]
     Thread(#[from] tokio::task::JoinError),
 }
@@ -130,6 +135,8 @@ pub(crate) async fn run(settings: Settings) -> Result<Infallible, DriverError> {
     let mut site = settings.site.clone();
     site.agent = kept.agent.clone().unwrap_or_default();
     site.hostname = node_name(&settings, identity.as_ref());
+    let (listener, port) = listen_to_executors(&settings, &checkpoint, &mut kept).await?;
+    site.executor_endpoint = Some(format!("127.0.0.1:{port}"));
     let supervision = {
         let (settings, events) = (settings.clone(), events.clone());
         let seed = *uuid::Uuid::new_v4().as_bytes();
@@ -145,6 +152,7 @@ pub(crate) async fn run(settings: Settings) -> Result<Infallible, DriverError> {
     } else {
         tokio::spawn(network::run(settings.clone(), events.clone(), status.clone()));
     }
+    tokio::spawn(executor_api::serve(listener, events.clone()));
     tokio::spawn(hotplug::run(events.clone()));
     let mut driver = Driver {
         settings,
@@ -195,6 +203,28 @@ pub(crate) async fn run(settings: Settings) -> Result<Infallible, DriverError> {
             () = tokio::time::sleep(sleep) => driver.supervision.input(Input::Tick),
         }
     }
+}
+
+/// A node has Mesos's port. A host may have several agents: each keeps the one it found free, for its executors.
+async fn listen_to_executors(
+    settings: &Settings,
+    checkpoint: &Checkpoint,
+    kept: &mut Kept,
+) -> Result<(TcpListener, u16), DriverError> {
+    let wanted = if settings.hosted { kept.executor_port } else { Some(EXECUTOR_PORT) };
+    let bound = match executor_api::bind(wanted).await {
+        Err(error) if settings.hosted => {
+            tracing::warn!(?wanted, %error, "executors that run already cannot find this agent: its port is taken");
+            executor_api::bind(None).await
+        }
+        bound => bound,
+    };
+    let (listener, address) = bound.map_err(DriverError::Executors)?;
+    if settings.hosted && kept.executor_port != Some(address.port()) {
+        kept.executor_port = Some(address.port());
+        checkpoint.keep(kept)?;
+    }
+    Ok((listener, address.port()))
 }
 
 /// What this node is called: by the operator, by the master, by the host.
@@ -258,6 +288,10 @@ impl Driver {
             Event::IsLive { framework, task, reply } => {
                 let live = self.supervision.agent.sandbox(&framework, &task).is_some_and(|(_, live)| live);
                 let _ = reply.send(live);
+            }
+            Event::ExecutorCall(asked) => self.supervision.executor_calls(*asked),
+            Event::ExecutorHungUp { container, stream } => {
+                self.supervision.input(Input::Executor(executors::Input::HungUp { container, stream }));
             }
             Event::InitGone => return Err(DriverError::InitGone),
         }
@@ -473,6 +507,11 @@ impl Driver {
             state: report.state.name().to_owned(),
         });
         self.edition = new_edition();
+        let executors = self.supervision.agent.executor_reports().into_iter().map(|report| ExecutorReport {
+            framework_id: report.framework.into(),
+            container_id: report.container.into(),
+            info: Some(*report.info),
+        });
         let mut register = Register {
             protocol: api::link::PROTOCOL,
             boot_id: self.settings.boot_id.clone(),
@@ -481,6 +520,7 @@ impl Driver {
             capabilities: api::v1::OUR_AGENTS.to_wire(),
             tasks: tasks.collect(),
             edition: self.edition,
+            executors: executors.collect(),
             ..Register::default()
         };
         let (settings, events, hosted) = (self.settings.clone(), self.events.clone(), self.kept.machine.clone());
@@ -540,8 +580,7 @@ impl Driver {
             return;
         }
         let asked = std::time::SystemTime::now();
-        let in_use: BTreeSet<String> =
-            self.supervision.agent.reports().into_iter().map(|report| report.container.into()).collect();
+        let in_use: BTreeSet<String> = self.supervision.agent.containers().map(ToString::to_string).collect();
         let work_dir = self.settings.work_dir.clone();
         let store = self.supervision.images.store().cloned();
         self.collector = Some(tokio::task::spawn_blocking(move || {

@@ -6,10 +6,11 @@ use agent_core::agent::Input;
 use agent_core::attributes::Surroundings;
 use agent_core::handover::PowerAction;
 use api::link::{FromAgent, FromMaster};
-use api::{FrameworkId, TaskId};
+use api::{ContainerId, FrameworkId, TaskId};
 use tokio::sync::{mpsc, oneshot};
 
 use super::capacity::{Detected, Told};
+use super::executors::Asked;
 use super::identity::Identity;
 
 /// Everything that reaches the driver, through one bounded channel: senders wait when it is full.
@@ -41,6 +42,10 @@ pub(crate) enum Event {
     Power(PowerAction),
     /// A reader asks whether a task still runs.
     IsLive { framework: FrameworkId, task: TaskId, reply: oneshot::Sender<bool> },
+    /// An executor's process calls.
+    ExecutorCall(Box<Asked>),
+    /// An executor's stream is closed.
+    ExecutorHungUp { container: ContainerId, stream: u64 },
     /// `init` does not answer any more: nothing can be supervised.
     InitGone,
 }

@@ -127,7 +127,7 @@ impl Settings {
         let hosted = root.is_host;
         let state = run.path().join("agent");
         let bundles = state.join("bundles");
-        for path in [&state, &bundles, &state.join("tasks"), &state.join("pki")] {
+        for path in [&state, &bundles, &state.join("tasks"), &state.join("executors"), &state.join("pki")] {
             private_file::make_directory(path).map_err(|source| SettingsError::Io { path: path.clone(), source })?;
         }
         let boot_id = read("/proc/sys/kernel/random/boot_id")?.trim().to_owned();

@@ -3,16 +3,19 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
+use agent_core::agent::executors::{ExecutorEffect, Input as ExecutorInput};
 use agent_core::agent::{Agent, Effect, Input, Now};
 use agent_core::handover::InitRequest;
 use agent_core::launch::Site;
 use agent_core::recovery::Found;
 use api::link::{FromAgent, StatusUpdate, from_agent};
+use api::v1::executor::call;
 
 use super::cgroup::{Cgroup, start_ticks};
 use super::checkpoint::{Checkpoint, CheckpointError};
 use super::containers::{Containers, Job, LauncherError, Line};
 use super::events::{Events, Session};
+use super::executors::{self, Answer, Asked, Desk};
 use super::images::Images;
 use super::init_client::InitClient;
 use super::settings::Settings;
@@ -32,6 +35,7 @@ pub(crate) struct Supervision {
     checkpoint: Checkpoint,
     containers: Containers,
     pub(crate) images: Images,
+    pub(crate) desk: Desk,
     cgroup_parent: String,
     unconfined: bool,
 }
@@ -87,9 +91,10 @@ impl Supervision {
         let images = Images::open(settings, &mut site, events.clone());
         let cgroup_parent = site.cgroup_parent.clone();
         let unconfined = site.unconfined;
-        let (agent, effects) = Agent::new(site, seed, records, &found, now());
+        let (mut agent, mut effects) = Agent::new(site, seed, records, &found, now());
+        effects.extend(agent.recover_executors(checkpoint.load_executors()?, now()));
         // Before anything can be collected.
-        let known = agent.reports().into_iter().map(|report| report.container.into()).collect();
+        let known = agent.containers().map(ToString::to_string).collect();
         images.recover(agent.layers_in_use(), &known);
         let store = images.store().cloned();
         let containers = Containers::start(line, settings.state.join("bundles"), store, events.clone())
@@ -101,6 +106,7 @@ impl Supervision {
             checkpoint,
             containers,
             images,
+            desk: Desk::default(),
             cgroup_parent,
             unconfined,
         })
@@ -124,9 +130,12 @@ impl Supervision {
         }
         self.blocked_until_ms = None;
         while let Some(effect) = self.queue.pop_front() {
-            if let Effect::Save(record) = &effect
-                && let Err(error) = self.checkpoint.save(record)
-            {
+            let saved = match &effect {
+                Effect::Save(record) => self.checkpoint.save(record),
+                Effect::Executor(ExecutorEffect::Save(record)) => self.checkpoint.save_executor(record),
+                _ => Ok(()),
+            };
+            if let Err(error) = saved {
                 tracing::error!(error = %chain(&error), "a checkpoint cannot be written: waiting until it can");
                 init.say(&format!("cannot write a checkpoint: {}", chain(&error)));
                 self.queue.push_front(effect);
@@ -188,6 +197,60 @@ impl Supervision {
                 // Full or closed: the core repeats it.
                 let _ = session.urgent.try_send(FromAgent { message: Some(from_agent::Message::Update(update)) });
             }
+            Effect::Executor(effect) => self.about_executor(effect, session),
+        }
+    }
+
+    fn about_executor(&mut self, effect: ExecutorEffect, session: Option<&Session>) {
+        match effect {
+            ExecutorEffect::Save(_) => {} // done before
+            ExecutorEffect::Forget(container) => {
+                if let Err(error) = self.checkpoint.forget_executor(&container) {
+                    tracing::warn!(%container, error = %chain(&error), "a checkpoint could not be removed");
+                }
+            }
+            ExecutorEffect::Send { container, stream, event } => {
+                if !self.desk.send(&container, stream, &event) {
+                    self.input(Input::Executor(ExecutorInput::HungUp { container, stream }));
+                }
+            }
+            ExecutorEffect::Close { container, stream } => self.desk.close(&container, stream),
+            ExecutorEffect::Resize { container, process, limits } => {
+                let cgroup = Cgroup::of(&self.cgroup_parent, container.as_str());
+                executors::resize(cgroup, container, process, limits);
+            }
+            effect @ (ExecutorEffect::Message { .. } | ExecutorEffect::TellEnd { .. }) => {
+                if let Some(word) = executors::word(effect) {
+                    executors::tell_master(session, word);
+                }
+            }
+        }
+    }
+
+    /// An executor's process calls.
+    pub(crate) fn executor_calls(&mut self, asked: Asked) {
+        let Asked { call, token, wanted, reply } = asked;
+        let container = match self.agent.check_call(&call, token.as_deref()) {
+            Ok(container) => container,
+            Err(refused) => {
+                tracing::info!(
+                    framework = %call.framework_id, executor = %call.executor_id, reason = refused.text,
+                    "refused a call of an executor"
+                );
+                // Whoever asked has gone.
+                let _ = reply.send(Err(refused));
+                return;
+            }
+        };
+        let Some(subscribe) = call.subscribe.clone().filter(|_| call.r#type() == call::Type::Subscribe) else {
+            let _ = reply.send(Ok(Answer::Accepted));
+            return self.input(Input::Executor(ExecutorInput::Said { container, call }));
+        };
+        let (stream, answer) = self.desk.open(container.clone(), wanted);
+        if reply.send(Ok(answer)).is_ok() {
+            self.input(Input::Executor(ExecutorInput::Subscribed { container, stream, subscribe }));
+        } else {
+            self.desk.close(&container, stream);
         }
     }
 }

@@ -3,7 +3,7 @@
 
 use api::v1::scheduler::OfferConstraints;
 use api::v1::{FrameworkInfo, TaskInfo, TaskStatus};
-use api::{AgentId, Attribute, ContainerId, Fact, FrameworkId, MasterId, Resources, TaskId, TaskState};
+use api::{AgentId, Attribute, ContainerId, ExecutorId, Fact, FrameworkId, MasterId, Resources, TaskId, TaskState};
 use serde::{Deserialize, Serialize};
 
 use crate::io::operator::OperatorWrite;
@@ -59,6 +59,21 @@ pub enum Command {
     },
     /// An accepted offer becomes a task.
     LaunchTask(Box<LaunchTask>),
+    /// An accepted offer becomes a task group: all of it or nothing.
+    LaunchGroup(Vec<LaunchTask>),
+    /// An executor is no more.
+    EndExecutor {
+        /// Whose.
+        framework: FrameworkId,
+        /// Where.
+        agent: AgentId,
+        /// Which.
+        executor: ExecutorId,
+        /// Which run.
+        container: ContainerId,
+        /// As waitpid gives it.
+        status: i32,
+    },
     /// A framework wants a task killed; remembered until the task has ended.
     KillTask {
         /// Whose.
@@ -215,6 +230,23 @@ pub struct LaunchTask {
     pub resources: Resources,
     /// Milliseconds since 1970.
     pub at: u64,
+    /// The executor it is for; `info.executor` says which.
+    #[serde(default)]
+    pub executor: Option<LaunchExecutor>,
+    /// The first task of its group.
+    #[serde(default)]
+    pub group: Option<TaskId>,
+}
+
+/// See [`LaunchTask::executor`].
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct LaunchExecutor {
+    /// Which run of it.
+    pub container: ContainerId,
+    /// `info.executor.resources`, read.
+    pub resources: Resources,
+    /// It does not run yet: its resources were taken from the offer too.
+    pub is_new: bool,
 }
 
 /// Why bytes from the log or a snapshot cannot be read.
@@ -283,6 +315,8 @@ mod tests {
                 info: task,
                 resources: Resources::parse("cpus:0.1;ports:[1-2]").unwrap(),
                 at: 8,
+                executor: None,
+                group: None,
             })),
             Command::AcknowledgeTask { framework: "m-0000".into(), task: "1".into(), uuid: [255; 16] },
         ];

@@ -1,7 +1,7 @@
 //! What applying a command brought about, in the past tense. Followers drop it; the leader acts on it.
 
 use api::v1::TaskStatus;
-use api::{AgentId, FrameworkId, NodeName, Resources, TaskId};
+use api::{AgentId, ContainerId, ExecutorId, FrameworkId, NodeName, Resources, TaskId};
 
 use crate::command::{ApplyOperation, LaunchTask};
 use crate::io::operator::Refusal;
@@ -46,6 +46,46 @@ pub enum Event {
         framework: FrameworkId,
         /// Which.
         task: TaskId,
+    },
+    /// All tasks of a group exist, each told as [`Event::TaskLaunched`] before.
+    GroupLaunched {
+        /// Whose.
+        framework: FrameworkId,
+        /// Which, in the framework's order.
+        tasks: Vec<TaskId>,
+    },
+    /// An executor uses its resources: its first task is launched, or its agent is back.
+    ExecutorLaunched {
+        /// Whose.
+        framework: FrameworkId,
+        /// Where.
+        agent: AgentId,
+        /// Which.
+        executor: ExecutorId,
+    },
+    /// An executor does not use its resources any more.
+    ExecutorEnded {
+        /// Whose.
+        framework: FrameworkId,
+        /// Where.
+        agent: AgentId,
+        /// Which.
+        executor: ExecutorId,
+        /// Whose share.
+        role: String,
+        /// What.
+        resources: Resources,
+        /// How, as waitpid gives it, where its agent said so: its framework is told.
+        status: Option<i32>,
+    },
+    /// An agent may forget an executor.
+    ExecutorForgotten {
+        /// Whose.
+        framework: FrameworkId,
+        /// Where.
+        agent: AgentId,
+        /// Which run.
+        container: ContainerId,
     },
     /// It does not: the framework was removed, its id was taken, or the agent went away meanwhile.
     LaunchDropped {
@@ -257,4 +297,6 @@ pub enum LaunchDropped {
     AgentDraining,
     /// The agent does not have the resources any more.
     ResourcesGone,
+    /// The executor it was for ended meanwhile.
+    ExecutorGone,
 }

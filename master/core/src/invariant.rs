@@ -30,6 +30,11 @@ pub fn check(state: &State) {
         assert!(framework.completed_tasks.len() <= MAX_COMPLETED_TASKS);
         assert!(framework.completed_tasks.iter().all(|task| task.state.is_terminal()), "completed tasks have ended");
         assert!(framework.disconnected.is_none() || framework.stream.is_empty(), "who is away has no stream");
+        for ((agent, executor_id), executor) in &framework.executors {
+            assert!((agent, executor_id, id) == (&executor.agent, &executor.id, &executor.framework));
+            let agent = state.agents.get(agent).expect("an executor's agent is known");
+            assert_eq!(agent.reachability, Reachability::Reachable, "no executor is on an agent that is lost");
+        }
         for (task_id, task) in &framework.tasks {
             assert_eq!(task_id, task.id());
             assert_eq!(task.framework, *id);

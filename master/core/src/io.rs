@@ -6,9 +6,9 @@ pub mod operator;
 use std::sync::Arc;
 use std::time::Duration;
 
-use api::v1::AgentCapabilities;
 use api::v1::scheduler::{Call, Event};
-use api::{AgentId, Attribute, ContainerId, Fact, FrameworkId, NodeName, Resources, TaskId, TaskState};
+use api::v1::{AgentCapabilities, ExecutorInfo};
+use api::{AgentId, Attribute, ContainerId, ExecutorId, Fact, FrameworkId, NodeName, Resources, TaskId, TaskState};
 use serde::{Deserialize, Serialize};
 
 use crate::command::Command;
@@ -131,6 +131,31 @@ pub struct Registration {
     /// The agent's name for what it has told of the machine with this; 0 for none.
     #[serde(default)]
     pub edition: u64,
+    /// Executors it knows: running, or ended without our knowledge.
+    #[serde(default)]
+    pub executors: Vec<ReportedExecutor>,
+}
+
+impl Registration {
+    /// Every framework it has tasks or executors of.
+    #[must_use]
+    pub fn frameworks(&self) -> Vec<FrameworkId> {
+        let of_tasks = self.tasks.iter().map(|task| &task.framework);
+        let of_executors = self.executors.iter().map(|executor| &executor.framework);
+        let all: std::collections::BTreeSet<_> = of_tasks.chain(of_executors).cloned().collect();
+        all.into_iter().collect()
+    }
+}
+
+/// An executor an agent reports when it registers.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ReportedExecutor {
+    /// Whose.
+    pub framework: FrameworkId,
+    /// Which run.
+    pub container: ContainerId,
+    /// As the framework described it.
+    pub info: Box<ExecutorInfo>,
 }
 
 /// What an agent says that has registered before, with whichever master: if the log knows the same, that is all.
@@ -185,6 +210,26 @@ pub enum AgentMessage {
         inventory_json: Option<String>,
         /// As of a registration.
         edition: u64,
+    },
+    /// An executor says something to its framework.
+    ExecutorMessage {
+        /// Whose.
+        framework: FrameworkId,
+        /// Which.
+        executor: ExecutorId,
+        /// What.
+        data: Vec<u8>,
+    },
+    /// An executor is no more; repeated until it is forgotten.
+    ExecutorEnded {
+        /// Whose.
+        framework: FrameworkId,
+        /// Which.
+        executor: ExecutorId,
+        /// Which run.
+        container: ContainerId,
+        /// As waitpid gives it.
+        status: i32,
     },
     /// The answer to a ping.
     Pong {
@@ -271,6 +316,42 @@ pub enum ToAgent {
         task: Box<api::v1::TaskInfo>,
         /// The framework.
         framework_info: Arc<api::v1::FrameworkInfo>,
+        /// The run of the executor it is for.
+        executor: Option<ContainerId>,
+    },
+    /// Run all of a task group, or nothing. Idempotent by the tasks' containers.
+    RunGroup {
+        /// Whose.
+        framework: FrameworkId,
+        /// Each with its run.
+        tasks: Vec<(ContainerId, api::v1::TaskInfo)>,
+        /// The framework.
+        framework_info: Arc<api::v1::FrameworkInfo>,
+        /// The run of the executor they are for.
+        executor: ContainerId,
+    },
+    /// A framework says something to its executor.
+    ExecutorMessage {
+        /// Whose.
+        framework: FrameworkId,
+        /// Which.
+        executor: ExecutorId,
+        /// What.
+        data: Vec<u8>,
+    },
+    /// End an executor and its tasks.
+    ShutdownExecutor {
+        /// Whose.
+        framework: FrameworkId,
+        /// Which.
+        executor: ExecutorId,
+    },
+    /// Its end is known.
+    ForgetExecutor {
+        /// Whose.
+        framework: FrameworkId,
+        /// Which run.
+        container: ContainerId,
     },
     /// Kill it.
     KillTask {

@@ -6,6 +6,7 @@ mod agents;
 mod authorization;
 mod calls;
 mod conversion;
+mod executors;
 mod frameworks;
 mod maintenance;
 mod offering;
@@ -143,6 +144,7 @@ pub(crate) struct Leader {
     tearing_down: BTreeMap<FrameworkId, Vec<RequestId>>,
     /// Launches not yet committed: their resources are charged already.
     launching: BTreeSet<(FrameworkId, TaskId)>,
+    launching_executors: executors::LaunchingExecutors,
     next_framework: u64,
     next_agent: u64,
     sessions: BTreeMap<SessionId, Session>,
@@ -184,6 +186,7 @@ impl Leader {
             updating: BTreeMap::new(),
             tearing_down: BTreeMap::new(),
             launching: BTreeSet::new(),
+            launching_executors: executors::LaunchingExecutors::default(),
             next_framework: state.next_framework,
             next_agent: state.next_agent,
             sessions: BTreeMap::new(),
@@ -212,6 +215,9 @@ impl Leader {
             leader.allocator.set_framework(&framework.id, &frameworks::subscription(framework), Activity::Inactive);
             for task in framework.tasks.values().filter(|task| task.holds_resources()) {
                 leader.allocator.charge(&framework.id, &task.role, &task.agent, &task.resources);
+            }
+            for executor in framework.executors.values() {
+                leader.allocator.charge(&framework.id, &executor.role, &executor.agent, &executor.resources);
             }
             if let Some(away) = framework.disconnected {
                 // It could not come back while nobody led.

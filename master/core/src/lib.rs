@@ -37,8 +37,8 @@ mod view;
 
 pub use command::Command;
 pub use io::{
-    AgentMessage, Input, Now, Output, Registration, ReportedTask, RequestId, Response, Return, SessionId, StreamId,
-    ToAgent,
+    AgentMessage, Input, Now, Output, Registration, ReportedExecutor, ReportedTask, RequestId, Response, Return,
+    SessionId, StreamId, ToAgent,
 };
 pub use master::{Config, Master};
 pub use offers::OutstandingOffer;

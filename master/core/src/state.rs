@@ -3,6 +3,7 @@
 
 mod agent;
 mod draining;
+mod executor;
 mod framework;
 mod kept;
 mod maintenance;
@@ -21,6 +22,7 @@ use serde::{Deserialize, Serialize};
 
 pub use agent::{Agent, Reachability};
 pub use draining::Drain;
+pub use executor::{Executor, Holding};
 pub use framework::{CompletedFramework, Disconnection, Framework};
 pub use kept::{Change, Kept, Table};
 pub use maintenance::Maintenance;
@@ -113,6 +115,10 @@ impl State {
             Command::RemoveFramework { framework, at } => self.remove_framework(&framework, at, &mut events),
             Command::SetSuppressedRoles { framework, roles } => self.set_suppressed_roles(&framework, roles),
             Command::LaunchTask(launch) => self.launch_task(*launch, &mut events),
+            Command::LaunchGroup(launches) => self.launch_group(launches, &mut events),
+            Command::EndExecutor { framework, agent, executor, container, status } => {
+                self.executor_ended(&framework, &agent, &executor, &container, status, &mut events);
+            }
             Command::KillTask { framework, task, agent, grace_ms } => {
                 self.kill_task(&framework, &task, agent.as_ref(), KillRequest { grace_ms }, &mut events);
             }

@@ -117,7 +117,7 @@ fn what_is_wrong_with_a_task_is_told() {
     let mut no_command = task_info("t", "m-S0", 1.0, 1.0);
     no_command.as_object_mut().unwrap().remove("command");
     let mut executor = no_command.clone();
-    executor["executor"] = json!({"executor_id": {"value": "e"}, "command": {"value": "x"}});
+    executor["executor"] = json!({"executor_id": {"value": "e"}, "type": "CUSTOM"});
     let mut nothing = task_info("t", "m-S0", 1.0, 1.0);
     nothing["resources"] = json!([]);
     let mut negative = task_info("t", "m-S0", 1.0, 1.0);
@@ -131,7 +131,7 @@ fn what_is_wrong_with_a_task_is_told() {
         (negative, "Task's 'kill_policy.grace_period' must be non-negative"),
         (nothing, "Task uses no resources"),
         (no_command, "Task should have at least one (but not both) of CommandInfo or ExecutorInfo present"),
-        (executor, "Custom executors are not supported by this master: give the task a command"),
+        (executor, "'ExecutorInfo.command' must be set for 'CUSTOM' executor"),
         (limited, "The memory limit must be greater than or equal to the memory request"),
         (
             task_info("t", "m-S0", 5.0, 1.0),

@@ -176,6 +176,7 @@ impl Agent {
             inventory_json: String::new(),
             tasks: self.reports(),
             edition: self.boot | 1,
+            executors: Vec::new(),
         }
     }
 
@@ -228,6 +229,11 @@ impl Agent {
                     watch.launched.ended(&run.framework, &run.task, &container);
                 }
             }
+            // No framework of the simulation has executors.
+            ToAgent::RunGroup { .. }
+            | ToAgent::ExecutorMessage { .. }
+            | ToAgent::ShutdownExecutor { .. }
+            | ToAgent::ForgetExecutor { .. } => {}
             ToAgent::Ping { nonce } => return vec![Wish::Say(AgentMessage::Pong { nonce })],
         }
         Vec::new()

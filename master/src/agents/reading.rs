@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use api::link;
 use api::v1::{AgentCapabilities, attributes_from_wire, resources_from_wire};
 use api::{Attribute, Fact, NodeName, Resources, TaskState};
-use master_core::{AgentMessage, Registration, ReportedTask, Return};
+use master_core::{AgentMessage, Registration, ReportedExecutor, ReportedTask, Return};
 
 /// What is known of a machine: the largest server's fits ten times. It goes into the replicated log.
 const LONGEST_INVENTORY: usize = 1 << 20;
@@ -20,6 +20,7 @@ pub(super) fn read_registration(node: NodeName, register: link::Register) -> Res
     check_inventory(&register.inventory_json)?;
     let Known { resources, attributes, facts } = read_capacity(register.capacity.unwrap_or_default())?;
     let tasks = register.tasks.into_iter().map(read_task_report).collect::<Result<_, _>>()?;
+    let executors = register.executors.into_iter().map(read_executor_report).collect::<Result<_, _>>()?;
     Ok(Registration {
         node,
         boot_id: register.boot_id,
@@ -34,6 +35,7 @@ pub(super) fn read_registration(node: NodeName, register: link::Register) -> Res
         facts,
         inventory_json: register.inventory_json,
         tasks,
+        executors,
         edition: register.edition,
     })
 }
@@ -73,6 +75,13 @@ fn read_task_report(report: link::TaskReport) -> Result<ReportedTask, String> {
         container: report.container_id.into(),
         state,
     })
+}
+
+fn read_executor_report(report: link::ExecutorReport) -> Result<ReportedExecutor, String> {
+    let (framework, container) = (report.framework_id.into(), report.container_id.into());
+    let info = Box::new(report.info.ok_or("it reports an executor that is none")?);
+    resources_from_wire(&info.resources).map_err(|error| format!("an executor's resources are invalid: {error}"))?;
+    Ok(ReportedExecutor { framework, container, info })
 }
 
 /// What an agent offers and knows of its machine.

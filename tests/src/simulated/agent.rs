@@ -92,11 +92,12 @@ impl Agent {
         loop {
             let end = match self.session(&mut inbox).await {
                 Ok(end) => end,
-                Err(_broken) if self.standby.is_some() => {
+                Err(_broken) if self.standby.as_ref().is_some_and(Standby::is_open) => {
                     self.await_leader().await;
                     End::Again
                 }
                 Err(_broken) => {
+                    self.standby = None;
                     // Another one may lead; one that said who is first then.
                     self.masters.rotate_left(1);
                     // A real agent backs off, too; a word of the test may wait for so long.
@@ -241,6 +242,11 @@ impl Agent {
             })),
             Message::RegisterInFull(_) => out.push(from_agent::Message::Register(self.registration())),
             Message::CancelRead(_) | Message::Leading(_) => {}
+            // A simulated agent has no executors.
+            Message::RunGroup(_)
+            | Message::ExecutorMessage(_)
+            | Message::ShutdownExecutor(_)
+            | Message::ForgetExecutor(_) => {}
             Message::Masters(masters) => {
                 self.stand_by_with(&masters.standby);
                 for link in masters.links {

@@ -1,6 +1,7 @@
 //! Sessions: the one that talks, and the one that waits until its master leads.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
@@ -39,6 +40,7 @@ impl Talk {
 /// A session with a master that does not lead, and its end.
 pub(super) struct Standby {
     master: Arc<str>,
+    open: Arc<AtomicBool>,
     led: watch::Receiver<Option<u64>>,
     task: JoinHandle<Result<Talk>>,
     talk: Option<Talk>,
@@ -54,8 +56,9 @@ impl Standby {
         after: Duration,
     ) -> Self {
         let (leads, led) = watch::channel(None);
+        let open = Arc::new(AtomicBool::new(false));
         let task = tokio::spawn({
-            let (master, report) = (master.clone(), report.clone());
+            let (master, report, opened) = (master.clone(), report.clone(), open.clone());
             async move {
                 tokio::time::sleep(after).await;
                 let door = doors.acquire_owned().await?;
@@ -63,6 +66,7 @@ impl Standby {
                 let mut talk = Talk::open(&master, &tls, first).await?;
                 drop(door);
                 report.send_modify(|standing| standing.standby = true);
+                opened.store(true, Ordering::Relaxed);
                 while let Some(word) = talk.incoming.message().await? {
                     if let Some(from_master::Message::Leading(leading)) = word.message {
                         if !leading.link.is_empty() {
@@ -75,11 +79,15 @@ impl Standby {
                 bail!("the session ended")
             }
         });
-        Self { master, led, task, talk: None, report }
+        Self { master, open, led, task, talk: None, report }
     }
 
     pub(super) fn master(&self) -> &str {
         &self.master
+    }
+
+    pub(super) fn is_open(&self) -> bool {
+        self.open.load(Ordering::Relaxed) && !self.task.is_finished()
     }
 
     /// Waits until it leads; returns also when it has gone away.

@@ -104,6 +104,8 @@ pub enum Input {
     },
     /// `init` reaped a child.
     Exited(Exit),
+    /// Of executors.
+    Executor(super::executors::Input),
     /// A deadline has come.
     Tick,
 }
@@ -186,6 +188,8 @@ pub enum Effect {
         /// The task's state now, maybe later than `status`.
         latest: TaskState,
     },
+    /// About executors.
+    Executor(super::executors::ExecutorEffect),
 }
 
 /// An image that is here.

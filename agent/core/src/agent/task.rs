@@ -5,13 +5,13 @@ use api::v1::network_info::{IpAddress, Protocol};
 use api::v1::{Capability, ContainerId, ContainerStatus, NetworkInfo, Source, TaskStatus};
 
 use super::effects::{Effect, Now, Report};
-use crate::container::{Ending, Input, Phase, Step};
+use crate::container::{Ending, Exit, Input, Phase, Step};
 use crate::ending::{Verdict, verdict};
-use crate::handover;
+use crate::handover::{self, ExitStatus};
 use crate::image::ImageRequest;
-use crate::launch::{self, LaunchError, Limits, Plan, Site};
+use crate::launch::{self, LaunchError, Limits, Plan, Seat, Site};
 use crate::randomness::Randomness;
-use crate::record::Record;
+use crate::record::{Part, Record};
 
 #[derive(Debug)]
 pub(super) struct Task {
@@ -20,6 +20,19 @@ pub(super) struct Task {
     pub(super) create_asked_ms: u64,
     /// When an ended process without a kept status counts as unseen.
     pub(super) unseen_at_ms: Option<u64>,
+    /// Its process waits for those of its group.
+    pub(super) held: bool,
+    /// What its executor has to hear.
+    pub(super) signals: Vec<Signal>,
+}
+
+/// What happened to a run, for the executor it belongs to.
+#[derive(Debug)]
+pub(super) enum Signal {
+    /// Its program runs.
+    Running,
+    /// It is over; with what waitpid would have said.
+    Ended(Box<Verdict>, i32),
 }
 
 /// Whether a session is open.
@@ -34,7 +47,7 @@ const TICK_MS: u64 = 10;
 
 impl Task {
     pub(super) const fn new(record: Record) -> Self {
-        Self { record, create_asked_ms: 0, unseen_at_ms: None }
+        Self { record, create_asked_ms: 0, unseen_at_ms: None, held: false, signals: Vec::new() }
     }
 
     pub(super) fn saved(&self) -> Box<Record> {
@@ -44,7 +57,8 @@ impl Task {
     pub(super) fn plan(&self, site: &Site) -> Result<Plan, LaunchError> {
         let record = &self.record;
         let (framework, container) = (&record.framework, &record.container);
-        launch::plan(site, framework, container, &record.info, &record.framework_info, record.image.as_ref())
+        let (image, seat) = (record.image.as_ref(), Seat::of(site, record));
+        launch::plan(site, framework, container, &record.info, &record.framework_info, image, seat)
     }
 
     /// Asks for the image; counted, and written down first.
@@ -106,9 +120,24 @@ impl Task {
     /// It cannot be run here at all.
     pub(super) fn refused(&mut self, error: &LaunchError, site: &Site, randomness: &mut Randomness, now: Now) {
         tracing::info!(task = %self.record.task, framework = %self.record.framework, error = %error, "task refused");
-        let verdict = verdict(&Ending::LaunchFailed(error.to_string()), &self.record.info);
+        let ending = Ending::LaunchFailed(error.to_string());
+        let verdict = verdict(&ending, &self.record.info);
+        self.signal(Signal::Ended(Box::new(verdict.clone()), wait_status(&ending)));
         self.record.phase = Phase::Gone;
         self.tell(verdict.state, Some(verdict), site, randomness, now);
+    }
+
+    /// It comes too late to be run.
+    pub(super) fn dropped(&mut self, verdict: Verdict, site: &Site, randomness: &mut Randomness, now: Now) {
+        self.record.phase = Phase::Gone;
+        self.tell(verdict.state, Some(verdict), site, randomness, now);
+    }
+
+    /// For its executor, if it has one.
+    fn signal(&mut self, signal: Signal) {
+        if self.record.part != Part::Alone {
+            self.signals.push(signal);
+        }
     }
 
     /// One step of the container, the statuses it gives and the record of both, as effects: what must be
@@ -134,14 +163,13 @@ impl Task {
             Step::Prepare => None, // planned when the task is received, its image came, or it is recovered
             Step::Create => {
                 self.create_asked_ms = now.uptime_ms;
-                let sandbox = launch::sandbox(
-                    &site.work_dir,
-                    &self.record.agent,
-                    &self.record.framework,
-                    self.record.task.as_str(),
-                    &container,
-                );
+                let sandbox = Seat::of(site, &self.record).sandbox;
                 Some(Effect::Create { bundle: format!("{}/{container}", site.bundle_dir), sandbox, container })
+            }
+            // All of a pod's group start together.
+            Step::Start if matches!(self.record.part, Part::Member { .. }) => {
+                self.held = true;
+                None
             }
             Step::Start => Some(Effect::Start(container)),
             Step::Terminate { grace_ms } => {
@@ -152,6 +180,7 @@ impl Task {
             Step::ReadUsage => Some(Effect::ReadUsage(container)),
             Step::Delete => Some(Effect::Delete(container)),
             Step::Running => {
+                self.signal(Signal::Running);
                 let limit_ms = self.record.info.max_completion_time.as_ref().and_then(|limit| limit.millis());
                 self.record.complete_by_ms = limit_ms.map(|limit_ms| now.uptime_ms.saturating_add(limit_ms));
                 self.tell(TaskState::Running, None, site, randomness, now);
@@ -165,6 +194,7 @@ impl Task {
             }
             Step::Ended(ending) => {
                 let verdict = verdict(&ending, &self.record.info);
+                self.signal(Signal::Ended(Box::new(verdict.clone()), wait_status(&ending)));
                 tracing::info!(
                     framework = %self.record.framework, task = %self.record.task, %container,
                     state = verdict.state.name(), why = %verdict.message, "task ended"
@@ -182,6 +212,9 @@ impl Task {
         }
         let record = &mut self.record;
         record.state = state;
+        if matches!(record.part, Part::Executor { .. }) {
+            return; // not a task: what becomes of it concerns its tasks
+        }
         let mut status = TaskStatus::new(record.task.clone(), state);
         status.source = Some(Source::Executor.into());
         if let Some(verdict) = verdict {
@@ -193,7 +226,13 @@ impl Task {
             status.message = Some("This version does not perform checks and health checks".to_owned());
         }
         status.agent_id = Some(record.agent.clone());
+        let mut container_id = ContainerId { value: record.container.to_string(), ..ContainerId::default() };
         status.executor_id = Some(record.task.as_str().into());
+        if let Part::Member { executor, executor_id, .. } = &record.part {
+            status.executor_id = Some(executor_id.clone());
+            let parent = ContainerId { value: executor.to_string(), ..ContainerId::default() };
+            container_id.parent = Some(Box::new(parent));
+        }
         #[allow(clippy::cast_precision_loss)] // milliseconds since 1970 fit 2^53 for a long while
         let seconds = now.unix_ms as f64 / 1000.0;
         status.timestamp = Some(seconds);
@@ -204,11 +243,22 @@ impl Task {
             NetworkInfo { ip_addresses: vec![address], ..NetworkInfo::default() }
         });
         status.container_status = Some(Box::new(ContainerStatus {
-            container_id: Some(ContainerId { value: record.container.to_string(), ..ContainerId::default() }),
+            container_id: Some(container_id),
             executor_pid: record.process.and_then(|process| u32::try_from(process.pid).ok()),
             network_infos: networks.into_iter().collect(),
             ..ContainerStatus::default()
         }));
         record.updates.push(status, now.uptime_ms);
+    }
+}
+
+/// As waitpid would have said it; -1 for what nobody saw.
+fn wait_status(ending: &Ending) -> i32 {
+    match ending {
+        Ending::Exit { exit: Exit::Seen(ExitStatus::Code(code)), .. } => code << 8,
+        Ending::Exit { exit: Exit::Seen(ExitStatus::Signal(signal)), .. } => *signal,
+        Ending::Exit { exit: Exit::Unseen | Exit::Rebooted, .. }
+        | Ending::NeverStarted(_)
+        | Ending::LaunchFailed(_) => -1,
     }
 }

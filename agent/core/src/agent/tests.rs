@@ -1,5 +1,7 @@
 //! Scripts and laws of the whole agent, over arbitrary restarts.
 
+mod executors;
+
 use std::collections::BTreeSet;
 
 use api::v1::{FrameworkInfo, TaskInfo};
@@ -41,6 +43,7 @@ struct World {
     /// Containers that wait for an image, and how often one was asked for.
     pulling: BTreeSet<ContainerId>,
     pulls: usize,
+    executors: executors::Seen,
 }
 
 impl World {
@@ -61,6 +64,7 @@ impl World {
             slow_registry: false,
             pulling: BTreeSet::new(),
             pulls: 0,
+            executors: executors::Seen::default(),
         };
         world.input(Input::Registered { agent: "m-S0".into() });
         world
@@ -145,6 +149,7 @@ impl World {
                 let uuid = status.uuid_bytes().unwrap().to_vec();
                 self.input(Input::Acknowledge { framework: "f".into(), task, uuid });
             }
+            Effect::Executor(effect) => self.about_executor(effect),
         }
         true
     }
@@ -210,6 +215,9 @@ impl World {
         seed[..8].copy_from_slice(&self.sequence.to_le_bytes());
         let (agent, effects) = Agent::new(site(), seed, self.records.values().cloned().collect(), &found, self.now);
         self.agent = agent;
+        self.queue.extend(effects);
+        let executors = self.executors.records.values().cloned().collect();
+        let effects = self.agent.recover_executors(executors, self.now);
         self.queue.extend(effects);
         for exit in self.exits.clone() {
             self.input(Input::Exited(exit));

@@ -15,8 +15,8 @@ pub(super) fn variables(
     framework: &FrameworkId,
     task: &TaskInfo,
     framework_info: &FrameworkInfo,
-    sandbox: &str,
-    inside: &str,
+    of_executor: &[(String, String)],
+    (sandbox, inside): (&str, &str),
 ) -> Result<Vec<(String, String)>, LaunchError> {
     let task_id = task.task_id.as_str();
     let address = site.address.as_deref().unwrap_or("127.0.0.1");
@@ -45,6 +45,12 @@ pub(super) fn variables(
     if let Some(role) = role {
         variables.push(("MESOS_ALLOCATION_ROLE".to_owned(), role));
     }
+    for (name, value) in of_executor {
+        variables.retain(|(known, _)| known != name);
+        if !value.is_empty() {
+            variables.push((name.clone(), value.clone()));
+        }
+    }
     let own =
         task.command.iter().flat_map(|command| &command.environment).flat_map(|environment| &environment.variables);
     for variable in own {
@@ -72,7 +78,8 @@ mod tests {
             r#"{"task_id":{"value":"t1"},"resources":[{"name":"cpus","type":"SCALAR","scalar":{"value":1},"allocation_info":{"role":"dev"}}],
                 "command":{"value":"x","environment":{"variables":[{"name":"PATH","value":"/opt"},{"name":"A","value":"1"}]}}}"#,
         );
-        let variables = variables(&site(), &"f".into(), &task, &FrameworkInfo::default(), "/out", "/in").unwrap();
+        let variables =
+            variables(&site(), &"f".into(), &task, &FrameworkInfo::default(), &[], ("/out", "/in")).unwrap();
         let get = |name: &str| variables.iter().find(|(key, _)| key == name).map(|(_, value)| value.as_str());
         assert_eq!(get("PATH"), Some("/opt"));
         assert_eq!(get("A"), Some("1"));

@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use agent_core::agent::Input;
+use agent_core::agent::{Input, executors};
+use agent_core::executor::{Launch, Token};
 use agent_core::registration;
 use api::link::{FromAgent, FromMaster, Pong, from_agent, from_master};
 
@@ -66,7 +67,23 @@ impl Driver {
             from_master::Message::RegisterInFull(_) => self.register_in_full(),
             // It is ours already, or no leader we believe.
             from_master::Message::Leading(_) => {}
+            from_master::Message::RunTask(run) if !run.executor_container_id.is_empty() => {
+                self.execute(vec![run], Launch::Task);
+            }
             from_master::Message::RunTask(run) => self.run_task(run),
+            from_master::Message::RunGroup(group) => self.execute(group.tasks, Launch::Group),
+            from_master::Message::ExecutorMessage(message) => self.of_executor(executors::Input::Message {
+                framework: message.framework_id.into(),
+                executor: message.executor_id.into(),
+                data: message.data,
+            }),
+            from_master::Message::ShutdownExecutor(shutdown) => self.of_executor(executors::Input::ShutDown {
+                framework: shutdown.framework_id.into(),
+                executor: shutdown.executor_id.into(),
+            }),
+            from_master::Message::ForgetExecutor(forget) => {
+                self.of_executor(executors::Input::Forget(forget.container_id.into()));
+            }
             from_master::Message::KillTask(kill) => self.supervision.input(Input::KillTask {
                 framework: kill.framework_id.into(),
                 task: kill.task_id.into(),
@@ -138,6 +155,26 @@ impl Driver {
                 tracing::error!(%container, "the master sent a task that cannot be read");
             }
         }
+    }
+
+    fn of_executor(&mut self, input: executors::Input) {
+        self.supervision.input(Input::Executor(input));
+    }
+
+    /// Tasks for an executor, all of one framework.
+    fn execute(&mut self, runs: Vec<api::link::RunTask>, launch: Launch) {
+        let Some(first) = runs.first() else { return };
+        let Some(framework_info) = first.framework_info.clone() else {
+            tracing::error!(container = first.container_id, "the master sent a task that cannot be read");
+            return;
+        };
+        let (framework, executor) = (first.framework_id.as_str().into(), first.executor_container_id.as_str().into());
+        let tasks = runs.into_iter().filter_map(|run| Some((run.container_id.into(), run.task?))).collect();
+        // 244 bits from the kernel.
+        let token = format!("{}{}", uuid::Uuid::new_v4().simple(), uuid::Uuid::new_v4().simple());
+        let token = Token(token);
+        let run = executors::Run { framework, executor, tasks, launch, framework_info, token };
+        self.of_executor(executors::Input::Run(Box::new(run)));
     }
 
     fn read_file(&mut self, read: api::link::ReadFile) {

@@ -96,6 +96,11 @@ impl Driver {
         (self.generation, self.session, self.link, self.master) = (generation, session, Some(link), master);
         self.standby.taken();
         self.registration(registration::Event::Promoted);
+        // What has changed since the last look.
+        self.look.nudge(uptime::millis());
+        if !self.supervision.agent.executor_reports().is_empty() {
+            return self.register_in_full();
+        }
         let reports = self.supervision.agent.reports();
         let mut tasks: Vec<_> =
             reports.iter().map(|run| (&run.framework, &run.task, &run.container, run.state)).collect();
@@ -108,8 +113,6 @@ impl Driver {
             tasks: api::tasks_digest(tasks).to_vec(),
         };
         self.answer(from_agent::Message::Back(back));
-        // What has changed since the last look.
-        self.look.nudge(uptime::millis());
     }
 
     /// Another master leads: the one we had, if it is still there, does not.

@@ -63,6 +63,7 @@ fn register(state: &mut State, index: u64, total: &Resources) {
         inventory_json: String::new(),
         tasks: Vec::new(),
         edition: 0,
+        executors: Vec::new(),
     };
     let agent = agent_id(usize::try_from(index).unwrap_or(0));
     state.apply(Command::RegisterAgent { agent, registration: Box::new(registration), at: 1 });
@@ -113,6 +114,8 @@ fn state_and_allocator() {
             info,
             resources: resources("cpus:0.1;mem:32"),
             at: 1,
+            executor: None,
+            group: None,
         })));
     }
     let with_tasks = resident_kib();

@@ -17,7 +17,7 @@ use crate::allocator::Consider;
 use crate::command::{Command, LaunchTask};
 use crate::offers::OutstandingOffer;
 use crate::state::{Framework, OperationState, seconds};
-use crate::validate;
+use crate::validate::{self, GroupNeeds};
 
 impl Leader {
     pub(super) fn accept(&mut self, turn: &mut Turn<'_>, framework: &Framework, accept: Accept) {
@@ -170,10 +170,8 @@ impl Leader {
                 }
             }
             Type::LaunchGroup => {
-                let Some(group) = operation.launch_group else { return };
-                let (why, reason) = self.group_refused(turn, accepting, &group);
-                for task in &group.task_group.tasks {
-                    self.reject(turn, framework, task, TaskState::Error, reason, why.clone());
+                if let Some(group) = operation.launch_group {
+                    self.launch_group(turn, accepting, *group);
                 }
             }
             Type::Unknown => {
@@ -200,13 +198,57 @@ impl Leader {
         }
     }
 
-    /// Why a group is not launched. There is always something: groups are not run here yet.
-    fn group_refused(&self, turn: &Turn<'_>, accepting: &Accepting<'_>, group: &LaunchGroup) -> (String, Reason) {
+    /// All of the group, or nothing.
+    fn launch_group(&mut self, turn: &mut Turn<'_>, accepting: &mut Accepting<'_>, mut group: LaunchGroup) {
+        let (framework, offer) = (accepting.framework, accepting.offer);
+        group.task_group.tasks.iter_mut().for_each(validate::complete_check);
+        let needs = match self.group_needs(turn, accepting, &group) {
+            Ok(needs) => needs,
+            Err((why, reason)) => {
+                for task in &group.task_group.tasks {
+                    self.reject(turn, framework, task, TaskState::Error, reason, why.clone());
+                }
+                return;
+            }
+        };
+        let GroupNeeds { tasks: needs, executor } = needs;
+        for resources in needs.iter().chain(&executor) {
+            self.take(accepting, resources);
+        }
+        let mut executor = executor;
+        let first = group.task_group.tasks.first().map(|task| task.task_id.clone());
+        let mut launches = Vec::with_capacity(needs.len());
+        for (mut task, resources) in group.task_group.tasks.into_iter().zip(needs) {
+            task.executor = Some(Box::new(group.executor.clone()));
+            let executor = self.executor_for(turn, &framework.id, offer, &task, executor.take());
+            self.launching.insert((framework.id.clone(), task.task_id.clone()));
+            launches.push(LaunchTask {
+                framework: framework.id.clone(),
+                agent: offer.agent.clone(),
+                role: offer.role.clone(),
+                container: ContainerId::from(self.random.uuid()),
+                info: task,
+                resources,
+                at: turn.now.unix_ms,
+                executor,
+                group: first.clone(),
+            });
+        }
+        turn.propose(Command::LaunchGroup(launches));
+    }
+
+    /// What a group takes, or why it is not launched.
+    fn group_needs(
+        &self,
+        turn: &Turn<'_>,
+        accepting: &Accepting<'_>,
+        group: &LaunchGroup,
+    ) -> Result<GroupNeeds, (String, Reason)> {
         let (framework, offer) = (accepting.framework, accepting.offer);
         for task in &group.task_group.tasks {
             if let Err(forbidden) = self.may_launch(framework, task, Some(&group.executor)) {
                 let why = format!("Task '{}' is not authorized to{forbidden}", task.task_id);
-                return (why, Reason::TaskGroupUnauthorized);
+                return Err((why, Reason::TaskGroupUnauthorized));
             }
         }
         let place = validate::Place {
@@ -216,9 +258,23 @@ impl Leader {
             available: &accepting.remaining,
             capabilities: capabilities(turn, &offer.agent),
         };
-        let why = validate::group(group, |task| self.state_of(turn, &framework.id, task), place).err();
-        let not_here = || "Task groups are not supported by this master: launch tasks with a command".to_owned();
-        (why.unwrap_or_else(not_here), Reason::TaskGroupInvalid)
+        let known = self.known_executor(turn, &framework.id, offer, &group.executor.executor_id);
+        validate::group(group, |task| self.state_of(turn, &framework.id, task), known.as_ref(), place)
+            .map_err(|why| (why, Reason::TaskGroupInvalid))
+    }
+
+    /// Takes them from what remains of the offers.
+    fn take(&mut self, accepting: &mut Accepting<'_>, resources: &Resources) {
+        let offer = accepting.offer;
+        for resource in resources {
+            let one: Resources = [resource.clone()].into_iter().collect();
+            if let Some(rest) = accepting.remaining.checked_sub(&one) {
+                accepting.remaining = rest;
+            } else {
+                // Another copy of a shared volume.
+                self.allocator.charge(&offer.framework, &offer.role, &offer.agent, &one);
+            }
+        }
     }
 
     fn launch(&mut self, turn: &mut Turn<'_>, accepting: &mut Accepting<'_>, mut task: TaskInfo) {
@@ -237,22 +293,20 @@ impl Leader {
         let (agent, role) = (&offer.agent, offer.role.as_str());
         let capabilities = capabilities(turn, agent);
         let place = validate::Place { framework: &framework.id, agent, role, available: &available, capabilities };
-        let resources = match validate::task(&task, active, place) {
-            Ok(resources) => resources,
+        let wanted = task.executor.as_ref().map(|executor| executor.executor_id.clone());
+        let known = wanted.and_then(|executor| self.known_executor(turn, &framework.id, offer, &executor));
+        let needs = match validate::task(&task, active, known.as_ref(), place) {
+            Ok(needs) => needs,
             Err(message) => {
                 self.reject(turn, framework, &task, TaskState::Error, Reason::TaskInvalid, message);
                 return;
             }
         };
-        for resource in &resources {
-            let one: Resources = [resource.clone()].into_iter().collect();
-            if let Some(rest) = accepting.remaining.checked_sub(&one) {
-                accepting.remaining = rest;
-            } else {
-                // Another copy of a shared volume.
-                self.allocator.charge(&framework.id, &offer.role, &offer.agent, &one);
-            }
+        self.take(accepting, &needs.task);
+        if let Some(resources) = &needs.executor {
+            self.take(accepting, resources);
         }
+        let executor = self.executor_for(turn, &framework.id, offer, &task, needs.executor);
         self.launching.insert((framework.id.clone(), id));
         turn.propose(Command::LaunchTask(Box::new(LaunchTask {
             framework: framework.id.clone(),
@@ -260,8 +314,10 @@ impl Leader {
             role: offer.role.clone(),
             container: ContainerId::from(self.random.uuid()),
             info: task,
-            resources,
+            resources: needs.task,
             at: turn.now.unix_ms,
+            executor,
+            group: None,
         })));
     }
 }

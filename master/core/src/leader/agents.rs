@@ -3,6 +3,7 @@
 use api::v1::scheduler::Event;
 use api::{AgentId, FrameworkId, NodeName, TaskId};
 
+use super::executors::executor_of;
 use super::{Contest, Leader, Session, Timer, Turn};
 use crate::allocator::{Activity, AgentFacts};
 use crate::command::Command;
@@ -23,9 +24,7 @@ impl Leader {
         let node = &registration.node;
         if let Some((why, retry)) = turn.state.refusal(&registration) {
             tracing::warn!(%node, reason = %why, "refused an agent");
-            let frameworks: std::collections::BTreeSet<_> =
-                registration.tasks.into_iter().map(|task| task.framework).collect();
-            for framework in frameworks {
+            for framework in registration.frameworks() {
                 turn.tell_agent(session, ToAgent::ShutdownFramework { framework });
             }
             refuse(turn, session, ToAgent::Refused { reason: why, retry });
@@ -119,6 +118,9 @@ impl Leader {
             for task in turn.state.tasks_on(id).filter(|task| task.holds_resources()) {
                 self.allocator.charge(&task.framework, &task.role, id, &task.resources);
             }
+            for executor in turn.state.executors_on(id) {
+                self.allocator.charge(&executor.framework, &executor.role, id, &executor.resources);
+            }
         }
         let latest = self.admitted(node);
         let session = self.sessions_by_agent.get(id).copied().filter(|_| latest);
@@ -161,11 +163,7 @@ impl Leader {
         let Some(session) = self.session_of(agent) else { return };
         #[cfg(feature = "planted-bugs")]
         self.start_again(turn, session, agent);
-        for (framework, task) in run {
-            if let Some(task) = turn.state.task(&framework, &task) {
-                self.run_task(turn, task);
-            }
-        }
+        self.run_again(turn, run);
         for (framework, task) in kill {
             let wanted = turn.state.task(&framework, &task).and_then(|task| task.kill);
             let grace_ms = wanted.and_then(|kill| kill.grace_ms);
@@ -188,6 +186,7 @@ impl Leader {
                 container: api::ContainerId::from(self.random.uuid()),
                 task: Box::new(task.info.get()),
                 framework_info: framework.info.clone(),
+                executor: executor_of(turn.state, task),
             };
             turn.outputs.push(Output::ToAgent { session, message });
         }
@@ -204,6 +203,7 @@ impl Leader {
                 container: task.container.clone(),
                 task: Box::new(task.info.get()),
                 framework_info: framework.info.clone(),
+                executor: executor_of(turn.state, task),
             },
         );
     }
@@ -231,12 +231,22 @@ impl Leader {
                 }
             }
             // Before its registration is committed an agent has nothing to say; it repeats what it said.
-            AgentMessage::Update { .. } | AgentMessage::Capacity { .. } if !registered => {}
+            AgentMessage::Update { .. }
+            | AgentMessage::Capacity { .. }
+            | AgentMessage::ExecutorMessage { .. }
+            | AgentMessage::ExecutorEnded { .. }
+                if !registered => {}
             AgentMessage::Update { framework, status, latest } => {
                 turn.propose(Command::UpdateTask { framework, agent, status, latest, at: turn.now.unix_ms });
             }
             AgentMessage::Capacity { resources, attributes, facts, inventory_json, edition } => {
                 turn.propose(Command::UpdateCapacity { agent, resources, attributes, facts, inventory_json, edition });
+            }
+            AgentMessage::ExecutorMessage { framework, executor, data } => {
+                self.executor_said(turn, &framework, &agent, executor, data);
+            }
+            AgentMessage::ExecutorEnded { framework, executor, container, status } => {
+                turn.propose(Command::EndExecutor { framework, agent, executor, container, status });
             }
         }
     }

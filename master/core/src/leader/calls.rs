@@ -91,13 +91,10 @@ impl Leader {
                     self.reconcile_operation(turn, &id, one.operation_id.as_str(), one.agent_id.as_ref());
                 }
             }
-            // There are no custom executors to speak to, and the allocator hears no wishes.
-            Type::Unknown
-            | Type::Subscribe
-            | Type::UpdateFramework
-            | Type::Shutdown
-            | Type::Message
-            | Type::Request => {
+            Type::Message => self.message_executor(turn, &id, *call.message.unwrap_or_default()),
+            Type::Shutdown => self.shut_down_executor(turn, &id, *call.shutdown.unwrap_or_default()),
+            // The allocator hears no wishes.
+            Type::Unknown | Type::Subscribe | Type::UpdateFramework | Type::Request => {
                 tracing::debug!(framework = %id, call = kind.as_str_name(), "accepted a call that does nothing");
             }
         }

@@ -67,6 +67,7 @@ impl Leader {
             allocation_info: role.map(|role| AllocationInfo { role: Some(role) }),
             resources: resources_to_wire(&offer.resources, &format),
             attributes: attributes_to_wire(&agent.attributes),
+            executor_ids: framework.executors_on(&agent.id).map(|executor| executor.id.clone()).collect(),
             ..Offer::default()
         })
     }

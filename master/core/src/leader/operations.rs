@@ -89,8 +89,7 @@ impl Leader {
             allocated_to: &offer.role,
             shares: framework.info.has(api::v1::Capability::SharedResources),
         };
-        let mine = turn.state.tasks_on(&offer.agent).filter(|task| task.holds_resources());
-        let used: Vec<&Resources> = mine.map(|task| &task.resources).collect();
+        let used: Vec<&Resources> = turn.state.used_on(&offer.agent).collect();
         // With what this very ACCEPT made: it is not committed yet.
         let total = accepting.agent_total.clone().unwrap_or_else(|| (*agent.resources).clone());
         let place = crate::operation::Where { total: &total, used: &used };

@@ -29,7 +29,21 @@ impl Leader {
                 if !charged {
                     self.allocator.charge(&framework, &task.role, &task.agent, &task.resources); // a former leader's
                 }
-                self.run_task(turn, task);
+                if task.group.is_none() {
+                    self.run_task(turn, task);
+                }
+            }
+            Event::GroupLaunched { framework, tasks } => self.run_group(turn, &framework, &tasks),
+            Event::ExecutorLaunched { framework, agent, executor } => {
+                self.executor_launched(turn, framework, agent, executor);
+            }
+            Event::ExecutorEnded { framework, agent, executor, role, resources, status } => {
+                self.executor_ended(turn, &framework, &agent, executor, (&role, &resources), status);
+            }
+            Event::ExecutorForgotten { framework, agent, container } => {
+                if let Some(session) = self.session_of(&agent) {
+                    turn.tell_agent(session, ToAgent::ForgetExecutor { framework, container });
+                }
             }
             Event::LaunchDropped { launch, why } => self.launch_dropped(turn, &launch, why),
             Event::KillRequested { framework, task } => {
@@ -118,11 +132,13 @@ impl Leader {
             LaunchDropped::FrameworkRemoved
             | LaunchDropped::AgentRemoved
             | LaunchDropped::AgentDraining
-            | LaunchDropped::ResourcesGone => self.launching.remove(&(framework.clone(), task.clone())),
+            | LaunchDropped::ResourcesGone
+            | LaunchDropped::ExecutorGone => self.launching.remove(&(framework.clone(), task.clone())),
         };
         if charged {
             self.allocator.recover(framework, role, agent, resources, Consider::Now);
         }
+        self.executor_not_launched(framework, agent, role, &launch.info, launch.executor.as_ref());
         let mut status = TaskStatus::new(task.clone(), TaskState::Lost);
         status.source = Some(Source::Master.into());
         status.agent_id = Some(agent.clone());
@@ -154,6 +170,13 @@ impl Leader {
                 status.state = state.into();
                 status.reason = Some(Reason::ResourcesUnknown.into());
                 status.message = Some("Operation required by the task is not applied on the agent".to_owned());
+            }
+            LaunchDropped::ExecutorGone => {
+                let framework = turn.state.framework(framework);
+                let state = framework.map_or(TaskState::Lost, |framework| framework.lost_or(TaskState::Dropped));
+                status.state = state.into();
+                status.reason = Some(Reason::ExecutorTerminated.into());
+                status.message = Some("The executor ended before the task reached it".to_owned());
             }
         }
         self.tell_status(turn, framework, status);

@@ -97,9 +97,8 @@ impl State {
     ) {
         if let Some((why, retry)) = self.refusal(&registration) {
             let agent = self.nodes.get(&registration.node).cloned().unwrap_or(proposed);
-            let shutdown: BTreeSet<_> = registration.tasks.into_iter().map(|task| task.framework).collect();
-            let (node, shutdown) = (registration.node, shutdown.into_iter().collect());
-            events.push(Event::AgentRefused { agent, node, why, retry, shutdown });
+            let shutdown = registration.frameworks();
+            events.push(Event::AgentRefused { agent, node: registration.node, why, retry, shutdown });
             return;
         }
         let id = self.nodes.entry(registration.node.clone()).or_insert(proposed).clone();
@@ -137,6 +136,7 @@ impl State {
             edition: registration.edition,
         };
         let mut registered = Registered::default();
+        let same_boot = old.as_ref().is_some_and(|old| old.boot_id == agent.boot_id);
         if let Some(old) = old {
             let mine: Vec<Arc<Task>> = self.tasks_on(&id).cloned().collect();
             if old.boot_id == agent.boot_id {
@@ -146,6 +146,14 @@ impl State {
             }
         }
         self.agents.insert(id.clone(), Arc::new(agent));
+        if !same_boot {
+            self.end_executors_on(&id, &mut registered.events);
+        }
+        // Before the agent is known to be there: it is told of as one that uses this much.
+        self.executors_reported(&id, &registration.executors, events);
+        self.end_unreported_executors(&id, &registration.executors, &registered.run, &mut registered.events);
+        let strangers = registration.executors.iter().map(|executor| &executor.framework);
+        registered.shutdown.extend(strangers.filter(|id| !self.frameworks.contains_key(*id)).cloned());
         for reported in &registration.tasks {
             if !self.frameworks.contains_key(&reported.framework) {
                 registered.shutdown.insert(reported.framework.clone());
@@ -175,6 +183,8 @@ impl State {
         let Some(agent) = self.agents.get(&back.agent).filter(|agent| agent.node == back.node) else { return false };
         let same = agent.boot_id == back.boot_id && agent.edition == back.edition && back.edition != 0;
         let reachable = agent.reachability == Reachability::Reachable;
+        // What it has of executors is more than a digest tells.
+        let same = same && self.executors_on(&back.agent).next().is_none();
         let down = self.maintenance.is_down(&agent.hostname, &agent.address);
         same && reachable && !down && self.nodes.get(&back.node) == Some(&back.agent) && {
             let tasks = self.tasks_on(&back.agent);
@@ -347,6 +357,7 @@ impl State {
             }
             events.push(Event::TaskUpdated { framework: task.framework.clone(), status: Box::new(status) });
         }
+        self.end_executors_on(id, events);
         events.push(Event::AgentUnreachable { agent: id.clone(), frameworks: frameworks.iter().cloned().collect() });
         for framework in frameworks {
             self.bound_unreachable_tasks(&framework, at, events);

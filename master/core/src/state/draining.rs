@@ -122,6 +122,7 @@ impl State {
             let status = task.master_status(state, reason, WHY, at);
             self.end_task(&task.framework, task.id(), status, at, events);
         }
+        self.end_executors_on(id, events);
         self.operations.retain(|_, operation| operation.agent != *id);
         self.draining.remove(id);
         self.agents.remove(id);

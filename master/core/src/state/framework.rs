@@ -5,10 +5,10 @@ use std::sync::Arc;
 
 use api::v1::scheduler::OfferConstraints;
 use api::v1::{Capability, FrameworkInfo, Reason};
-use api::{FrameworkId, TaskId, TaskState};
+use api::{AgentId, ExecutorId, FrameworkId, TaskId, TaskState};
 use serde::{Deserialize, Serialize};
 
-use super::{MAX_COMPLETED_FRAMEWORKS, MAX_COMPLETED_TASKS, State, Task};
+use super::{Executor, MAX_COMPLETED_FRAMEWORKS, MAX_COMPLETED_TASKS, State, Task};
 use crate::command::SubscribeFramework;
 use crate::event::Event;
 
@@ -36,6 +36,9 @@ pub struct Framework {
     pub tasks: BTreeMap<TaskId, Arc<Task>>,
     /// Tasks that have, oldest first.
     pub completed_tasks: VecDeque<Arc<Task>>,
+    /// Its own executors and its pods', as far as their agents are reachable.
+    #[serde(default)]
+    pub executors: BTreeMap<(AgentId, ExecutorId), Arc<Executor>>,
 }
 
 /// A framework's absence.
@@ -133,6 +136,7 @@ impl State {
                 disconnected: None,
                 tasks: BTreeMap::new(),
                 completed_tasks: VecDeque::new(),
+                executors: BTreeMap::new(),
             };
             self.frameworks.insert(id.clone(), Arc::new(framework));
         }
@@ -186,6 +190,10 @@ impl State {
         let framework = Arc::make_mut(&mut framework);
         self.operations.retain(|_, operation| operation.framework != *id);
         let mut agents = BTreeSet::new();
+        for ((agent, _), executor) in std::mem::take(&mut framework.executors) {
+            agents.insert(agent);
+            events.push(executor.ended(None));
+        }
         for (task_id, mut task) in std::mem::take(&mut framework.tasks) {
             let task = Arc::make_mut(&mut task);
             self.placement.remove(task);

@@ -165,6 +165,7 @@ impl State {
             let status = task.master_status(state, Reason::AgentRemoved, WHY, at);
             self.end_task(&task.framework, task.id(), status, at, events);
         }
+        self.end_executors_on(id, events);
         if let Some(agent) = self.agents.get_mut(id) {
             Arc::make_mut(agent).reachability = Reachability::Removed { since: at };
         }

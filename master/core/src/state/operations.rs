@@ -68,8 +68,8 @@ impl State {
     pub(super) fn unused(&self, agent: &AgentId) -> Resources {
         let Some(agent) = self.agents.get(agent) else { return Resources::new() };
         let mut used = Resources::new();
-        for task in self.tasks_on(&agent.id).filter(|task| task.holds_resources()) {
-            used.add_all(&task.resources.filter(|resource| !resource.shared));
+        for resources in self.used_on(&agent.id) {
+            used.add_all(&resources.filter(|resource| !resource.shared));
         }
         agent.resources.saturating_sub(&used)
     }

@@ -67,8 +67,7 @@ impl State {
     ) -> Result<(), Refusal> {
         let known = self.agents.get(agent).filter(|agent| agent.reachability == super::Reachability::Reachable);
         let Some(known) = known else { return Err(Refusal::bad_request("No agent found with specified ID")) };
-        let used: Vec<&api::Resources> =
-            self.tasks_on(agent).filter(|task| task.holds_resources()).map(|task| &task.resources).collect();
+        let used: Vec<&api::Resources> = self.used_on(agent).collect();
         let place = Where { total: &known.resources, used: &used };
         validate(operation, by, place).map_err(|error| {
             let name = operation.name();

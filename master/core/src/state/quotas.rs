@@ -147,8 +147,8 @@ impl State {
             let reserved = agent.resources.iter().filter(|resource| resource.role() != "*" && below(resource.role()));
             reserved.for_each(|resource| add(&mut sums, resource));
         }
-        for task in self.tasks().filter(|task| task.holds_resources() && below(&task.role)) {
-            let plain = task.resources.iter().filter(|resource| resource.role() == "*" && !resource.revocable);
+        for held in self.holdings().filter(|held| below(held.role)) {
+            let plain = held.resources.iter().filter(|resource| resource.role() == "*" && !resource.revocable);
             plain.for_each(|resource| add(&mut sums, resource));
         }
         sums

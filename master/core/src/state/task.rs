@@ -44,6 +44,9 @@ pub struct Task {
     pub launched_at: u64,
     /// Milliseconds since 1970: when the state became terminal.
     pub ended_at: Option<u64>,
+    /// The first task of its group.
+    #[serde(default)]
+    pub group: Option<TaskId>,
 }
 
 /// A kill that is wanted.
@@ -87,9 +90,8 @@ impl Task {
         status.message = Some(message.into());
         status.agent_id = Some(self.agent.clone());
         status.timestamp = Some(seconds(at));
-        if let Some(last) = self.last_status() {
-            status.executor_id = last.executor_id;
-        }
+        let told = self.last_status().and_then(|last| last.executor_id);
+        status.executor_id = told.or_else(|| self.executor.clone());
         status
     }
 
@@ -125,22 +127,55 @@ pub(crate) fn seconds(unix_ms: u64) -> f64 {
 
 impl State {
     pub(super) fn launch_task(&mut self, launch: LaunchTask, events: &mut Vec<Event>) {
-        let task_id = launch.info.task_id.clone();
+        match self.cannot_launch(&launch) {
+            Some(why) => events.push(Event::LaunchDropped { launch: Box::new(launch), why }),
+            None => self.add_task(launch, events),
+        }
+    }
+
+    /// All or nothing.
+    pub(super) fn launch_group(&mut self, launches: Vec<LaunchTask>, events: &mut Vec<Event>) {
+        // What the first brings with it is there for the others.
+        let brings = launches.iter().any(|launch| launch.executor.as_ref().is_some_and(|executor| executor.is_new));
+        let cannot = |launch| self.cannot_launch(launch).filter(|why| !brings || *why != LaunchDropped::ExecutorGone);
+        if let Some(why) = launches.iter().find_map(cannot) {
+            let dropped = launches.into_iter().map(|launch| Event::LaunchDropped { launch: Box::new(launch), why });
+            events.extend(dropped);
+            return;
+        }
+        let Some(framework) = launches.first().map(|launch| launch.framework.clone()) else { return };
+        let tasks = launches.iter().map(|launch| launch.info.task_id.clone()).collect();
+        for launch in launches {
+            self.add_task(launch, events);
+        }
+        events.push(Event::GroupLaunched { framework, tasks });
+    }
+
+    fn cannot_launch(&self, launch: &LaunchTask) -> Option<LaunchDropped> {
         let agent = self.agents.get(&launch.agent).filter(|agent| agent.reachability == Reachability::Reachable);
-        let why = match (self.frameworks.get(&launch.framework), agent) {
+        match (self.frameworks.get(&launch.framework), agent) {
             (None, _) => Some(LaunchDropped::FrameworkRemoved),
-            (Some(framework), _) if framework.tasks.contains_key(&task_id) => Some(LaunchDropped::Duplicate),
+            (Some(framework), _) if framework.tasks.contains_key(&launch.info.task_id) => {
+                Some(LaunchDropped::Duplicate)
+            }
             (Some(_), None) => Some(LaunchDropped::AgentRemoved),
             (Some(_), Some(agent)) if agent.deactivated => Some(LaunchDropped::AgentDraining),
             // An operation before it in the same ACCEPT did not come about.
             (Some(_), Some(agent)) => {
-                (!agent.resources.contains(&launch.resources)).then_some(LaunchDropped::ResourcesGone)
+                let mut wanted = launch.resources.clone();
+                let new = launch.executor.as_ref().filter(|executor| executor.is_new);
+                new.into_iter().for_each(|executor| wanted.add_all(&executor.resources));
+                if !agent.resources.contains(&wanted) {
+                    return Some(LaunchDropped::ResourcesGone);
+                }
+                self.executor_is_gone(launch).then_some(LaunchDropped::ExecutorGone)
             }
-        };
-        if let Some(why) = why {
-            events.push(Event::LaunchDropped { launch: Box::new(launch), why });
-            return;
         }
+    }
+
+    fn add_task(&mut self, launch: LaunchTask, events: &mut Vec<Event>) {
+        self.add_executor(&launch, events);
+        let task_id = launch.info.task_id.clone();
         // The ids the state has already: one copy for all tasks.
         let framework_id = self.frameworks.get(&launch.framework).map_or(launch.framework, |known| known.id.clone());
         let agent_id = self.agents.get(&launch.agent).map_or(launch.agent, |known| known.id.clone());
@@ -159,6 +194,7 @@ impl State {
             kill: None,
             launched_at: launch.at,
             ended_at: None,
+            group: launch.group,
         };
         self.placement.add(&task);
         if let Some(framework) = self.frameworks.get_mut(&framework_id) {

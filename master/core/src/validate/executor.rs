@@ -1,4 +1,4 @@
-//! Executors. None is run here yet; what is wrong with one is still said first, as by Mesos.
+//! Executors: what is wrong with one is said first, as by Mesos.
 
 use api::FrameworkId;
 use api::v1::{ExecutorInfo, container_info, executor_info};
@@ -6,8 +6,13 @@ use api::v1::{ExecutorInfo, container_info, executor_info};
 use super::asked::{Asked, spelled};
 use super::container;
 
-/// What holds of every executor. Returns what it asks for.
-pub(super) fn executor(executor: &ExecutorInfo, framework: &FrameworkId, role: &str) -> Result<Asked, String> {
+/// What holds of every executor. Returns what it asks for. `known` is how one of that id is described that is there.
+pub(super) fn executor(
+    executor: &ExecutorInfo,
+    known: Option<&ExecutorInfo>,
+    framework: &FrameworkId,
+    role: &str,
+) -> Result<Asked, String> {
     kind(executor)?;
     api::id::validate(executor.executor_id.as_str()).map_err(|error| error.to_string())?;
     if executor.shutdown_grace_period.is_some_and(|period| period.nanoseconds < 0) {
@@ -25,7 +30,32 @@ pub(super) fn executor(executor: &ExecutorInfo, framework: &FrameworkId, role: &
     if actual != framework {
         return Err(format!("ExecutorInfo has an invalid FrameworkID (Actual: {actual} vs Expected: {framework})"));
     }
+    if let Some(known) = known.filter(|known| !is_same(known, executor)) {
+        return Err(incompatible(known, executor));
+    }
     Asked::read(&executor.resources, role, "Executor")
+}
+
+fn incompatible(known: &ExecutorInfo, given: &ExecutorInfo) -> String {
+    const LINE: &str = "------------------------------------------------------------";
+    // Mesos shows protobuf's own text here; this is the same in JSON.
+    let text = |executor: &ExecutorInfo| serde_json::to_string(executor).unwrap_or_default();
+    format!(
+        "ExecutorInfo is not compatible with existing ExecutorInfo with same ExecutorID.\n{LINE}\nExisting \
+         ExecutorInfo:\n{}\n{LINE}\nExecutorInfo:\n{}\n{LINE}\n",
+        text(known),
+        text(given)
+    )
+}
+
+/// The same executor, wherever its resources are said to be allocated to.
+pub(super) fn is_same(one: &ExecutorInfo, other: &ExecutorInfo) -> bool {
+    let bare = |executor: &ExecutorInfo| {
+        let mut executor = executor.clone();
+        executor.resources.iter_mut().for_each(|resource: &mut api::v1::Resource| resource.allocation_info = None);
+        executor
+    };
+    bare(one) == bare(other)
 }
 
 fn kind(executor: &ExecutorInfo) -> Result<(), String> {

@@ -1,8 +1,8 @@
-//! Task groups: all of one, or nothing. None is run here yet.
+//! Task groups: all of one, or nothing.
 
 use api::v1::offer::operation::LaunchGroup;
 use api::v1::{ExecutorInfo, HealthCheck, TaskInfo, container_info, executor_info, health_check};
-use api::{Milli, TaskId, TaskState};
+use api::{Milli, Resources, TaskId, TaskState};
 
 use super::asked::{Asked, one_revocability, overlap, scalar, spelled, total};
 use super::task::{Place, own};
@@ -14,19 +14,36 @@ const MIN_CPUS: Milli = Milli(10);
 /// MiB.
 const MIN_MEM: Milli = Milli(32_000);
 
-/// May the group run on what remains of its offers? `active` tells the state of a task with that id.
+/// What a group takes from its offers.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct GroupNeeds {
+    /// Each task for itself.
+    pub(crate) tasks: Vec<Resources>,
+    /// For the executor, if that is to be launched with them.
+    pub(crate) executor: Option<Resources>,
+}
+
+/// May the group run on what remains of its offers? `active` tells the state of a task with that id, `known` how the
+/// executor is described if one of that id is there.
 pub(crate) fn group(
     group: &LaunchGroup,
     active: impl Fn(&TaskId) -> Option<TaskState>,
+    known: Option<&ExecutorInfo>,
     at: Place<'_>,
-) -> Result<(), String> {
+) -> Result<GroupNeeds, String> {
     let tasks = &group.task_group.tasks;
     let mut asked = Vec::with_capacity(tasks.len() + 1);
+    let mut ids = std::collections::BTreeSet::new();
     for task in tasks {
+        if !ids.insert(&task.task_id) {
+            return Err(format!("Task '{0}' is invalid: Task has duplicate ID: {0}", task.task_id));
+        }
         let one = own(task, active(&task.task_id), at).and_then(|asked| in_group(task).map(|()| asked));
         asked.push(one.map_err(|error| format!("Task '{}' is invalid: {error}", task.task_id))?);
     }
-    asked.push(the_executor(&group.executor, tasks, at)?);
+    let executor = the_executor(&group.executor, known, tasks, at)?;
+    // One that runs has what it needs.
+    asked.push(if known.is_some() { Asked::default() } else { executor });
     together(&asked, at)?;
     executor::own_cgroups(&group.executor)?;
     let shares = |task: &TaskInfo| container::shares_cgroups(task.container.as_deref()).unwrap_or(true);
@@ -37,7 +54,8 @@ pub(crate) fn group(
                 .to_owned(),
         );
     }
-    Ok(())
+    let executor = asked.pop().map(|asked| asked.resources).filter(|_| known.is_none());
+    Ok(GroupNeeds { tasks: asked.into_iter().map(|asked| asked.resources).collect(), executor })
 }
 
 /// What holds of a task because it is in a group.
@@ -63,8 +81,13 @@ fn in_group(task: &TaskInfo) -> Result<(), String> {
 }
 
 /// What the group's executor asks for.
-fn the_executor(executor: &ExecutorInfo, tasks: &[TaskInfo], at: Place<'_>) -> Result<Asked, String> {
-    let asked = executor::executor(executor, at.framework, at.role)?;
+fn the_executor(
+    executor: &ExecutorInfo,
+    known: Option<&ExecutorInfo>,
+    tasks: &[TaskInfo],
+    at: Place<'_>,
+) -> Result<Asked, String> {
+    let asked = executor::executor(executor, known, at.framework, at.role)?;
     if executor.r#type.is_none() {
         return Err("'ExecutorInfo.type' must be set".to_owned());
     }
@@ -75,7 +98,7 @@ fn the_executor(executor: &ExecutorInfo, tasks: &[TaskInfo], at: Place<'_>) -> R
         return Err("Docker ContainerInfo is not supported on the executor".to_owned());
     }
     let name = &executor.executor_id;
-    let other = |task: &&TaskInfo| task.executor.as_deref().is_some_and(|own| !is_same(own, executor));
+    let other = |task: &&TaskInfo| task.executor.as_deref().is_some_and(|own| !executor::is_same(own, executor));
     if let Some(task) = tasks.iter().find(other) {
         return Err(format!("The `ExecutorInfo` of task '{}' is different from executor '{name}'", task.task_id));
     }
@@ -119,16 +142,6 @@ fn together(asked: &[Asked], at: Place<'_>) -> Result<(), String> {
     }
     let (want, have) = (spelled(&all), spell(at.available, Some(at.role)));
     Err(format!("Total resources {want} required by task group and its executor are more than available {have}"))
-}
-
-/// The same executor, wherever its resources are said to be allocated to.
-fn is_same(one: &ExecutorInfo, other: &ExecutorInfo) -> bool {
-    let bare = |executor: &ExecutorInfo| {
-        let mut executor = executor.clone();
-        executor.resources.iter_mut().for_each(|resource: &mut api::v1::Resource| resource.allocation_info = None);
-        executor
-    };
-    bare(one) == bare(other)
 }
 
 /// Thousandths of a MiB, in the largest unit of which they are a whole number.

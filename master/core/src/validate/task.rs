@@ -1,7 +1,7 @@
 //! Tasks: may this one run there?
 
 use api::v1::agent_info::capability::Type as Capability;
-use api::v1::{AgentCapabilities, TaskInfo};
+use api::v1::{AgentCapabilities, ExecutorInfo, TaskInfo};
 use api::{AgentId, FrameworkId, Resources, TaskState};
 
 use super::asked::{Asked, one_revocability, overlap, scalar, spelled, total};
@@ -21,17 +21,29 @@ pub(crate) struct Place<'a> {
     pub(crate) capabilities: AgentCapabilities,
 }
 
-/// May the task run on what remains of its offers? Returns what it asks for.
-pub(crate) fn task(task: &TaskInfo, active: Option<TaskState>, at: Place<'_>) -> Result<Resources, String> {
+/// What a task takes from its offers.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Needs {
+    /// For itself.
+    pub(crate) task: Resources,
+    /// For its executor, if that is to be launched with it.
+    pub(crate) executor: Option<Resources>,
+}
+
+/// May the task run on what remains of its offers? Returns what it asks for. `known` is how its executor is described
+/// if one of that id is there.
+pub(crate) fn task(
+    task: &TaskInfo,
+    active: Option<TaskState>,
+    known: Option<&ExecutorInfo>,
+    at: Place<'_>,
+) -> Result<Needs, String> {
     let asked = own(task, active, at)?;
-    with_executor(task, &asked, at)?;
+    let theirs = with_executor(task, &asked, known, at)?;
     if container::shares_cgroups(task.container.as_deref()) == Some(false) {
         return Err("Only tasks in a task group may have 'share_cgroups' set to 'false'".to_owned());
     }
-    if task.executor.is_some() {
-        return Err("Custom executors are not supported by this master: give the task a command".to_owned());
-    }
-    Ok(asked.resources)
+    Ok(Needs { task: asked.resources, executor: theirs.map(|asked| asked.resources) })
 }
 
 /// What the master fills in for tasks that are launched alone.
@@ -39,6 +51,11 @@ pub(crate) fn complete(task: &mut TaskInfo, framework: &FrameworkId) {
     if let Some(executor) = task.executor.as_deref_mut() {
         executor.framework_id.get_or_insert_with(|| framework.clone());
     }
+    complete_check(task);
+}
+
+/// What kind of health check it is, where only its body says so.
+pub(crate) fn complete_check(task: &mut TaskInfo) {
     if let Some(health_check) = task.health_check.as_deref_mut()
         && health_check.r#type.is_none()
     {
@@ -81,15 +98,21 @@ pub(super) fn own(task: &TaskInfo, active: Option<TaskState>, at: Place<'_>) -> 
     Ok(asked)
 }
 
-fn with_executor(task: &TaskInfo, asked: &Asked, at: Place<'_>) -> Result<(), String> {
+fn with_executor(
+    task: &TaskInfo,
+    asked: &Asked,
+    known: Option<&ExecutorInfo>,
+    at: Place<'_>,
+) -> Result<Option<Asked>, String> {
     if task.executor.is_some() == task.command.is_some() {
         return Err("Task should have at least one (but not both) of CommandInfo or ExecutorInfo present".to_owned());
     }
     let mut theirs = None;
     if let Some(given) = task.executor.as_deref() {
-        let read = executor::executor(given, at.framework, at.role)?;
+        let read = executor::executor(given, known, at.framework, at.role)?;
         executor::of_task(given, &read)?;
-        theirs = Some(read);
+        // One that runs has what it needs.
+        theirs = known.is_none().then_some(read);
     }
     let all: Vec<&Asked> = [Some(asked), theirs.as_ref()].into_iter().flatten().collect();
     if overlap(&all) {
@@ -103,7 +126,7 @@ fn with_executor(task: &TaskInfo, asked: &Asked, at: Place<'_>) -> Result<(), St
     one_revocability(&sum)
         .map_err(|error| format!("Task and its executor mix revocable and non-revocable resources: {error}"))?;
     if all.iter().all(|asked| asked.is_for(at.role)) && at.available.contains(&sum) {
-        return Ok(());
+        return Ok(theirs);
     }
     let (want, have) = (spelled(&all), spell(at.available, Some(at.role)));
     Err(format!("Total resources {want} required by task and its executor is more than available {have}"))

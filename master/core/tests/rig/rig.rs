@@ -290,6 +290,7 @@ pub fn registration(node: &str, boot: &str, resources: &str) -> Registration {
         inventory_json: "{}".to_owned(),
         tasks: Vec::new(),
         edition: 7,
+        executors: Vec::new(),
     }
 }
 
@@ -355,7 +356,17 @@ pub fn describe_message(message: &ToAgent) -> String {
         ToAgent::Registered { agent } => format!("registered {agent}"),
         ToAgent::RegisterInFull => "register in full".to_owned(),
         ToAgent::Refused { reason, retry } => format!("refused retry={retry} {reason}"),
-        ToAgent::RunTask { framework, task, .. } => format!("run {framework} {}", task.task_id),
+        ToAgent::RunTask { framework, task, executor: None, .. } => format!("run {framework} {}", task.task_id),
+        ToAgent::RunTask { framework, task, executor: Some(_), .. } => format!("execute {framework} {}", task.task_id),
+        ToAgent::RunGroup { framework, tasks, .. } => {
+            let ids: Vec<&str> = tasks.iter().map(|(_, task)| task.task_id.as_str()).collect();
+            format!("run group {framework} {}", ids.join(" "))
+        }
+        ToAgent::ExecutorMessage { framework, executor, data } => {
+            format!("say {framework} {executor} {}", String::from_utf8_lossy(data))
+        }
+        ToAgent::ShutdownExecutor { framework, executor } => format!("shutdown {framework} {executor}"),
+        ToAgent::ForgetExecutor { framework, .. } => format!("forget {framework}"),
         ToAgent::KillTask { framework, task, grace_ms } => format!("kill {framework} {task} {grace_ms:?}"),
         ToAgent::Acknowledge { framework, task, uuid } => format!("ack {framework} {task} {}", uuid[0]),
         ToAgent::ShutdownFramework { framework } => format!("shutdown {framework}"),

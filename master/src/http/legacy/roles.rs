@@ -54,11 +54,11 @@ pub(crate) fn known_roles(view: &View) -> BTreeMap<String, Role> {
     for role in set {
         for_each_above(role, |role| _ = entry(&mut roles, role));
     }
-    for task in view.state.tasks().filter(|task| task.holds_resources()) {
-        let amount = Quantities::of(&task.resources);
+    for held in view.state.holdings() {
+        let amount = Quantities::of(held.resources);
         let mut unreserved = Quantities::default();
-        unreserved.add_all(task.resources.iter().filter(|one| one.role() == "*" && !one.revocable));
-        for_each_above(&task.role, |role| {
+        unreserved.add_all(held.resources.iter().filter(|one| one.role() == "*" && !one.revocable));
+        for_each_above(held.role, |role| {
             let role = entry(&mut roles, role);
             role.allocated.merge(&amount);
             role.consumed.merge(&unreserved);

@@ -37,9 +37,9 @@ impl Detail {
     fn of(view: &View, wanted: Option<&str>) -> Self {
         let mut detail = Self::default();
         let is_wanted = |agent: &AgentId| wanted.is_none_or(|wanted| wanted == agent.as_str());
-        for task in view.state.tasks().filter(|task| task.holds_resources() && is_wanted(&task.agent)) {
-            let by_role = detail.used.entry(task.agent.clone()).or_default();
-            by_role.entry(task.role.clone()).or_default().add_all(&task.resources);
+        for held in view.state.holdings().filter(|held| is_wanted(held.agent)) {
+            let by_role = detail.used.entry(held.agent.clone()).or_default();
+            by_role.entry(held.role.to_owned()).or_default().add_all(held.resources);
         }
         for offer in view.offers.values().filter(|offer| is_wanted(&offer.agent)) {
             let by_role = detail.offered.entry(offer.agent.clone()).or_default();

@@ -52,6 +52,7 @@ fn made_up(agents: u64, frameworks: u64, running: u64, ended: u64) -> State {
             inventory_json: String::new(),
             tasks: Vec::new(),
             edition: 0,
+            executors: Vec::new(),
         };
         let agent = agent_id(number);
         state.apply(Command::RegisterAgent { agent, registration: Box::new(registration), at: 1000 });
@@ -95,6 +96,8 @@ fn launch(state: &mut State, framework: &api::FrameworkId, number: u64, agents: 
         info,
         resources: api::Resources::parse("cpus:0.1;mem:32").unwrap(),
         at: 2000 + number,
+        executor: None,
+        group: None,
     })));
     let states = [TaskState::Starting, TaskState::Running, TaskState::Finished];
     for task_state in &states[..if runs { 2 } else { 3 }] {

@@ -146,10 +146,10 @@ fn tasks_and_resources(view: &View, metrics: &mut Metrics) {
     let mut states: BTreeMap<TaskState, u64> = BTreeMap::new();
     for task in view.state.tasks() {
         *states.entry(task.state).or_default() += 1;
-        if task.holds_resources() {
-            used.add(&task.resources, is_steady);
-            used_revocable.add(&task.resources, is_revocable);
-        }
+    }
+    for held in view.state.holdings() {
+        used.add(held.resources, is_steady);
+        used_revocable.add(held.resources, is_revocable);
     }
     for (name, state) in [
         ("staging", TaskState::Staging),

@@ -9,7 +9,7 @@ use api::v1::{
     Url, attributes_to_wire, master_info, resource, resources_to_wire,
 };
 use api::{AgentId, FrameworkId, Resources};
-use master_core::state::{Agent, CompletedFramework, Framework, Task};
+use master_core::state::{Agent, CompletedFramework, Executor, Framework, Task};
 use master_core::{OutstandingOffer, View};
 
 use crate::http::auth::Approvers;
@@ -35,12 +35,12 @@ impl AllShares {
     /// Counts.
     pub(crate) fn of(view: &View) -> Self {
         let mut all = Self::default();
-        for task in view.state.tasks().filter(|task| task.holds_resources()) {
+        for held in view.state.holdings() {
             for shares in [
-                all.agents.entry(task.agent.clone()).or_default(),
-                all.frameworks.entry(task.framework.clone()).or_default(),
+                all.agents.entry(held.agent.clone()).or_default(),
+                all.frameworks.entry(held.framework.clone()).or_default(),
             ] {
-                shares.used.entry(task.role.clone()).or_default().add_all(&task.resources);
+                shares.used.entry(held.role.to_owned()).or_default().add_all(held.resources);
             }
         }
         for offer in view.offers.values() {
@@ -260,11 +260,11 @@ pub(crate) fn task(task: &Task) -> v1::Task {
     }
 }
 
-/// The executor of a task that brought one.
-pub(crate) fn executor(task: &Task) -> Option<get_executors::Executor> {
-    let mut executor_info = *task.info.get().executor?;
-    executor_info.framework_id = Some(task.framework.clone());
-    Some(get_executors::Executor { executor_info, agent_id: task.agent.clone() })
+/// An executor of GET_EXECUTORS.
+pub(crate) fn executor(executor: &Executor) -> get_executors::Executor {
+    let mut executor_info = executor.info.get();
+    executor_info.framework_id = Some(executor.framework.clone());
+    get_executors::Executor { executor_info, agent_id: executor.agent.clone() }
 }
 
 /// This master.

@@ -2,13 +2,12 @@
 //!
 //! In JSON, Mesos shows the lists of these calls even when they are empty.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use api::v1::ContentType;
 use api::v1::master::{Response, response};
 use master_core::View;
-use master_core::state::{Framework, Task};
+use master_core::state::{Executor, Framework, Task};
 
 use super::messages::{self, AllShares};
 use crate::http::auth::Approvers;
@@ -136,20 +135,16 @@ impl Shown {
         tasks
     }
 
-    /// One task of each executor that runs.
-    fn executor_tasks(&self) -> Vec<Arc<Task>> {
-        let mut executors = BTreeMap::new();
+    /// Those that run.
+    fn live_executors(&self) -> Vec<Arc<Executor>> {
         let shown = |one: &&Arc<Framework>| self.approvers.can_view_framework(&one.info.user);
-        for framework in self.view.state.frameworks.values().filter(shown) {
-            for task in framework.tasks.values().filter(|task| task.holds_resources()) {
-                if let Some(executor) = &task.executor
-                    && self.approvers.can_view_executor(task.own_user.as_deref(), &framework.info.user)
-                {
-                    executors.entry((&task.framework, &task.agent, executor)).or_insert(task);
-                }
-            }
-        }
-        executors.into_values().cloned().collect()
+        let frameworks = self.view.state.frameworks.values().filter(shown);
+        let each = frameworks.flat_map(|framework| {
+            let user = &framework.info.user;
+            let seen = |one: &&Arc<Executor>| self.approvers.can_view_executor(one.own_user.as_deref(), user);
+            framework.executors.values().filter(seen).cloned().collect::<Vec<_>>()
+        });
+        each.collect()
     }
 
     fn tasks(&self) -> response::GetTasks {
@@ -163,9 +158,8 @@ impl Shown {
     }
 
     fn executors(&self) -> response::GetExecutors {
-        let executors = self.executor_tasks();
         response::GetExecutors {
-            executors: executors.iter().filter_map(|task| messages::executor(task)).collect(),
+            executors: self.live_executors().iter().map(|executor| messages::executor(executor)).collect(),
             ..response::GetExecutors::default()
         }
     }
@@ -222,11 +216,7 @@ pub(crate) fn add(document: &mut Document, part: Part, shown: &Shown) {
         }
         Part::Executors => {
             begin_list(document, "executors", Place::First);
-            document.list(shown.executor_tasks(), |json, task| {
-                if let Some(executor) = messages::executor(&task) {
-                    json.serialize(&executor);
-                }
-            });
+            document.list(shown.live_executors(), |json, executor| json.serialize(&messages::executor(&executor)));
             end_list(document);
         }
         Part::Frameworks => add_frameworks(document, shown),

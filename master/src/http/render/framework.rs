@@ -1,18 +1,18 @@
 //! FRAMEWORK of the v0 endpoints: its description, and its tasks in pieces.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::VecDeque;
 use std::sync::Arc;
 
 use api::v1::FrameworkInfo;
 use api::v1::framework_info::capability::Type as Capability;
 use api::v1::scheduler::OfferConstraints;
-use api::{AgentId, FrameworkId, TaskState};
-use master_core::state::{CompletedFramework, Framework, Task};
+use api::{FrameworkId, TaskState};
+use master_core::state::{CompletedFramework, Executor, Framework, Task};
 use master_core::{OutstandingOffer, View};
 
 use super::document::Document;
 use super::json::{Json, Place};
-use super::resources::{Amounts, write_labels, write_resources};
+use super::resources::{write_labels, write_resources};
 use super::task::write_task;
 use super::usage::{FrameworkUsage, Usage};
 use crate::http::auth::Approvers;
@@ -95,11 +95,11 @@ fn write_tail(
     json: &mut Json,
     info: &FrameworkInfo,
     offers: &[Arc<OutstandingOffer>],
-    executors: &[Arc<Task>],
+    executors: &[Arc<Executor>],
     constraints: Option<&OfferConstraints>,
 ) {
     json.key("offers").array(offers, |json, offer| write_offer(json, offer));
-    json.key("executors").array(executors, |json, task| write_executor(json, task));
+    json.key("executors").array(executors, |json, executor| write_executor(json, executor));
     write_labels(json, info.labels.as_ref());
     match constraints {
         Some(constraints) => json.key("offer_constraints").serialize(constraints),
@@ -118,13 +118,12 @@ fn write_offer(json: &mut Json, offer: &OutstandingOffer) {
     });
 }
 
-/// The executor of a task that brought one.
-fn write_executor(json: &mut Json, task: &Task) {
-    let Some(executor) = task.info.get().executor else { return };
+fn write_executor(json: &mut Json, one: &Executor) {
+    let executor = one.info.get();
     json.object(|json| {
         json.key("executor_id").string(executor.executor_id.as_str());
         json.key("name").string(executor.name.as_deref().unwrap_or_default());
-        json.key("framework_id").string(task.framework.as_str());
+        json.key("framework_id").string(one.framework.as_str());
         json.key("command").object(|json| {
             let Some(command) = &executor.command else { return };
             if let Some(shell) = command.shell {
@@ -145,16 +144,13 @@ fn write_executor(json: &mut Json, task: &Task) {
             });
         });
         json.key("resources");
-        match api::v1::resources_from_wire(&executor.resources) {
-            Ok(resources) => write_resources(json, &resources),
-            Err(_) => Amounts::default().write(json),
-        }
-        json.key("role").string(&task.role);
+        write_resources(json, &one.resources);
+        json.key("role").string(&one.role);
         write_labels(json, executor.labels.as_ref());
         if executor.r#type.is_some() {
             json.key("type").string(executor.r#type().as_str_name());
         }
-        json.key("slave_id").string(task.agent.as_str());
+        json.key("slave_id").string(one.agent.as_str());
     });
 }
 
@@ -306,15 +302,8 @@ fn add_completed<T: Send + Sync + 'static>(
     }
 }
 
-/// One task for each executor that runs.
-fn executors(framework: &Framework, visible: &Visible) -> Vec<Arc<Task>> {
-    let mut executors: BTreeMap<(&AgentId, &str), &Arc<Task>> = BTreeMap::new();
-    for task in framework.tasks.values().filter(|task| task.holds_resources()) {
-        if let Some(executor) = &task.executor
-            && visible.approvers.can_view_executor(task.own_user.as_deref(), &visible.user)
-        {
-            executors.entry((&task.agent, executor.as_str())).or_insert(task);
-        }
-    }
-    executors.into_values().cloned().collect()
+/// Those that run.
+fn executors(framework: &Framework, visible: &Visible) -> Vec<Arc<Executor>> {
+    let shown = |one: &&Arc<Executor>| visible.approvers.can_view_executor(one.own_user.as_deref(), &visible.user);
+    framework.executors.values().filter(shown).cloned().collect()
 }

@@ -18,7 +18,7 @@ pub(crate) struct Usage {
 /// Of one agent.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct AgentUsage {
-    /// By tasks.
+    /// By tasks and executors.
     pub(crate) used: Amounts,
     /// To frameworks.
     pub(crate) offered: Amounts,
@@ -27,7 +27,7 @@ pub(crate) struct AgentUsage {
 /// Of one framework.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct FrameworkUsage {
-    /// By its tasks.
+    /// By its tasks and executors.
     pub(crate) used: Amounts,
     /// To it.
     pub(crate) offered: Amounts,
@@ -48,6 +48,12 @@ impl Usage {
                 of_framework.used.add_all(&task.resources);
                 if let Some(agent) = usage.agents.get_mut(&task.agent) {
                     agent.used.add_all(&task.resources);
+                }
+            }
+            for executor in framework.executors.values() {
+                of_framework.used.add_all(&executor.resources);
+                if let Some(agent) = usage.agents.get_mut(&executor.agent) {
+                    agent.used.add_all(&executor.resources);
                 }
             }
             usage.frameworks.insert(framework.id.clone(), of_framework);
