@@ -11,7 +11,7 @@ use api::link::from_master::Message as FromMaster;
 use api::link::link_server::Link;
 use api::link::{self, read_file};
 use api::node_api::{Method, NodeRole};
-use api::v1::{AgentCapabilities, attributes_from_wire, resources_from_wire};
+use api::v1::{AgentCapabilities, Format, attributes_from_wire, resources_from_wire, resources_to_wire};
 use api::{Attribute, Fact, MasterId, NodeName, Resources, TaskState};
 use bytes::Bytes;
 use futures_util::Stream;
@@ -432,6 +432,7 @@ impl Session {
                 container_id: container.into(),
                 task: Some(*task),
                 framework_info: Some(framework_info.as_ref().clone()),
+                secrets: Vec::new(),
             }),
             ToAgent::KillTask { framework, task, grace_ms } => {
                 FromMaster::KillTask(link::KillTask { framework_id: framework.into(), task_id: task.into(), grace_ms })
@@ -443,6 +444,10 @@ impl Session {
             }),
             ToAgent::ShutdownFramework { framework } => {
                 FromMaster::ShutdownFramework(link::ShutdownFramework { framework_id: framework.into() })
+            }
+            ToAgent::Volumes { persistent, first } => {
+                let format = Format { refined: true, allocation_role: None };
+                FromMaster::Volumes(link::Volumes { persistent: resources_to_wire(&persistent, &format), first })
             }
             ToAgent::Ping { nonce } => FromMaster::Ping(link::Ping { nonce }),
         }
@@ -537,7 +542,7 @@ fn read_update(update: link::StatusUpdate) -> Result<AgentMessage, String> {
 
 #[cfg(test)]
 mod tests {
-    use api::v1::{Format, TaskStatus, attributes_to_wire, resources_to_wire};
+    use api::v1::{TaskStatus, attributes_to_wire};
 
     use super::*;
 

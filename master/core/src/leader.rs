@@ -14,6 +14,7 @@ mod operator;
 mod react;
 mod reconcile;
 mod telling;
+mod volumes;
 
 pub(crate) use maintenance::OutstandingInverseOffer;
 

@@ -10,6 +10,7 @@ mod executor;
 mod framework;
 mod group;
 mod resource;
+mod privilege;
 mod role;
 mod task;
 
@@ -18,6 +19,7 @@ pub(crate) use constraints::constraints;
 pub(crate) use framework::{failover_timeout, framework, update};
 pub(crate) use group::group;
 pub use resource::resources;
+pub(crate) use privilege::{host_paths, privilege};
 pub(crate) use resource::{operation, read};
 pub(crate) use role::role;
 pub(crate) use task::{Place, complete, task};

@@ -204,6 +204,8 @@ impl Agent {
                     watch.launched.ended(&run.framework, &run.task, &container);
                 }
             }
+            // Of what is written on a node nothing is known here.
+            ToAgent::Volumes { .. } => {}
             ToAgent::Ping { nonce } => return vec![Wish::Say(AgentMessage::Pong { nonce })],
         }
         Vec::new()

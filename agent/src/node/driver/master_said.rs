@@ -82,6 +82,7 @@ impl Driver {
             }
             from_master::Message::ReadFile(read) => self.read_file(read),
             from_master::Message::NodeCall(call) => self.node_call(call),
+            from_master::Message::Volumes(volumes) => self.volumes(volumes),
             from_master::Message::CancelRead(cancel) => {
                 if let Some(reader) = self.readers.remove(&cancel.request) {
                     reader.abort();
