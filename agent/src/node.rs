@@ -29,6 +29,7 @@ mod residents;
 mod settings;
 mod supervision;
 mod tls;
+mod volumes;
 
 use std::process::ExitCode;
 

@@ -98,6 +98,11 @@ impl Agent {
         self.tasks.values().filter(|task| !task.record.phase.is_over()).count()
     }
 
+    /// What is known of every run that has a process.
+    pub fn records(&self) -> impl Iterator<Item = &Record> {
+        self.tasks.values().map(|task| &task.record).filter(|record| !record.phase.is_over() && record.process.is_some())
+    }
+
     /// The layers that runs stand on, until they are gone.
     pub fn layers_in_use(&self) -> impl Iterator<Item = (&ContainerId, &[String])> {
         let records = self.tasks.values().map(|task| &task.record).filter(|record| record.phase != Phase::Gone);
@@ -130,8 +135,8 @@ impl Agent {
                 self.registered = false;
                 Vec::new()
             }
-            Input::RunTask { framework, container, task, framework_info } => {
-                self.run_task(framework, container, task, framework_info, now)
+            Input::RunTask { framework, container, task, framework_info, secrets } => {
+                self.run_task(framework, container, task, framework_info, secrets, now)
             }
             Input::KillTask { framework, task, grace_ms } => self.kill_task(&framework, &task, grace_ms, now),
             Input::ShutdownFramework { framework } => self.shutdown_framework(&framework, now),
@@ -146,6 +151,7 @@ impl Agent {
                 effects.extend(self.forget_if_told(&container));
                 effects
             }
+            Input::Overran { container, overrun } => self.overran(&container, overrun, now),
             Input::Exited(exit) => self.exited(exit, now),
             Input::Tick => self.tick(now),
         };
@@ -170,6 +176,7 @@ impl Agent {
         container: ContainerId,
         info: Box<api::v1::TaskInfo>,
         framework_info: Box<api::v1::FrameworkInfo>,
+        secrets: launch::Secrets,
         now: Now,
     ) -> Vec<Effect> {
         if self.tasks.contains_key(&container) || self.finished.contains(&container) {
@@ -193,6 +200,8 @@ impl Agent {
             complete_by_ms: None,
             image: None,
             pulls: 0,
+            secrets,
+            overrun: None,
         });
         if let Ok(Some(request)) = launch::image_request(&self.site, &task.record.info) {
             // It stays in TASK_STAGING until the image is here.
@@ -239,6 +248,17 @@ impl Agent {
         let Some(task) = self.tasks.get(container) else { return Vec::new() };
         let grace_ms = grace_ms.or_else(|| task.own_grace_ms()).unwrap_or(GRACE_MS);
         self.step(container, container::Input::Kill(Kill { cause, grace_ms }), now)
+    }
+
+    /// Mesos gives no grace here.
+    fn overran(&mut self, container: &ContainerId, overrun: crate::overrun::Overrun, now: Now) -> Vec<Effect> {
+        let Some(task) = self.tasks.get_mut(container) else { return Vec::new() };
+        if task.record.phase != Phase::Running {
+            return Vec::new();
+        }
+        tracing::info!(%container, task = %task.record.task, why = %overrun.message(), "a task takes more than it may");
+        task.record.overrun = Some(overrun);
+        self.kill(container, Cause::Overrun, Some(0), now)
     }
 
     fn acknowledge(&mut self, framework: &FrameworkId, task: &TaskId, uuid: &[u8], now: Now) -> Vec<Effect> {

@@ -6,6 +6,7 @@ use std::fmt;
 use api::{Attribute, Resources};
 
 use crate::image::Reference;
+use crate::launch::HostPath;
 
 /// The `mesolith.*` keys, read.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -32,6 +33,8 @@ pub struct NodeConfig {
     pub image_plain_http: Vec<String>,
     /// `mesolith.image_limit_mib=N`: what unpacked images may take before those nobody uses go.
     pub image_limit_mib: Option<u64>,
+    /// `mesolith.host_paths=/data,/opt:ro`: what tasks may see of the node's own files.
+    pub host_paths: Vec<HostPath>,
     /// Keys under `mesolith.` that this version does not know: another part may.
     pub unknown: Vec<String>,
 }
@@ -109,6 +112,10 @@ impl NodeConfig {
             "image_limit_mib" => match value.parse() {
                 Ok(limit) => self.image_limit_mib = Some(limit),
                 Err(_) => mistakes.push(format!("mesolith.image_limit_mib: `{value}` is not a number")),
+            },
+            "host_paths" => match HostPath::parse(value) {
+                Ok(paths) => self.host_paths = paths,
+                Err(entry) => mistakes.push(format!("mesolith.host_paths: `{entry}` is not /path or /path:ro")),
             },
             other => self.unknown.push(other.to_owned()),
         }

@@ -2,15 +2,21 @@
 
 mod confinement;
 mod environment;
+mod host_paths;
 mod image;
 mod limits;
+mod linux;
+mod parameters;
 mod refusals;
 mod seccomp;
 mod user;
+mod volumes;
 
+pub use host_paths::HostPath;
 pub use image::{ImageRoot, identity, image_request};
-pub use limits::{Limits, memory_limit_bytes};
+pub use limits::{Limits, disk_limit_bytes, memory_limit_bytes};
 pub use user::{User, lookup_user};
+pub use volumes::{SecretFile, Secrets, Staged, references, volume_directory};
 
 use std::collections::BTreeMap;
 
@@ -45,6 +51,8 @@ pub struct Site {
     pub only_user: Option<User>,
     /// Container images.
     pub images: Images,
+    /// What tasks may see of the node's own files.
+    pub host_paths: Vec<HostPath>,
 }
 
 /// What a node has for images.
@@ -90,6 +98,12 @@ pub struct Plan {
     pub config: Value,
     /// With an image, the layers its root is put together from, the lowest first.
     pub layers: Option<Vec<String>>,
+    /// What is mounted into it.
+    pub volumes: Vec<Staged>,
+    /// Files for it that nobody else reads.
+    pub secrets: Vec<SecretFile>,
+    /// A read-only root that gets directories for volumes: over this one, another.
+    pub covered_root: Option<String>,
 }
 
 /// Why a task cannot be launched here. The text goes into the status message.
@@ -107,6 +121,9 @@ pub enum LaunchError {
     /// Something is wrong with what the task says about its image.
     #[error("{0}")]
     Image(String),
+    /// Something is wrong with its volumes, its secrets or its confinement, or may not be.
+    #[error("{0}")]
+    Volume(String),
     /// A name somebody chose for this image.
     #[error("unknown user '{user}': name one of /etc/passwd in image '{image}' or a numeric id")]
     UnknownImageUser {
@@ -146,6 +163,7 @@ pub fn plan(
     task: &TaskInfo,
     framework_info: &FrameworkInfo,
     root: Option<&ImageRoot>,
+    secrets: &Secrets,
 ) -> Result<Plan, LaunchError> {
     refusals::check(task)?;
     let command = task.command.as_ref().ok_or(LaunchError::NoCommand)?;
@@ -157,23 +175,31 @@ pub fn plan(
     if view.args.iter().any(|arg| arg.contains('\0')) {
         return Err(LaunchError::Nul("the command"));
     }
-    let mut variables = environment::variables(site, framework, task, framework_info, &sandbox, &view.sandbox)?;
+    let mut variables = environment::variables(site, framework, task, framework_info, &sandbox, &view.sandbox, secrets)?;
     if let Some((wish, root)) = &view.image {
         variables.push(("MESOS_CONTAINER_NAME".to_owned(), format!("mesos-{container}")));
-        variables = image::environment(variables, wish, root, command)?;
+        variables = image::environment(variables, wish, root, command, secrets)?;
     }
     let env: Vec<String> = variables.iter().map(|(name, value)| format!("{name}={value}")).collect();
     let limits = Limits::of(task, site.pids_max);
+    let options = view.image.as_ref().map(|(wish, _)| &wish.options);
+    let linux = linux::Linux::of(task, options)?;
+    let (inside, files, user) = (view.sandbox.as_str(), view.own_files, view.user);
+    let place = volumes::Place { site, container, sandbox: &sandbox, inside, files, user, secrets };
+    let volumes = volumes::volumes(&place, task, options.map(|options| options.mounts.as_slice()).unwrap_or_default())?;
+    let bundle = format!("{}/{container}", site.bundle_dir);
+    // The default task root is everybody's: nobody's volumes leave directories in it.
+    let covered_root = (files == Files::TaskRoots && volumes.outside_sandbox).then(|| view.root.clone());
+    let root_path = if covered_root.is_some() { format!("{bundle}/rootfs") } else { view.root.clone() };
     let mut config = json!({
         "ociVersion": "1.0.2",
-        "root": { "path": view.root, "readonly": view.read_only },
+        "root": { "path": root_path, "readonly": view.read_only },
         "process": {
             "terminal": false,
             "user": view.oci_user,
             "args": view.args,
             "env": env,
             "cwd": view.cwd,
-            "noNewPrivileges": true,
         },
         "annotations": {
             "mesolith.framework": framework.as_str(),
@@ -181,34 +207,33 @@ pub fn plan(
         },
     });
     if !site.unconfined {
-        let mut namespaces =
-            json!([{ "type": "mount" }, { "type": "pid" }, { "type": "ipc" }, { "type": "uts" }, { "type": "cgroup" }]);
+        let mut namespaces = linux.namespaces();
         let mut hostname = &site.hostname;
         if let Some((wish, _)) = &view.image {
             hostname = wish.options.hostname.as_ref().unwrap_or(hostname);
-            if let (image::Network::Nothing, Some(list)) = (wish.network, namespaces.as_array_mut()) {
-                list.push(json!({ "type": "network" }));
+            if wish.network == image::Network::Nothing {
+                namespaces.push(json!({ "type": "network" }));
             }
             for (name, value) in &wish.options.labels {
                 config["annotations"][format!("mesolith.label.{name}")] = json!(value);
             }
         }
         config["hostname"] = json!(hostname);
-        config["process"]["capabilities"] = confinement::capabilities(view.user);
-        config["process"]["rlimits"] = json!([{ "type": "RLIMIT_NOFILE", "soft": 65_536, "hard": 65_536 }]);
-        config["mounts"] = confinement::mounts(&sandbox, view.own_files);
+        config["process"]["capabilities"] = linux.capabilities(user);
+        config["process"]["rlimits"] = linux.rlimits();
+        let mut mounts = confinement::mounts(&sandbox, files, linux.shm_mib);
+        mounts.extend(volumes.mounts);
+        config["mounts"] = Value::Array(mounts);
         config["linux"] = json!({
             "namespaces": namespaces,
             "cgroupsPath": format!("{}/{container}", site.cgroup_parent),
             "resources": limits.oci(),
-            "seccomp": seccomp::profile(),
-            "maskedPaths": confinement::MASKED,
-            "readonlyPaths": confinement::READ_ONLY,
         });
+        linux.apply(&mut config);
     }
-    let bundle = format!("{}/{container}", site.bundle_dir);
     let layers = view.image.as_ref().map(|(_, root)| root.image.layers.clone());
-    Ok(Plan { sandbox, bundle, user: view.user, config, layers })
+    let (volumes, secrets) = (volumes.staged, volumes.secrets);
+    Ok(Plan { sandbox, bundle, user, config, layers, volumes, secrets, covered_root })
 }
 
 /// Whose files a container sees.
@@ -323,6 +348,7 @@ mod tests {
             unconfined: false,
             only_user: None,
             images: Images { directory: "/images".to_owned(), ..Images::default() },
+            host_paths: Vec::new(),
         }
     }
 
@@ -332,7 +358,7 @@ mod tests {
 
     fn planned(text: &str) -> Result<Plan, LaunchError> {
         let info = FrameworkInfo { user: "root".to_owned(), ..FrameworkInfo::default() };
-        plan(&site(), &"m-0000".into(), &"c1".into(), &task(text), &info, None)
+        plan(&site(), &"m-0000".into(), &"c1".into(), &task(text), &info, None, &Secrets::new())
     }
 
     #[test]
@@ -349,7 +375,8 @@ mod tests {
         let identity = crate::image::Identity { user: User { uid: 7, gid: 8 }, groups: vec![9], home: None };
         let root = ImageRoot { image, identity };
         let plan =
-            plan(&site(), &"f".into(), &"c1".into(), &task(text), &FrameworkInfo::default(), Some(&root)).unwrap();
+            plan(&site(), &"f".into(), &"c1".into(), &task(text), &FrameworkInfo::default(), Some(&root), &Secrets::new())
+                .unwrap();
         let config = &plan.config;
         assert_eq!(config["root"], json!({"path": "/images/containers/c1/rootfs", "readonly": false}));
         assert_eq!(config["process"]["args"], json!(["/run"]));
@@ -406,7 +433,7 @@ mod tests {
         site.unconfined = true;
         let info = FrameworkInfo { user: "root".to_owned(), ..FrameworkInfo::default() };
         let task = task(r#"{"task_id":{"value":"t"},"command":{"value":"true"}}"#);
-        let plan = plan(&site, &"f".into(), &"c".into(), &task, &info, None).unwrap();
+        let plan = plan(&site, &"f".into(), &"c".into(), &task, &info, None, &Secrets::new()).unwrap();
         assert_eq!(plan.config["process"]["cwd"], plan.sandbox.as_str());
         assert!(plan.config.get("linux").is_none());
     }

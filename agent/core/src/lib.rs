@@ -23,6 +23,7 @@ pub mod image;
 pub mod launch;
 pub mod lldp;
 pub mod randomness;
+pub mod overrun;
 pub mod record;
 pub mod recovery;
 pub mod registration;

@@ -5,7 +5,8 @@ use api::{AgentId, ContainerId, FrameworkId, TaskId, TaskState};
 use serde::{Deserialize, Serialize};
 
 use crate::container::Phase;
-use crate::launch::ImageRoot;
+use crate::launch::{ImageRoot, Secrets};
+use crate::overrun::Overrun;
 use crate::status::Updates;
 
 /// The version of [`Record`]'s form. Fields may be added; a changed meaning raises it.
@@ -46,6 +47,12 @@ pub struct Record {
     /// How often its image was asked for: once in the life of an agent.
     #[serde(default)]
     pub pulls: u32,
+    /// What it names by reference.
+    #[serde(default)]
+    pub secrets: Secrets,
+    /// What it overran.
+    #[serde(default)]
+    pub overrun: Option<Overrun>,
 }
 
 /// A process that no reused pid can be taken for.

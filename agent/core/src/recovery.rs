@@ -138,6 +138,8 @@ pub(crate) mod tests {
             complete_by_ms: None,
             image: None,
             pulls: 0,
+            secrets: crate::launch::Secrets::new(),
+            overrun: None,
         }
     }
 

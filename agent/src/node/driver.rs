@@ -23,7 +23,7 @@ use super::identity::{Identity, IdentityError};
 use super::init_client::{GreetingError, InitClient};
 use super::settings::Settings;
 use super::supervision::{Supervision, SupervisionError};
-use super::{capacity, garbage, hotplug, join, link, machine, network, supervision};
+use super::{capacity, garbage, hotplug, join, link, machine, network, supervision, volumes};
 use crate::logging::chain;
 use crate::uptime;
 
@@ -503,6 +503,11 @@ impl Driver {
                 Some(Ok(0)) | None => {}
                 Some(Ok(removed)) => tracing::info!(removed, "removed layers of images nobody uses to make room"),
                 Some(Err(error)) => tracing::warn!(error = %chain(&error), "unused images cannot be removed"),
+            }
+            match volumes::collect(&work_dir, asked) {
+                Ok(0) => {}
+                Ok(removed) => tracing::info!(removed, "removed persistent volumes no master knew"),
+                Err(error) => tracing::warn!(%error, "persistent volumes no master knew cannot be removed"),
             }
             let removed = garbage::collect(&work_dir, &in_use, asked);
             if removed > 0 {

@@ -86,6 +86,7 @@ impl Settings {
             ("image", &args.image),
             ("image_roles", &args.image_roles),
             ("image_limit_mib", &args.image_limit_mib),
+            ("host_paths", &args.host_paths),
         ] {
             if let Some(value) = value {
                 config.set(key, value, &mut mistakes);
@@ -162,6 +163,7 @@ impl Settings {
                 by_role: config.image_roles.clone(),
                 refused,
             },
+            host_paths: config.host_paths.clone(),
             ..Site::default()
         };
         let authorities = AUTHORITIES.iter().map(PathBuf::from).find(|path| path.exists());

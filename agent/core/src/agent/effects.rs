@@ -6,7 +6,8 @@ use api::{AgentId, ContainerId, FrameworkId, TaskId, TaskState};
 use crate::container::Usage;
 use crate::handover::Exit;
 use crate::image::{Accounts, Image, ImageRequest};
-use crate::launch::Plan;
+use crate::launch::{Plan, Secrets};
+use crate::overrun::Overrun;
 use crate::record::{Process, Record};
 
 /// Both clocks, read once per input.
@@ -38,6 +39,8 @@ pub enum Input {
         task: Box<TaskInfo>,
         /// Its framework.
         framework_info: Box<FrameworkInfo>,
+        /// What it names by reference.
+        secrets: Secrets,
     },
     /// End a task.
     KillTask {
@@ -101,6 +104,13 @@ pub enum Input {
     Deleted {
         /// Which.
         container: ContainerId,
+    },
+    /// It takes more than it may.
+    Overran {
+        /// Which.
+        container: ContainerId,
+        /// Of what.
+        overrun: Overrun,
     },
     /// `init` reaped a child.
     Exited(Exit),

@@ -11,6 +11,7 @@ use crate::handover;
 use crate::image::ImageRequest;
 use crate::launch::{self, LaunchError, Limits, Plan, Site};
 use crate::randomness::Randomness;
+use crate::overrun::{self, Overrun};
 use crate::record::Record;
 
 #[derive(Debug)]
@@ -44,7 +45,8 @@ impl Task {
     pub(super) fn plan(&self, site: &Site) -> Result<Plan, LaunchError> {
         let record = &self.record;
         let (framework, container) = (&record.framework, &record.container);
-        launch::plan(site, framework, container, &record.info, &record.framework_info, record.image.as_ref())
+        let (info, framework_info) = (&record.info, &record.framework_info);
+        launch::plan(site, framework, container, info, framework_info, record.image.as_ref(), &record.secrets)
     }
 
     /// Asks for the image; counted, and written down first.
@@ -164,7 +166,8 @@ impl Task {
                 None
             }
             Step::Ended(ending) => {
-                let verdict = verdict(&ending, &self.record.info);
+                let overrun = self.record.overrun.as_ref().filter(|_| overrun::ended_it(&ending));
+                let verdict = overrun.map_or_else(|| verdict(&ending, &self.record.info), Overrun::verdict);
                 tracing::info!(
                     framework = %self.record.framework, task = %self.record.task, %container,
                     state = verdict.state.name(), why = %verdict.message, "task ended"

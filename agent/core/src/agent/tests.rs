@@ -79,6 +79,7 @@ impl World {
             container: format!("c-{task}").into(),
             task: Box::new(info),
             framework_info: Box::new(FrameworkInfo { user: "root".to_owned(), ..FrameworkInfo::default() }),
+            secrets: crate::launch::Secrets::new(),
         });
     }
 
@@ -283,7 +284,7 @@ fn an_exit_that_comes_before_its_pid_is_matched() {
 #[test]
 fn what_cannot_be_launched_fails_with_its_reason() {
     let mut world = World::new();
-    world.run_task("t", r#","container":{"type":"DOCKER","docker":{"image":"nginx","privileged":true}}"#);
+    world.run_task("t", r#","container":{"type":"DOCKER","docker":{"image":"nginx","volume_driver":"rexray"}}"#);
     world.settle();
     assert_eq!(world.states("t"), [TaskState::Failed]);
     world.fail_create = true;

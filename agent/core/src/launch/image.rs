@@ -5,7 +5,8 @@ use api::v1::container_info::{self, DockerInfo};
 use api::v1::{CommandInfo, ContainerInfo, FrameworkInfo, TaskInfo, image, secret};
 use serde::{Deserialize, Serialize};
 
-use super::{LaunchError, Site, User};
+use super::volumes::{Parameter, Secrets};
+use super::{LaunchError, Site, User, linux, parameters};
 use crate::image::{Accounts, Cached, Credentials, Identity, Image, ImageConfig, ImageRequest, Reference};
 
 /// An image that is here, and who the task is in it: decided once, kept in the task's record.
@@ -53,6 +54,12 @@ pub(super) struct Options {
     pub(super) entrypoint: Option<String>,
     pub(super) labels: Vec<(String, String)>,
     pub(super) read_only: bool,
+    /// Named ones, and whether they are added.
+    pub(super) capabilities: Vec<(String, bool)>,
+    pub(super) ulimits: Vec<(String, u64, u64)>,
+    pub(super) shm_mib: Option<u64>,
+    pub(super) unfiltered: bool,
+    pub(super) mounts: Vec<Parameter>,
 }
 
 /// What must be brought to the node before this task can be planned; `None` for a task without an image.
@@ -123,9 +130,6 @@ fn docker(container: &ContainerInfo) -> Result<Wish, LaunchError> {
     if container.mesos.as_ref().is_some_and(|mesos| mesos.image.is_some()) {
         return Err(LaunchError::Image("the container has two images, in `docker` and in `mesos`".to_owned()));
     }
-    if docker.privileged() {
-        return Err(LaunchError::Unsupported("privileged containers".to_owned()));
-    }
     if docker.volume_driver.as_ref().is_some_and(|driver| !driver.is_empty()) {
         return Err(LaunchError::Unsupported("containers with a Docker volume driver".to_owned()));
     }
@@ -177,7 +181,8 @@ fn credentials(config: &api::v1::Secret) -> Result<Credentials, LaunchError> {
 }
 
 /// The parameters [`Options::set`] knows.
-const PARAMETERS: &str = "env, user, workdir, hostname, entrypoint, label and read-only";
+const PARAMETERS: &str = "env, user, workdir, hostname, entrypoint, label, read-only, volume, tmpfs, shm-size, ulimit, \
+    cap-add, cap-drop and security-opt seccomp=unconfined";
 
 impl Options {
     fn set(&mut self, key: &str, value: &str) -> Result<(), LaunchError> {
@@ -212,6 +217,15 @@ impl Options {
                     )));
                 }
             },
+            "volume" | "v" => self.mounts.push(parameters::volume(value)?),
+            "tmpfs" => self.mounts.push(parameters::tmpfs(value)),
+            "shm-size" => self.shm_mib = Some(parameters::mebibytes(key, value)?),
+            "ulimit" => self.ulimits.push(linux::ulimit(value)?),
+            "cap-add" => self.capabilities.push((value.to_owned(), true)),
+            "cap-drop" => self.capabilities.push((value.to_owned(), false)),
+            "security-opt" if matches!(value, "seccomp=unconfined" | "seccomp:unconfined") => self.unfiltered = true,
+            // Every container is one.
+            "security-opt" if value.starts_with("no-new-privileges") => {}
             _ => {
                 return Err(LaunchError::Unsupported(format!(
                     "containers with the docker parameter '{key}': only {PARAMETERS} have a meaning here"
@@ -302,11 +316,13 @@ pub(super) fn environment(
     wish: &Wish,
     root: &ImageRoot,
     command: &CommandInfo,
+    secrets: &Secrets,
 ) -> Result<Vec<(String, String)>, LaunchError> {
     let image = root.image.config.env.iter().filter_map(|variable| variable.split_once('='));
     let image = image.map(|(name, value)| (name.to_owned(), value.to_owned()));
     let own = command.environment.iter().flat_map(|environment| &environment.variables);
-    let own = own.map(|variable| (variable.name.clone(), variable.value.clone().unwrap_or_default()));
+    let own = own.map(|variable| Ok((variable.name.clone(), super::environment::value_of(variable, secrets)?)));
+    let own: Vec<(String, String)> = own.collect::<Result<_, LaunchError>>()?;
     let mut variables = ours;
     // `ours` holds the command's already; what stands before them is put in anew below.
     for (name, value) in image.chain(wish.options.env.iter().cloned()).chain(own) {
@@ -449,7 +465,6 @@ mod tests {
                 "by reference",
             ),
             (r#"{"type":"DOCKER"}"#, "`docker.image`"),
-            (r#"{"type":"DOCKER","docker":{"image":"a","privileged":true}}"#, "privileged"),
             (r#"{"type":"DOCKER","docker":{"image":"a","network":"BRIDGE"}}"#, "network BRIDGE: use HOST"),
             (r#"{"type":"DOCKER","docker":{"image":"a","network":"USER"}}"#, "network USER"),
             (
@@ -457,8 +472,8 @@ mod tests {
                 "port mappings need",
             ),
             (
-                r#"{"type":"DOCKER","docker":{"image":"a","parameters":[{"key":"cap-add","value":"ALL"}]}}"#,
-                "'cap-add': only env, user",
+                r#"{"type":"DOCKER","docker":{"image":"a","parameters":[{"key":"dns","value":"10.0.0.1"}]}}"#,
+                "'dns': only env, user",
             ),
             (r#"{"type":"DOCKER","docker":{"image":"a","parameters":[{"key":"env","value":"A"}]}}"#, "not NAME=value"),
             (
@@ -511,7 +526,7 @@ mod tests {
         let image = Image { config: ImageConfig { env, ..ImageConfig::default() }, ..Image::default() };
         let root = ImageRoot { image, identity: Identity { home: Some("/h".to_owned()), ..Identity::default() } };
         let ours = vec![("PATH".to_owned(), "/ours".to_owned()), ("MESOS_X".to_owned(), "1".to_owned())];
-        let variables = environment(ours, &wish, &root, task.command.as_ref().unwrap()).unwrap();
+        let variables = environment(ours, &wish, &root, task.command.as_ref().unwrap(), &Secrets::new()).unwrap();
         let texts: Vec<String> = variables.iter().map(|(name, value)| format!("{name}={value}")).collect();
         assert_eq!(texts, ["PATH=/image", "MESOS_X=1", "A=image", "B=parameter", "C=task", "HOME=/h"]);
     }

@@ -100,6 +100,15 @@ pub fn memory_limit_bytes(task: &TaskInfo) -> Option<u64> {
     Limits::of(task, 0).memory_bytes
 }
 
+/// What a task may write in its sandbox; persistent volumes have limits of their own. `None` when it has none.
+#[must_use]
+pub fn disk_limit_bytes(task: &TaskInfo) -> Option<u64> {
+    let resources = resources_from_wire(&task.resources).unwrap_or_default();
+    let persists = |resource: &api::Resource| resource.disk.as_ref().is_some_and(|disk| disk.persistence.is_some());
+    let disk = resources.filter(|resource| resource.name == "disk" && !persists(resource));
+    (!disk.is_empty()).then(|| disk.scalar("disk").0.saturating_mul(MIB) / 1000)
+}
+
 fn limit(task: &TaskInfo, name: &str) -> Limit {
     match task.limits.get(name).map(|limit| limit.value) {
         Some(f64::INFINITY) => Limit::Infinite,

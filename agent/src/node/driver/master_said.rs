@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use agent_core::agent::Input;
 use agent_core::registration;
+use api::v1::resources_from_wire;
 use api::link::{FromAgent, FromMaster, Pong, from_agent, from_master};
 
 use super::{Driver, DriverError};
@@ -11,6 +12,7 @@ use crate::node::events::Event;
 use crate::node::file_reader::{self, Reader, Source};
 use crate::node::node_api::{Asked, LAST_WORDS, Owner};
 use crate::node::residents;
+use crate::node::volumes::{self, Unnamed};
 use crate::uptime;
 
 /// When the memory that starting took is given back.
@@ -92,6 +94,24 @@ impl Driver {
         Ok(())
     }
 
+    /// The master says which persistent volumes there are. In the order of its words: a task that uses one comes after.
+    fn volumes(&self, volumes: api::link::Volumes) {
+        let Ok(persistent) = resources_from_wire(&volumes.persistent) else {
+            tracing::error!("the master sent volumes that cannot be read");
+            return;
+        };
+        let unnamed = if volumes.first { Unnamed::SetAside } else { Unnamed::Remove };
+        let work_dir = self.settings.work_dir.clone();
+        match volumes::keep(&work_dir, &persistent, unnamed) {
+            Ok(0) => {}
+            Ok(_) => {
+                // What fails here the next collection of garbage tries again.
+                tokio::task::spawn_blocking(move || volumes::collect(&work_dir, std::time::SystemTime::now()));
+            }
+            Err(error) => tracing::error!(%error, "persistent volumes cannot be brought up to date"),
+        }
+    }
+
     /// Somebody asks what this node sees, or for its end.
     fn node_call(&mut self, call: api::link::NodeCall) {
         let Some(session) = &self.session else { return };
@@ -128,6 +148,7 @@ impl Driver {
                 container: run.container_id.into(),
                 task: Box::new(task),
                 framework_info: Box::new(framework_info),
+                secrets: run.secrets.into_iter().map(|secret| (secret.name, secret.value)).collect(),
             }),
             (None, _) | (_, None) => {
                 // The master has read it before: versions that differ too much.
