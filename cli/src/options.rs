@@ -39,7 +39,7 @@ pub(crate) enum Verb {
     Node {
         /// Its name, agent id or address
         node: String,
-        /// version, inventory, stats, mounts, links, routes (role reader); processes, dmesg, reboot (operator); power-off
+        /// version, inventory, stats, mounts, links, routes (role reader); processes, containers, dmesg, reboot (operator); power-off
         /// (admin)
         #[arg(value_parser = method)]
         method: Method,

@@ -3,6 +3,7 @@
 mod effects;
 mod task;
 
+pub use task::{has_own_network, networks};
 pub use effects::{Effect, Input, Now, Pulled, Report};
 
 use std::collections::{BTreeMap, VecDeque};
@@ -84,6 +85,12 @@ impl Agent {
     /// The site tasks are planned for; the agent id and address become known when registering.
     pub const fn site_mut(&mut self) -> &mut Site {
         &mut self.site
+    }
+
+    /// What tasks are planned for.
+    #[must_use]
+    pub const fn site(&self) -> &Site {
+        &self.site
     }
 
     /// Every run the master should know of.

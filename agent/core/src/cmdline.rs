@@ -35,8 +35,20 @@ pub struct NodeConfig {
     pub image_limit_mib: Option<u64>,
     /// `mesolith.host_paths=/data,/opt:ro`: what tasks may see of the node's own files.
     pub host_paths: Vec<HostPath>,
+    /// `mesolith.disk_quota=watch`: what tasks write beyond their disk is told, and they are not ended.
+    pub disk_quota: Quota,
     /// Keys under `mesolith.` that this version does not know: another part may.
     pub unknown: Vec<String>,
+}
+
+/// What becomes of a task that takes more than it was given.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub enum Quota {
+    /// It is ended.
+    #[default]
+    Enforce,
+    /// It is told.
+    Watch,
 }
 
 /// Everything wrong with a command line.
@@ -112,6 +124,11 @@ impl NodeConfig {
             "image_limit_mib" => match value.parse() {
                 Ok(limit) => self.image_limit_mib = Some(limit),
                 Err(_) => mistakes.push(format!("mesolith.image_limit_mib: `{value}` is not a number")),
+            },
+            "disk_quota" => match value {
+                "enforce" => self.disk_quota = Quota::Enforce,
+                "watch" => self.disk_quota = Quota::Watch,
+                _ => mistakes.push(format!("mesolith.disk_quota: `{value}` is not enforce or watch")),
             },
             "host_paths" => match HostPath::parse(value) {
                 Ok(paths) => self.host_paths = paths,

@@ -13,6 +13,7 @@ mod user;
 mod volumes;
 
 pub use host_paths::HostPath;
+pub use image::has_own_network;
 pub use image::{ImageRoot, identity, image_request};
 pub use limits::{Limits, disk_limit_bytes, memory_limit_bytes};
 pub use user::{User, lookup_user};

@@ -1,6 +1,7 @@
 //! The one task that owns the agent's state: it hears, asks the core, and does.
 
 mod master_said;
+pub(crate) mod watching;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::convert::Infallible;
@@ -22,6 +23,7 @@ use super::events::{Event, Events, JoinFailure, Online, Session};
 use super::identity::{Identity, IdentityError};
 use super::init_client::{GreetingError, InitClient};
 use super::settings::Settings;
+use super::statistics::DiskUse;
 use super::supervision::{Supervision, SupervisionError};
 use super::{capacity, garbage, hotplug, join, link, machine, network, supervision, volumes};
 use crate::logging::chain;
@@ -77,6 +79,10 @@ struct Driver {
     renewal: Option<JoinHandle<()>>,
     /// The last removal of old sandboxes.
     collector: Option<JoinHandle<()>>,
+    /// The last look at what tasks wrote.
+    watching: Option<JoinHandle<()>>,
+    /// What it found.
+    disks: BTreeMap<api::ContainerId, DiskUse>,
     /// What the network knows of our place.
     surroundings: Surroundings,
     /// When to look at the machine again.
@@ -153,6 +159,8 @@ pub(crate) async fn run(settings: Settings) -> Result<Infallible, DriverError> {
         master: String::new(),
         renewal: None,
         collector: None,
+        watching: None,
+        disks: BTreeMap::new(),
         surroundings: Surroundings::default(),
         look: Debounce::default(),
         looking: None,
@@ -163,6 +171,7 @@ pub(crate) async fn run(settings: Settings) -> Result<Infallible, DriverError> {
     let mut alive = tokio::time::interval(ALIVE);
     let mut garbage = tokio::time::interval(garbage::EVERY);
     let mut renewal = tokio::time::interval(RENEWAL);
+    let mut watch = tokio::time::interval(watching::EVERY);
     loop {
         driver.supervision.perform(&mut driver.init, driver.session.as_ref());
         driver.poll_registration();
@@ -177,6 +186,7 @@ pub(crate) async fn run(settings: Settings) -> Result<Infallible, DriverError> {
             _ = alive.tick() => driver.init.call(InitRequest::Alive),
             _ = garbage.tick() => driver.collect_garbage(),
             _ = renewal.tick() => driver.renew_certificate(),
+            _ = watch.tick() => driver.watch(),
             () = tokio::time::sleep(sleep) => driver.supervision.input(Input::Tick),
         }
     }
@@ -228,6 +238,7 @@ impl Driver {
                 self.look.nudge(uptime::millis());
             }
             Event::HardwareChanged => self.look.nudge(uptime::millis()),
+            Event::Watched(watched) => self.watched(*watched),
             Event::Told(told) => self.told = Some(*told),
             Event::Detected(detected) => self.tell_detected(*detected),
             Event::Power(action) => self.init.call(InitRequest::Power(action)),

@@ -10,6 +10,7 @@ use api::{FrameworkId, TaskId};
 use tokio::sync::{mpsc, oneshot};
 
 use super::capacity::{Detected, Told};
+use super::driver::watching::Watched;
 use super::identity::Identity;
 
 /// Everything that reaches the driver, through one bounded channel: senders wait when it is full.
@@ -35,6 +36,8 @@ pub(crate) enum Event {
     Told(Box<Told>),
     /// The machine was looked at again.
     Detected(Box<Detected>),
+    /// What tasks wrote was looked at.
+    Watched(Box<Watched>),
     /// The session is over, or could not be opened.
     SessionEnded { generation: u64, reason: String },
     /// An operator ends the machine.

@@ -197,6 +197,8 @@ impl Agent {
                 error: "a simulated node has nothing to show".to_owned(),
                 ..link::NodeReply::default()
             })),
+            // It keeps none.
+            Message::Volumes(_) => {}
             Message::CancelRead(_) => {}
             Message::Masters(masters) => {
                 for link in masters.links {

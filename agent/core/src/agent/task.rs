@@ -201,17 +201,29 @@ impl Task {
         let seconds = now.unix_ms as f64 / 1000.0;
         status.timestamp = Some(seconds);
         status.uuid = Some(randomness.uuid().to_vec());
-        let networks = site.address.as_ref().map(|address| {
-            let protocol = if address.contains(':') { Protocol::IPv6 } else { Protocol::IPv4 };
-            let address = IpAddress { protocol: Some(protocol.into()), ip_address: Some(address.clone()) };
-            NetworkInfo { ip_addresses: vec![address], ..NetworkInfo::default() }
-        });
         status.container_status = Some(Box::new(ContainerStatus {
             container_id: Some(ContainerId { value: record.container.to_string(), ..ContainerId::default() }),
             executor_pid: record.process.and_then(|process| u32::try_from(process.pid).ok()),
-            network_infos: networks.into_iter().collect(),
+            network_infos: networks(site, record),
             ..ContainerStatus::default()
         }));
         record.updates.push(status, now.uptime_ms);
     }
+}
+
+/// Where a run can be reached.
+#[must_use]
+pub fn networks(site: &Site, _record: &Record) -> Vec<NetworkInfo> {
+    let network = site.address.as_ref().map(|address| {
+        let protocol = if address.contains(':') { Protocol::IPv6 } else { Protocol::IPv4 };
+        let address = IpAddress { protocol: Some(protocol.into()), ip_address: Some(address.clone()) };
+        NetworkInfo { ip_addresses: vec![address], ..NetworkInfo::default() }
+    });
+    network.into_iter().collect()
+}
+
+/// Has it interfaces of its own?
+#[must_use]
+pub fn has_own_network(record: &Record) -> bool {
+    launch::has_own_network(&record.info)
 }

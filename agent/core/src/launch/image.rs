@@ -71,6 +71,13 @@ pub fn image_request(site: &Site, task: &TaskInfo) -> Result<Option<ImageRequest
     Ok(wish(site, task)?.map(|wish| wish.request))
 }
 
+/// Is its network its own?
+#[must_use]
+pub fn has_own_network(task: &TaskInfo) -> bool {
+    let docker = task.container.as_deref().and_then(|container| container.docker.as_ref());
+    docker.is_some_and(|docker| docker.network() != DockerNetwork::Host)
+}
+
 /// Reads what a task asks for.
 pub(super) fn wish(site: &Site, task: &TaskInfo) -> Result<Option<Wish>, LaunchError> {
     let wish = match task.container.as_deref() {

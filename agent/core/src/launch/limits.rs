@@ -6,6 +6,8 @@ use serde_json::{Value, json};
 /// Hard limits of one container.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Limits {
+    /// What it asked for, in thousandths of a processor.
+    pub cpu_milli: u64,
     /// cpu.weight, 1 to 10000.
     pub cpu_weight: u64,
     /// Microseconds of each 100 ms; `None` is no limit.
@@ -55,6 +57,7 @@ impl Limits {
             Limit::Units(units) => Some(whole(units).saturating_mul(MIB).max(request_bytes)),
         };
         Self {
+            cpu_milli: cpus,
             cpu_weight: (cpus / 10).clamp(1, 10_000),
             cpu_quota_us,
             memory_bytes,

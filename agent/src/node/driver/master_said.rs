@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use agent_core::agent::Input;
 use agent_core::registration;
+use api::node_api::Method;
 use api::v1::resources_from_wire;
 use api::link::{FromAgent, FromMaster, Pong, from_agent, from_master};
 
@@ -126,11 +127,12 @@ impl Driver {
             }
         };
         tracing::info!(method = %asked.method, principal = ?asked.principal, "the node API is asked");
+        let running = if asked.method == Method::Containers { self.running() } else { Vec::new() };
         let owner = if self.settings.hosted { Owner::Host } else { Owner::We };
         let (boot_id, events) = (self.settings.boot_id.clone(), self.events.clone());
         tokio::spawn(async move {
             let power = asked.power().filter(|_| owner == Owner::We);
-            let reply = tokio::task::spawn_blocking(move || asked.answer(&boot_id, owner)).await;
+            let reply = tokio::task::spawn_blocking(move || asked.answer(&boot_id, owner, &running)).await;
             // Whoever asked sees that there is no answer.
             let Ok(reply) = reply else { return };
             let _ = out.send(message(reply)).await;
