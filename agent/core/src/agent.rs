@@ -12,7 +12,8 @@ use api::{AgentId, ContainerId, FrameworkId, TaskId, TaskState};
 
 use crate::container::{self, Cause, Exit, Kill, Phase};
 use crate::handover;
-use crate::launch::{self, ImageRoot, Site};
+use crate::launch::{self, ImageRoot, LaunchError, Site};
+use crate::bridge::{self, Address, Wish};
 use crate::randomness::Randomness;
 use crate::record::{Process, Record};
 use crate::recovery::{self, Again, Found, Resume};
@@ -108,6 +109,12 @@ impl Agent {
     /// What is known of every run that has a process.
     pub fn records(&self) -> impl Iterator<Item = &Record> {
         self.tasks.values().map(|task| &task.record).filter(|record| !record.phase.is_over() && record.process.is_some())
+    }
+
+    /// What runs have on the bridge, until they are gone.
+    pub fn connected(&self) -> impl Iterator<Item = (&ContainerId, &Address)> {
+        let records = self.tasks.values().map(|task| &task.record).filter(|record| record.phase != Phase::Gone);
+        records.filter_map(|record| Some((&record.container, record.network.as_ref()?)))
     }
 
     /// The layers that runs stand on, until they are gone.
@@ -208,6 +215,7 @@ impl Agent {
             image: None,
             pulls: 0,
             secrets,
+            network: None,
             overrun: None,
         });
         if let Ok(Some(request)) = launch::image_request(&self.site, &task.record.info) {
@@ -217,7 +225,7 @@ impl Agent {
             self.tasks.insert(container, task);
             return effects;
         }
-        let planned = task.plan(&self.site);
+        let planned = self.connect(&mut task).and_then(|()| task.plan(&self.site));
         let effects = match planned {
             Ok(plan) => {
                 task.starting(&self.site, &mut self.randomness, now);
@@ -230,6 +238,26 @@ impl Agent {
         };
         self.tasks.insert(container, task);
         effects
+    }
+
+    /// Gives a run that wants one an address nobody else has.
+    fn connect(&self, task: &mut Task) -> Result<(), LaunchError> {
+        let Wish::Bridge(mappings) = bridge::wish(&task.record.info).map_err(LaunchError::Volume)? else { return Ok(()) };
+        if self.site.unconfined {
+            let what = "containers with a network of their own on a node that runs tasks without isolation";
+            return Err(LaunchError::Unsupported(what.to_owned()));
+        }
+        let taken = |other: &Task| other.record.network.as_ref().map(|address| (address.ip, address.mappings.clone()));
+        let others = self.tasks.values().filter(|other| other.record.phase != Phase::Gone).filter_map(taken);
+        let others: BTreeMap<_, _> = others.collect();
+        let mut mapped = others.values().flatten();
+        if let Some(twice) = mapped.find(|other| mappings.iter().any(|own| (own.protocol, own.host) == (other.protocol, other.host))) {
+            return Err(LaunchError::Volume(format!("port {} is mapped to another container", twice.host)));
+        }
+        let ip = self.site.subnet.free(&others.into_keys().collect());
+        let ip = ip.ok_or_else(|| LaunchError::Volume("every address of the node's bridge is in use".to_owned()))?;
+        task.record.network = Some(Address { ip, mappings });
+        Ok(())
     }
 
     fn kill_task(&mut self, framework: &FrameworkId, task: &TaskId, grace_ms: Option<u64>, now: Now) -> Vec<Effect> {
@@ -355,30 +383,34 @@ impl Agent {
 
     /// Who the task is in its image, and what it runs there, can be said only now.
     fn pulled(&mut self, container: &ContainerId, result: Result<Box<Pulled>, String>, now: Now) -> Vec<Effect> {
-        let Some(task) = self.tasks.get_mut(container).filter(|task| task.record.phase == Phase::Pulling) else {
+        if !self.tasks.get(container).is_some_and(|task| task.record.phase == Phase::Pulling) {
             return Vec::new();
-        };
-        let mut site = self.site.clone();
-        site.agent = task.record.agent.clone();
-        let planned = result.and_then(|pulled| {
-            let Pulled { image, accounts } = *pulled;
-            let (info, framework_info) = (&task.record.info, &task.record.framework_info);
-            let identity = launch::identity(&site, info, framework_info, &image, &accounts);
-            let planned = identity.and_then(|identity| {
-                task.record.image = Some(ImageRoot { image, identity });
-                task.plan(&site)
-            });
-            planned.map_err(|error| error.to_string())
-        });
+        }
+        let Some(mut task) = self.tasks.remove(container) else { return Vec::new() };
+        let planned = result.and_then(|pulled| self.plan_pulled(&mut task, *pulled).map_err(|error| error.to_string()));
+        if planned.is_ok() {
+            task.starting(&self.site, &mut self.randomness, now);
+        }
+        self.tasks.insert(container.clone(), task);
         match planned {
             Ok(plan) => {
-                task.starting(&self.site, &mut self.randomness, now);
                 let mut effects = self.step(container, container::Input::Pulled(Ok(())), now);
                 effects.push(Effect::Prepare { container: container.clone(), plan: Box::new(plan) });
                 effects
             }
             Err(reason) => self.step(container, container::Input::Pulled(Err(reason)), now),
         }
+    }
+
+    fn plan_pulled(&self, task: &mut Task, pulled: Pulled) -> Result<launch::Plan, LaunchError> {
+        let mut site = self.site.clone();
+        site.agent = task.record.agent.clone();
+        let Pulled { image, accounts } = pulled;
+        let (info, framework_info) = (&task.record.info, &task.record.framework_info);
+        let identity = launch::identity(&site, info, framework_info, &image, &accounts)?;
+        task.record.image = Some(ImageRoot { image, identity });
+        self.connect(task)?;
+        task.plan(&site)
     }
 
     /// Again after a restart. An agent that dies of one image shall not die of it for ever.

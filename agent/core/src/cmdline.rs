@@ -5,6 +5,7 @@ use std::fmt;
 
 use api::{Attribute, Resources};
 
+use crate::bridge::Subnet;
 use crate::image::Reference;
 use crate::launch::HostPath;
 
@@ -35,6 +36,8 @@ pub struct NodeConfig {
     pub image_limit_mib: Option<u64>,
     /// `mesolith.host_paths=/data,/opt:ro`: what tasks may see of the node's own files.
     pub host_paths: Vec<HostPath>,
+    /// `mesolith.bridge=10.88.0.0/16`: addresses of containers with a network of their own.
+    pub bridge: Subnet,
     /// `mesolith.disk_quota=watch`: what tasks write beyond their disk is told, and they are not ended.
     pub disk_quota: Quota,
     /// Keys under `mesolith.` that this version does not know: another part may.
@@ -124,6 +127,10 @@ impl NodeConfig {
             "image_limit_mib" => match value.parse() {
                 Ok(limit) => self.image_limit_mib = Some(limit),
                 Err(_) => mistakes.push(format!("mesolith.image_limit_mib: `{value}` is not a number")),
+            },
+            "bridge" => match value.parse() {
+                Ok(subnet) => self.bridge = subnet,
+                Err(mistake) => mistakes.push(format!("mesolith.bridge: {mistake}")),
             },
             "disk_quota" => match value {
                 "enforce" => self.disk_quota = Quota::Enforce,

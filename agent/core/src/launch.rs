@@ -6,6 +6,7 @@ mod host_paths;
 mod image;
 mod limits;
 mod linux;
+mod names;
 mod parameters;
 mod refusals;
 mod seccomp;
@@ -13,8 +14,8 @@ mod user;
 mod volumes;
 
 pub use host_paths::HostPath;
-pub use image::has_own_network;
 pub use image::{ImageRoot, identity, image_request};
+pub use names::{Names, Resolver};
 pub use limits::{Limits, disk_limit_bytes, memory_limit_bytes};
 pub use user::{User, lookup_user};
 pub use volumes::{SecretFile, Secrets, Staged, references, volume_directory};
@@ -25,6 +26,7 @@ use api::v1::{FrameworkInfo, TaskInfo};
 use api::{AgentId, ContainerId, FrameworkId};
 use serde_json::{Value, json};
 
+use crate::bridge::{self, Address, Subnet};
 use crate::image::Reference;
 
 /// What the node is, as far as a task sees it.
@@ -54,6 +56,8 @@ pub struct Site {
     pub images: Images,
     /// What tasks may see of the node's own files.
     pub host_paths: Vec<HostPath>,
+    /// Addresses of containers with a network of their own.
+    pub subnet: Subnet,
 }
 
 /// What a node has for images.
@@ -105,6 +109,8 @@ pub struct Plan {
     pub secrets: Vec<SecretFile>,
     /// A read-only root that gets directories for volumes: over this one, another.
     pub covered_root: Option<String>,
+    /// Its own `/etc/hosts` and `/etc/resolv.conf`.
+    pub names: Names,
 }
 
 /// Why a task cannot be launched here. The text goes into the status message.
@@ -165,6 +171,7 @@ pub fn plan(
     framework_info: &FrameworkInfo,
     root: Option<&ImageRoot>,
     secrets: &Secrets,
+    address: Option<&Address>,
 ) -> Result<Plan, LaunchError> {
     refusals::check(task)?;
     let command = task.command.as_ref().ok_or(LaunchError::NoCommand)?;
@@ -185,6 +192,9 @@ pub fn plan(
     let limits = Limits::of(task, site.pids_max);
     let options = view.image.as_ref().map(|(wish, _)| &wish.options);
     let linux = linux::Linux::of(task, options)?;
+    let network = bridge::wish(task).map_err(LaunchError::Volume)?;
+    let hostname = hostname(site, task, options);
+    let names = Names::of(address, hostname, options);
     let (inside, files, user) = (view.sandbox.as_str(), view.own_files, view.user);
     let place = volumes::Place { site, container, sandbox: &sandbox, inside, files, user, secrets };
     let volumes = volumes::volumes(&place, task, options.map(|options| options.mounts.as_slice()).unwrap_or_default())?;
@@ -209,12 +219,10 @@ pub fn plan(
     });
     if !site.unconfined {
         let mut namespaces = linux.namespaces();
-        let mut hostname = &site.hostname;
+        if network != bridge::Wish::Host {
+            namespaces.push(json!({ "type": "network" }));
+        }
         if let Some((wish, _)) = &view.image {
-            hostname = wish.options.hostname.as_ref().unwrap_or(hostname);
-            if wish.network == image::Network::Nothing {
-                namespaces.push(json!({ "type": "network" }));
-            }
             for (name, value) in &wish.options.labels {
                 config["annotations"][format!("mesolith.label.{name}")] = json!(value);
             }
@@ -222,7 +230,7 @@ pub fn plan(
         config["hostname"] = json!(hostname);
         config["process"]["capabilities"] = linux.capabilities(user);
         config["process"]["rlimits"] = linux.rlimits();
-        let mut mounts = confinement::mounts(&sandbox, files, linux.shm_mib);
+        let mut mounts = confinement::mounts(&sandbox, files, linux.shm_mib, &names, &bundle);
         mounts.extend(volumes.mounts);
         config["mounts"] = Value::Array(mounts);
         config["linux"] = json!({
@@ -234,7 +242,18 @@ pub fn plan(
     }
     let layers = view.image.as_ref().map(|(_, root)| root.image.layers.clone());
     let (volumes, secrets) = (volumes.staged, volumes.secrets);
-    Ok(Plan { sandbox, bundle, user, config, layers, volumes, secrets, covered_root })
+    Ok(Plan { sandbox, bundle, user, config, layers, volumes, secrets, covered_root, names })
+}
+
+fn hostname<'a>(site: &'a Site, task: &'a TaskInfo, options: Option<&'a image::Options>) -> &'a str {
+    let own = options.and_then(|options| options.hostname.as_ref());
+    own.or(task.container.as_ref().and_then(|container| container.hostname.as_ref())).unwrap_or(&site.hostname)
+}
+
+/// Has it a network of its own?
+#[must_use]
+pub fn has_own_network(task: &TaskInfo) -> bool {
+    bridge::wish(task).is_ok_and(|wish| wish != bridge::Wish::Host)
 }
 
 /// Whose files a container sees.
@@ -350,6 +369,7 @@ mod tests {
             only_user: None,
             images: Images { directory: "/images".to_owned(), ..Images::default() },
             host_paths: Vec::new(),
+            subnet: Subnet::default(),
         }
     }
 
@@ -359,7 +379,7 @@ mod tests {
 
     fn planned(text: &str) -> Result<Plan, LaunchError> {
         let info = FrameworkInfo { user: "root".to_owned(), ..FrameworkInfo::default() };
-        plan(&site(), &"m-0000".into(), &"c1".into(), &task(text), &info, None, &Secrets::new())
+        plan(&site(), &"m-0000".into(), &"c1".into(), &task(text), &info, None, &Secrets::new(), None)
     }
 
     #[test]
@@ -376,7 +396,7 @@ mod tests {
         let identity = crate::image::Identity { user: User { uid: 7, gid: 8 }, groups: vec![9], home: None };
         let root = ImageRoot { image, identity };
         let plan =
-            plan(&site(), &"f".into(), &"c1".into(), &task(text), &FrameworkInfo::default(), Some(&root), &Secrets::new())
+            plan(&site(), &"f".into(), &"c1".into(), &task(text), &FrameworkInfo::default(), Some(&root), &Secrets::new(), None)
                 .unwrap();
         let config = &plan.config;
         assert_eq!(config["root"], json!({"path": "/images/containers/c1/rootfs", "readonly": false}));
@@ -434,7 +454,7 @@ mod tests {
         site.unconfined = true;
         let info = FrameworkInfo { user: "root".to_owned(), ..FrameworkInfo::default() };
         let task = task(r#"{"task_id":{"value":"t"},"command":{"value":"true"}}"#);
-        let plan = plan(&site, &"f".into(), &"c".into(), &task, &info, None, &Secrets::new()).unwrap();
+        let plan = plan(&site, &"f".into(), &"c".into(), &task, &info, None, &Secrets::new(), None).unwrap();
         assert_eq!(plan.config["process"]["cwd"], plan.sandbox.as_str());
         assert!(plan.config.get("linux").is_none());
     }

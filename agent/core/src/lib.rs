@@ -12,6 +12,7 @@
 pub mod agent;
 pub mod attributes;
 pub mod backoff;
+pub mod bridge;
 pub mod capacity;
 pub mod cmdline;
 pub mod container;

@@ -4,6 +4,7 @@ use api::v1::{FrameworkInfo, TaskInfo};
 use api::{AgentId, ContainerId, FrameworkId, TaskId, TaskState};
 use serde::{Deserialize, Serialize};
 
+use crate::bridge::Address;
 use crate::container::Phase;
 use crate::launch::{ImageRoot, Secrets};
 use crate::overrun::Overrun;
@@ -50,6 +51,9 @@ pub struct Record {
     /// What it names by reference.
     #[serde(default)]
     pub secrets: Secrets,
+    /// What it has on the bridge.
+    #[serde(default)]
+    pub network: Option<Address>,
     /// What it overran.
     #[serde(default)]
     pub overrun: Option<Overrun>,

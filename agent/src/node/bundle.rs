@@ -64,6 +64,16 @@ pub(crate) fn make(container: &ContainerId, plan: &Plan, store: Option<&Store>) 
             std::os::unix::fs::chown(&path, Some(plan.user.uid), Some(plan.user.gid)).map_err(failed)?;
         }
     }
+    let resolver = plan.names.resolver.as_ref().map(|resolver| {
+        let node = fs::read_to_string("/etc/resolv.conf").unwrap_or_default();
+        resolver.text(&node)
+    });
+    for (name, text) in [("hosts", plan.names.hosts.clone()), ("resolv.conf", resolver)] {
+        let Some(text) = text else { continue };
+        private_file::write(&bundle.join(name), text.as_bytes()).map_err(failed)?;
+        // Whoever the task is reads them.
+        fs::set_permissions(bundle.join(name), fs::Permissions::from_mode(0o644)).map_err(failed)?;
+    }
     for (name, text) in [
         (VOLUMES_FILE, (!plan.volumes.is_empty()).then(|| serde_json::to_vec(&plan.volumes))),
         (COVER_FILE, plan.covered_root.as_ref().map(serde_json::to_vec)),
@@ -128,6 +138,7 @@ mod tests {
                 volumes: Vec::new(),
                 secrets: Vec::new(),
                 covered_root: None,
+                names: agent_core::launch::Names::default(),
             };
             make(&"c".into(), &plan, None).unwrap();
         }

@@ -164,6 +164,7 @@ impl Settings {
                 refused,
             },
             host_paths: config.host_paths.clone(),
+            subnet: config.bridge,
             ..Site::default()
         };
         let authorities = AUTHORITIES.iter().map(PathBuf::from).find(|path| path.exists());

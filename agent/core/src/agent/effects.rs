@@ -3,6 +3,7 @@
 use api::v1::{FrameworkInfo, TaskInfo, TaskStatus};
 use api::{AgentId, ContainerId, FrameworkId, TaskId, TaskState};
 
+use crate::bridge::Address;
 use crate::container::Usage;
 use crate::handover::Exit;
 use crate::image::{Accounts, Image, ImageRequest};
@@ -150,6 +151,8 @@ pub enum Effect {
         bundle: String,
         /// Directory of stdout and stderr.
         sandbox: String,
+        /// What it gets on the bridge, before it runs.
+        network: Option<Address>,
     },
     /// Let it run; answered by [`Input::Started`].
     Start(ContainerId),

@@ -1,7 +1,7 @@
 //! One run: its record, its container's phase, and the statuses that follow from it.
 
 use api::TaskState;
-use api::v1::network_info::{IpAddress, Protocol};
+use api::v1::network_info::{IpAddress, PortMapping, Protocol};
 use api::v1::{Capability, ContainerId, ContainerStatus, NetworkInfo, Source, TaskStatus};
 
 use super::effects::{Effect, Now, Report};
@@ -46,7 +46,8 @@ impl Task {
         let record = &self.record;
         let (framework, container) = (&record.framework, &record.container);
         let (info, framework_info) = (&record.info, &record.framework_info);
-        launch::plan(site, framework, container, info, framework_info, record.image.as_ref(), &record.secrets)
+        launch::plan(site, framework, container, info, framework_info, record.image.as_ref(), &record.secrets,
+            record.network.as_ref())
     }
 
     /// Asks for the image; counted, and written down first.
@@ -143,7 +144,7 @@ impl Task {
                     self.record.task.as_str(),
                     &container,
                 );
-                Some(Effect::Create { bundle: format!("{}/{container}", site.bundle_dir), sandbox, container })
+                Some(Effect::Create { bundle: format!("{}/{container}", site.bundle_dir), sandbox, container, network: self.record.network.clone() })
             }
             Step::Start => Some(Effect::Start(container)),
             Step::Terminate { grace_ms } => {
@@ -213,7 +214,21 @@ impl Task {
 
 /// Where a run can be reached.
 #[must_use]
-pub fn networks(site: &Site, _record: &Record) -> Vec<NetworkInfo> {
+pub fn networks(site: &Site, record: &Record) -> Vec<NetworkInfo> {
+    if let Some(address) = &record.network {
+        let ip = IpAddress { protocol: Some(Protocol::IPv4.into()), ip_address: Some(address.ip.to_string()) };
+        let mapping = |one: &crate::bridge::Mapping| PortMapping {
+            host_port: one.host.into(),
+            container_port: one.container.into(),
+            protocol: Some(one.protocol.name().to_owned()),
+        };
+        return vec![NetworkInfo {
+            name: Some("bridge".to_owned()),
+            ip_addresses: vec![ip],
+            port_mappings: address.mappings.iter().map(mapping).collect(),
+            ..NetworkInfo::default()
+        }];
+    }
     let network = site.address.as_ref().map(|address| {
         let protocol = if address.contains(':') { Protocol::IPv6 } else { Protocol::IPv4 };
         let address = IpAddress { protocol: Some(protocol.into()), ip_address: Some(address.clone()) };

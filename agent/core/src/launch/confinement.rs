@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use super::{Files, SANDBOX};
+use super::{Files, Names, SANDBOX};
 
 /// Enough for ordinary daemons that drop privileges themselves; neither raw sockets nor device nodes,
 /// which a shared network and a shared kernel do not forgive.
@@ -66,7 +66,7 @@ fn mount(kind: &str, source: &str, destination: &str, options: &[&str]) -> Value
 
 /// The file systems of a container. On the host's own root it keeps the host's files, but neither the host's devices nor
 /// a writable view of its kernel: there a task could lift its own limits.
-pub(super) fn mounts(sandbox: &str, files: Files, shm_mib: Option<u64>) -> Vec<Value> {
+pub(super) fn mounts(sandbox: &str, files: Files, shm_mib: Option<u64>, names: &Names, bundle: &str) -> Vec<Value> {
     let mut shm = mount("tmpfs", "shm", "/dev/shm", &["nosuid", "noexec", "nodev", "mode=1777"]);
     if let (Some(mib), Some(options)) = (shm_mib, shm["options"].as_array_mut()) {
         options.push(json!(format!("size={mib}m")));
@@ -85,11 +85,14 @@ pub(super) fn mounts(sandbox: &str, files: Files, shm_mib: Option<u64>) -> Vec<V
         mounts.push(mount("tmpfs", "tmpfs", "/tmp", &["nosuid", "nodev", "mode=1777"]));
     }
     if files != Files::Hosts {
-        mounts.extend([
-            mount("bind", "/etc/hosts", "/etc/hosts", &["bind", "ro", "nosuid", "nodev"]),
-            mount("bind", "/etc/resolv.conf", "/etc/resolv.conf", &["bind", "ro", "nosuid", "nodev"]),
-            mount("bind", sandbox, SANDBOX, &["bind", "rw", "nosuid", "nodev"]),
-        ]);
+        mounts.push(mount("bind", sandbox, SANDBOX, &["bind", "rw", "nosuid", "nodev"]));
+    }
+    for (name, own) in [("hosts", names.hosts.is_some()), ("resolv.conf", names.resolver.is_some())] {
+        let place = format!("/etc/{name}");
+        let source = if own { format!("{bundle}/{name}") } else { place.clone() };
+        if own || files != Files::Hosts {
+            mounts.push(mount("bind", &source, &place, &["bind", "ro", "nosuid", "nodev"]));
+        }
     }
     mounts
 }
@@ -101,12 +104,12 @@ mod tests {
     #[test]
     fn on_the_hosts_root_devices_and_the_kernels_files_are_the_containers_own() {
         let places = |files: Files| -> Vec<String> {
-            let mounts = mounts("/s", files, None);
+            let mounts = mounts("/s", files, None, &Names::default(), "/b");
             mounts.iter().map(|mount| mount["destination"].as_str().unwrap().to_owned()).collect()
         };
         assert_eq!(places(Files::Hosts), ["/proc", "/dev", "/dev/pts", "/dev/shm", "/sys", "/sys/fs/cgroup"]);
         assert!(places(Files::TaskRoots).starts_with(&places(Files::Hosts)));
-        assert!(mounts("/s", Files::Hosts, None)[5]["options"].as_array().unwrap().contains(&json!("ro")));
+        assert!(mounts("/s", Files::Hosts, None, &Names::default(), "/b")[5]["options"].as_array().unwrap().contains(&json!("ro")));
     }
 
     #[test]

@@ -1,7 +1,6 @@
 //! Tasks with an image: what they ask for, and how that and the image's own defaults become a process.
 
-use api::v1::container_info::docker_info::Network as DockerNetwork;
-use api::v1::container_info::{self, DockerInfo};
+use api::v1::container_info;
 use api::v1::{CommandInfo, ContainerInfo, FrameworkInfo, TaskInfo, image, secret};
 use serde::{Deserialize, Serialize};
 
@@ -25,22 +24,11 @@ pub(super) enum Containerizer {
     Docker,
 }
 
-/// The network a task asks for.
-#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
-pub(super) enum Network {
-    /// The node's own.
-    #[default]
-    Host,
-    /// Loopback and nothing else.
-    Nothing,
-}
-
 /// Everything a task says about its container that has a meaning with an image.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub(super) struct Wish {
     pub(super) request: ImageRequest,
     pub(super) containerizer: Containerizer,
-    pub(super) network: Network,
     pub(super) options: Options,
 }
 
@@ -60,6 +48,10 @@ pub(super) struct Options {
     pub(super) shm_mib: Option<u64>,
     pub(super) unfiltered: bool,
     pub(super) mounts: Vec<Parameter>,
+    pub(super) dns: Vec<String>,
+    pub(super) dns_search: Vec<String>,
+    /// Name and address.
+    pub(super) hosts: Vec<(String, String)>,
 }
 
 /// What must be brought to the node before this task can be planned; `None` for a task without an image.
@@ -69,13 +61,6 @@ pub(super) struct Options {
 pub fn image_request(site: &Site, task: &TaskInfo) -> Result<Option<ImageRequest>, LaunchError> {
     super::refusals::check(task)?;
     Ok(wish(site, task)?.map(|wish| wish.request))
-}
-
-/// Is its network its own?
-#[must_use]
-pub fn has_own_network(task: &TaskInfo) -> bool {
-    let docker = task.container.as_deref().and_then(|container| container.docker.as_ref());
-    docker.is_some_and(|docker| docker.network() != DockerNetwork::Host)
 }
 
 /// Reads what a task asks for.
@@ -102,7 +87,7 @@ fn default(site: &Site, task: &TaskInfo, hostname: Option<String>) -> Option<Wis
     let reference = of_role.or(site.images.default.as_ref())?.clone();
     let request = ImageRequest { reference, cached: Cached::Accepted, credentials: None };
     let options = Options { hostname, ..Options::default() };
-    Some(Wish { request, containerizer: Containerizer::Mesos, network: Network::Host, options })
+    Some(Wish { request, containerizer: Containerizer::Mesos, options })
 }
 
 fn mesos(container: &ContainerInfo, image: &api::v1::Image) -> Result<Wish, LaunchError> {
@@ -127,7 +112,7 @@ fn mesos(container: &ContainerInfo, image: &api::v1::Image) -> Result<Wish, Laun
         credentials: docker.config.as_ref().map(credentials).transpose()?,
     };
     let options = Options { hostname: container.hostname.clone(), ..Options::default() };
-    Ok(Wish { request, containerizer: Containerizer::Mesos, network: Network::Host, options })
+    Ok(Wish { request, containerizer: Containerizer::Mesos, options })
 }
 
 fn docker(container: &ContainerInfo) -> Result<Wish, LaunchError> {
@@ -140,35 +125,13 @@ fn docker(container: &ContainerInfo) -> Result<Wish, LaunchError> {
     if docker.volume_driver.as_ref().is_some_and(|driver| !driver.is_empty()) {
         return Err(LaunchError::Unsupported("containers with a Docker volume driver".to_owned()));
     }
-    let network = network(docker)?;
     let mut options = Options { hostname: container.hostname.clone(), ..Options::default() };
     for parameter in &docker.parameters {
         options.set(&parameter.key, &parameter.value)?;
     }
     let cached = if docker.force_pull_image() { Cached::Refused } else { Cached::Accepted };
     let request = ImageRequest { reference: reference(&docker.image)?, cached, credentials: None };
-    Ok(Wish { request, containerizer: Containerizer::Docker, network, options })
-}
-
-fn network(docker: &DockerInfo) -> Result<Network, LaunchError> {
-    let network = match docker.network() {
-        DockerNetwork::Host => Network::Host,
-        DockerNetwork::None => Network::Nothing,
-        DockerNetwork::Bridge => {
-            return Err(LaunchError::Unsupported(
-                "containers on network BRIDGE: use HOST and the ports of the offer, or NONE".to_owned(),
-            ));
-        }
-        DockerNetwork::User => {
-            return Err(LaunchError::Unsupported("containers on network USER: use HOST or NONE".to_owned()));
-        }
-    };
-    if !docker.port_mappings.is_empty() {
-        return Err(LaunchError::Image(
-            "port mappings need network BRIDGE or USER; with HOST the task has the ports of its offer".to_owned(),
-        ));
-    }
-    Ok(network)
+    Ok(Wish { request, containerizer: Containerizer::Docker, options })
 }
 
 fn reference(name: &str) -> Result<Reference, LaunchError> {
@@ -189,7 +152,7 @@ fn credentials(config: &api::v1::Secret) -> Result<Credentials, LaunchError> {
 
 /// The parameters [`Options::set`] knows.
 const PARAMETERS: &str = "env, user, workdir, hostname, entrypoint, label, read-only, volume, tmpfs, shm-size, ulimit, \
-    cap-add, cap-drop and security-opt seccomp=unconfined";
+    cap-add, cap-drop, dns, dns-search, add-host and security-opt seccomp=unconfined";
 
 impl Options {
     fn set(&mut self, key: &str, value: &str) -> Result<(), LaunchError> {
@@ -228,6 +191,9 @@ impl Options {
             "tmpfs" => self.mounts.push(parameters::tmpfs(value)),
             "shm-size" => self.shm_mib = Some(parameters::mebibytes(key, value)?),
             "ulimit" => self.ulimits.push(linux::ulimit(value)?),
+            "dns" => self.dns.push(parameters::address(key, value)?),
+            "dns-search" => self.dns_search.push(parameters::word(key, value)?),
+            "add-host" => self.hosts.push(parameters::host(value)?),
             "cap-add" => self.capabilities.push((value.to_owned(), true)),
             "cap-drop" => self.capabilities.push((value.to_owned(), false)),
             "security-opt" if matches!(value, "seccomp=unconfined" | "seccomp:unconfined") => self.unfiltered = true,
@@ -437,7 +403,7 @@ mod tests {
         )
         .unwrap()
         .unwrap();
-        assert_eq!((docker.network, docker.request.cached), (Network::Nothing, Cached::Refused));
+        assert_eq!(docker.request.cached, Cached::Refused);
         assert_eq!(docker.options.env, [("A".to_owned(), "b=c".to_owned())]);
         assert!(docker.options.read_only && docker.options.workdir.as_deref() == Some("/w"));
         assert_eq!(wished(r#"{"type":"MESOS"}"#), Ok(None));
@@ -472,15 +438,9 @@ mod tests {
                 "by reference",
             ),
             (r#"{"type":"DOCKER"}"#, "`docker.image`"),
-            (r#"{"type":"DOCKER","docker":{"image":"a","network":"BRIDGE"}}"#, "network BRIDGE: use HOST"),
-            (r#"{"type":"DOCKER","docker":{"image":"a","network":"USER"}}"#, "network USER"),
             (
-                r#"{"type":"DOCKER","docker":{"image":"a","port_mappings":[{"host_port":1,"container_port":2}]}}"#,
-                "port mappings need",
-            ),
-            (
-                r#"{"type":"DOCKER","docker":{"image":"a","parameters":[{"key":"dns","value":"10.0.0.1"}]}}"#,
-                "'dns': only env, user",
+                r#"{"type":"DOCKER","docker":{"image":"a","parameters":[{"key":"device","value":"/dev/fuse"}]}}"#,
+                "'device': only env, user",
             ),
             (r#"{"type":"DOCKER","docker":{"image":"a","parameters":[{"key":"env","value":"A"}]}}"#, "not NAME=value"),
             (

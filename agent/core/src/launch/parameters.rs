@@ -45,6 +45,25 @@ pub(super) fn mebibytes(key: &str, value: &str) -> Result<u64, LaunchError> {
     Ok(bytes.ok_or_else(wrong)?.div_ceil(1 << 20).max(1))
 }
 
+/// An IP address.
+pub(super) fn address(key: &str, value: &str) -> Result<String, LaunchError> {
+    let wrong = |_| LaunchError::Image(format!("docker parameter {key}: `{value}` is no IP address"));
+    value.parse::<std::net::IpAddr>().map(|address| address.to_string()).map_err(wrong)
+}
+
+/// A name: nothing that could end a line.
+pub(super) fn word(key: &str, value: &str) -> Result<String, LaunchError> {
+    let fine = !value.is_empty() && value.chars().all(|c| c.is_ascii_alphanumeric() || "._-".contains(c));
+    let wrong = || LaunchError::Image(format!("docker parameter {key}: `{value}` is no name"));
+    fine.then(|| value.to_owned()).ok_or_else(wrong)
+}
+
+/// `name:address`.
+pub(super) fn host(value: &str) -> Result<(String, String), LaunchError> {
+    let (name, ip) = value.split_once(':').unwrap_or((value, ""));
+    Ok((word("add-host", name)?, address("add-host", ip)?))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -63,5 +82,7 @@ mod tests {
             assert_eq!(mebibytes("shm-size", text), Ok(mib), "{text}");
         }
         assert!(mebibytes("shm-size", "much").is_err());
+        assert_eq!(super::host("db:10.0.0.9"), Ok(("db".to_owned(), "10.0.0.9".to_owned())));
+        assert!(super::host("db").is_err() && super::host("a b:1.2.3.4").is_err() && super::host("db:1.2.3.4\n5").is_err());
     }
 }

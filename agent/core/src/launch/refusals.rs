@@ -15,7 +15,6 @@ pub(super) fn check(task: &TaskInfo) -> Result<(), LaunchError> {
     }
     let Some(container) = &task.container else { return Ok(()) };
     let asked = [
-        ("network_infos", !container.network_infos.is_empty()),
         ("tty_info", container.tty_info.as_ref().is_some_and(|info| info.window_size.is_some())),
     ];
     match asked.into_iter().find(|(_, asked)| *asked) {

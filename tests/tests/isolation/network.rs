@@ -1,0 +1,5 @@
+//! Networks of containers.
+
+use super::Case;
+
+pub(super) const CASES: &[Case] = &[];
