@@ -22,6 +22,7 @@ mod images;
 mod init_client;
 mod join;
 mod link;
+mod listeners;
 mod machine;
 mod network;
 mod node_api;

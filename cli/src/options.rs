@@ -44,6 +44,11 @@ pub(crate) enum Verb {
         #[arg(value_parser = method)]
         method: Method,
     },
+    /// What the containers of tasks use at this moment, asked of the nodes (role operator)
+    Stats {
+        /// Only this one: its name, agent id or address
+        node: Option<String>,
+    },
     /// What you know of nodes that they do not know themselves: rules that set attributes
     Rules {
         #[command(subcommand)]
@@ -94,6 +99,7 @@ impl Verb {
             Self::Run(_) => 125,
             Self::Nodes { .. }
             | Self::Node { .. }
+            | Self::Stats { .. }
             | Self::Rules { .. }
             | Self::Tasks { .. }
             | Self::Frameworks { .. }

@@ -39,16 +39,17 @@ pub struct NodeConfig {
     /// `mesolith.bridge=10.88.0.0/16`: addresses of containers with a network of their own.
     pub bridge: Subnet,
     /// `mesolith.disk_quota=watch`: what tasks write beyond their disk is told, and they are not ended.
-    pub disk_quota: Quota,
+    pub disk_quota: Option<Quota>,
+    /// `mesolith.ports=enforce`: a task that listens on a port it was not given is ended.
+    pub ports: Option<Quota>,
     /// Keys under `mesolith.` that this version does not know: another part may.
     pub unknown: Vec<String>,
 }
 
 /// What becomes of a task that takes more than it was given.
-#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Quota {
     /// It is ended.
-    #[default]
     Enforce,
     /// It is told.
     Watch,
@@ -132,11 +133,14 @@ impl NodeConfig {
                 Ok(subnet) => self.bridge = subnet,
                 Err(mistake) => mistakes.push(format!("mesolith.bridge: {mistake}")),
             },
-            "disk_quota" => match value {
-                "enforce" => self.disk_quota = Quota::Enforce,
-                "watch" => self.disk_quota = Quota::Watch,
-                _ => mistakes.push(format!("mesolith.disk_quota: `{value}` is not enforce or watch")),
-            },
+            "disk_quota" | "ports" => {
+                let quota = match value {
+                    "enforce" => Quota::Enforce,
+                    "watch" => Quota::Watch,
+                    _ => return mistakes.push(format!("mesolith.{key}: `{value}` is not enforce or watch")),
+                };
+                *(if key == "ports" { &mut self.ports } else { &mut self.disk_quota }) = Some(quota);
+            }
             "host_paths" => match HostPath::parse(value) {
                 Ok(paths) => self.host_paths = paths,
                 Err(entry) => mistakes.push(format!("mesolith.host_paths: `{entry}` is not /path or /path:ro")),

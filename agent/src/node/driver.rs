@@ -23,7 +23,7 @@ use super::events::{Event, Events, JoinFailure, Online, Session};
 use super::identity::{Identity, IdentityError};
 use super::init_client::{GreetingError, InitClient};
 use super::settings::Settings;
-use super::statistics::DiskUse;
+use super::statistics::Seen;
 use super::supervision::{Supervision, SupervisionError};
 use super::{capacity, garbage, hotplug, join, link, machine, network, supervision, volumes};
 use crate::logging::chain;
@@ -79,10 +79,10 @@ struct Driver {
     renewal: Option<JoinHandle<()>>,
     /// The last removal of old sandboxes.
     collector: Option<JoinHandle<()>>,
-    /// The last look at what tasks wrote.
+    /// The last look at what tasks take.
     watching: Option<JoinHandle<()>>,
     /// What it found.
-    disks: BTreeMap<api::ContainerId, DiskUse>,
+    seen: BTreeMap<api::ContainerId, Seen>,
     /// What the network knows of our place.
     surroundings: Surroundings,
     /// When to look at the machine again.
@@ -160,7 +160,7 @@ pub(crate) async fn run(settings: Settings) -> Result<Infallible, DriverError> {
         renewal: None,
         collector: None,
         watching: None,
-        disks: BTreeMap::new(),
+        seen: BTreeMap::new(),
         surroundings: Surroundings::default(),
         look: Debounce::default(),
         looking: None,

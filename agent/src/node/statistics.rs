@@ -1,6 +1,6 @@
 //! What containers use, in the words of Mesos's `ResourceStatistics`.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -19,15 +19,17 @@ pub(crate) struct Running {
     pub(crate) networks: Vec<NetworkInfo>,
     /// Has interfaces of its own to count at.
     pub(crate) own_network: bool,
-    pub(crate) disk: DiskUse,
+    pub(crate) seen: Seen,
 }
 
-/// What the last look at its disk found.
+/// What the last look at it found.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
-pub(crate) struct DiskUse {
+pub(crate) struct Seen {
     pub(crate) sandbox: Option<u64>,
     /// Persistent volumes by id: limit and use.
     pub(crate) volumes: BTreeMap<String, (u64, u64)>,
+    /// Ports it listens on and was not given.
+    pub(crate) ports: BTreeSet<u16>,
 }
 
 /// What Mesos's agent answers at `/containers`, as an object.
@@ -54,6 +56,7 @@ impl Running {
             "statistics": self.statistics(),
             "status": status,
             "pressure": self.pressure(),
+            "unallocated_ports": self.seen.ports,
         })
     }
 
@@ -96,8 +99,8 @@ impl Running {
             mem_swap_bytes: swap,
             mem_unevictable_bytes: memory.get("unevictable").copied(),
             disk_limit_bytes: disk_limit_bytes(&self.record.info),
-            disk_used_bytes: self.disk.sandbox,
-            disk_statistics: self.disk.volumes.iter().map(volume).collect(),
+            disk_used_bytes: self.seen.sandbox,
+            disk_statistics: self.seen.volumes.iter().map(volume).collect(),
             blkio_statistics: blkio_statistics(&self.text("io.stat")),
             ..ResourceStatistics::default()
         };
@@ -224,7 +227,11 @@ mod tests {
             cgroup: cgroup.to_owned(),
             networks: Vec::new(),
             own_network: false,
-            disk: DiskUse { sandbox: Some(7), volumes: BTreeMap::from([("v".to_owned(), (9, 8))]) },
+            seen: Seen {
+                sandbox: Some(7),
+                volumes: BTreeMap::from([("v".to_owned(), (9, 8))]),
+                ports: BTreeSet::from([80]),
+            },
         }
     }
 

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use agent_core::agent::Input;
+use agent_core::cmdline::Quota;
 use agent_core::launch::{disk_limit_bytes, sandbox, volume_directory};
 use agent_core::overrun::Overrun;
 use agent_core::record::Record;
@@ -14,7 +15,8 @@ use api::v1::resources_from_wire;
 use super::Driver;
 use crate::node::disk_usage::disk_usage;
 use crate::node::events::Event;
-use crate::node::statistics::{DiskUse, Running, cgroup_of};
+use crate::node::listeners::Listeners;
+use crate::node::statistics::{Running, Seen, cgroup_of};
 
 /// How often disks are looked at. A look takes as long as there are files, so the next one waits for it.
 pub(super) const EVERY: Duration = Duration::from_secs(10);
@@ -22,13 +24,15 @@ pub(super) const EVERY: Duration = Duration::from_secs(10);
 /// What a look found.
 #[derive(Debug, Default)]
 pub(crate) struct Watched {
-    disks: BTreeMap<ContainerId, DiskUse>,
+    seen: BTreeMap<ContainerId, Seen>,
     overruns: Vec<(ContainerId, Overrun)>,
 }
 
-/// A task's directories.
-struct Directories {
+/// What of a task is looked at.
+struct Watch {
     container: ContainerId,
+    /// On the node's own network: its cgroup, and the ports it was given.
+    on_host: Option<(PathBuf, api::Ranges)>,
     sandbox: PathBuf,
     limit: Option<u64>,
     /// Id, place, size.
@@ -43,7 +47,7 @@ impl Driver {
             cgroup: cgroup_of(&site.cgroup_parent, record.container.as_str()),
             networks: agent_core::agent::networks(site, record),
             own_network: agent_core::agent::has_own_network(record),
-            disk: self.disks.get(&record.container).cloned().unwrap_or_default(),
+            seen: self.seen.get(&record.container).cloned().unwrap_or_default(),
             record: Box::new(record.clone()),
         };
         self.supervision.agent.records().map(one).collect()
@@ -55,8 +59,9 @@ impl Driver {
             return;
         }
         let work_dir = self.settings.work_dir.clone();
-        let all: Vec<Directories> =
-            self.supervision.agent.records().map(|record| directories(&work_dir, record)).collect();
+        let parent = &self.supervision.agent.site().cgroup_parent;
+        let all: Vec<Watch> =
+            self.supervision.agent.records().map(|record| of_record(&work_dir, parent, record)).collect();
         if all.is_empty() {
             return;
         }
@@ -67,20 +72,31 @@ impl Driver {
         }));
     }
 
-    /// What a look found is kept for statistics; too much is the end.
+    /// What a look found is kept for statistics; too much is the end, or told once.
     pub(super) fn watched(&mut self, watched: Watched) {
-        self.disks = watched.disks;
+        let before = std::mem::replace(&mut self.seen, watched.seen);
+        let config = &self.settings.config;
+        let (disk, ports) = (config.disk_quota.unwrap_or(Quota::Enforce), config.ports.unwrap_or(Quota::Watch));
         for (container, overrun) in watched.overruns {
-            if self.settings.config.disk_quota == agent_core::cmdline::Quota::Enforce {
-                self.supervision.input(Input::Overran { container, overrun });
-            } else {
-                tracing::warn!(%container, why = %overrun.message(), "a task takes more than it may");
+            let (quota, known) = match &overrun {
+                Overrun::Disk { .. } => (disk, false),
+                Overrun::Ports(_) => {
+                    let of = |seen: &BTreeMap<ContainerId, Seen>| seen.get(&container).map(|seen| seen.ports.clone());
+                    (ports, of(&before) == of(&self.seen))
+                }
+            };
+            match quota {
+                Quota::Enforce => self.supervision.input(Input::Overran { container, overrun }),
+                Quota::Watch if known => {}
+                Quota::Watch => {
+                    tracing::warn!(%container, why = %overrun.message(), "a task takes more than it was given")
+                }
             }
         }
     }
 }
 
-fn directories(work_dir: &Path, record: &Record) -> Directories {
+fn of_record(work_dir: &Path, cgroup_parent: &str, record: &Record) -> Watch {
     let root = work_dir.display().to_string();
     let task = record.task.as_str();
     let sandbox = sandbox(&root, &record.agent, &record.framework, task, &record.container);
@@ -94,32 +110,42 @@ fn directories(work_dir: &Path, record: &Record) -> Directories {
         };
         Some((id, Path::new(&base).join(path), size))
     };
-    Directories {
+    let on_host = !agent_core::agent::has_own_network(record);
+    let cgroup = cgroup_of(cgroup_parent, record.container.as_str());
+    Watch {
         container: record.container.clone(),
+        on_host: on_host.then(|| (cgroup, resources.ranges("ports"))),
         sandbox: sandbox.into(),
         limit: disk_limit_bytes(&record.info),
         volumes: resources.iter().filter_map(volume).collect(),
     }
 }
 
-fn look(all: &[Directories]) -> Watched {
+fn look(all: &[Watch]) -> Watched {
     let mut watched = Watched::default();
+    let listeners = Listeners::now();
     for one in all {
         let sandbox = disk_usage(&one.sandbox);
         let mut overrun = one
             .limit
             .filter(|limit| sandbox > *limit)
             .map(|limit| Overrun::Disk { limit, used: sandbox, volume: None });
-        let mut disk = DiskUse { sandbox: Some(sandbox), volumes: BTreeMap::new() };
+        let mut seen = Seen { sandbox: Some(sandbox), ..Seen::default() };
         for (id, path, limit) in &one.volumes {
             let used = disk_usage(path);
             if used > *limit {
                 overrun = overrun.or(Some(Overrun::Disk { limit: *limit, used, volume: Some(id.clone()) }));
             }
-            disk.volumes.insert(id.clone(), (*limit, used));
+            seen.volumes.insert(id.clone(), (*limit, used));
         }
-        watched.disks.insert(one.container.clone(), disk);
-        watched.overruns.extend(overrun.map(|overrun| (one.container.clone(), overrun)));
+        if let Some((cgroup, given)) = &one.on_host {
+            let is_given = |port: u16| given.iter().any(|(begin, end)| (begin..=end).contains(&u64::from(port)));
+            seen.ports = listeners.of_cgroup(cgroup).into_iter().filter(|port| !is_given(*port)).collect();
+        }
+        let ports = (!seen.ports.is_empty()).then(|| Overrun::Ports(seen.ports.iter().copied().collect()));
+        watched.seen.insert(one.container.clone(), seen);
+        let overruns = [overrun, ports].into_iter().flatten();
+        watched.overruns.extend(overruns.map(|overrun| (one.container.clone(), overrun)));
     }
     watched
 }
