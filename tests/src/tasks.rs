@@ -41,11 +41,7 @@ impl Tasks {
     }
 
     /// Accepts the first offer of which `operations` makes something; the others are declined.
-    pub fn accept_first(
-        &mut self,
-        operations: impl Fn(&Value) -> Option<Value>,
-        timeout: Duration,
-    ) -> Result<()> {
+    pub fn accept_first(&mut self, operations: impl Fn(&Value) -> Option<Value>, timeout: Duration) -> Result<()> {
         let deadline = Instant::now() + timeout;
         loop {
             let event = self.next(deadline)?.with_context(|| format!("no offer fits within {timeout:?}"))?;

@@ -3,17 +3,18 @@
 mod effects;
 mod task;
 
-pub use task::{has_own_network, networks};
 pub use effects::{Effect, Input, Now, Pulled, Report};
+pub use task::{has_own_network, networks};
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use api::{AgentId, ContainerId, FrameworkId, TaskId, TaskState};
 
+use crate::bridge::{self, Address, Wish};
 use crate::container::{self, Cause, Exit, Kill, Phase};
+use crate::cores;
 use crate::handover;
 use crate::launch::{self, ImageRoot, LaunchError, Site};
-use crate::bridge::{self, Address, Wish};
 use crate::randomness::Randomness;
 use crate::record::{Process, Record};
 use crate::recovery::{self, Again, Found, Resume};
@@ -80,6 +81,7 @@ impl Agent {
                 }
             }
         }
+        effects.extend(agent.share_cores());
         (agent, effects)
     }
 
@@ -108,7 +110,10 @@ impl Agent {
 
     /// What is known of every run that has a process.
     pub fn records(&self) -> impl Iterator<Item = &Record> {
-        self.tasks.values().map(|task| &task.record).filter(|record| !record.phase.is_over() && record.process.is_some())
+        self.tasks
+            .values()
+            .map(|task| &task.record)
+            .filter(|record| !record.phase.is_over() && record.process.is_some())
     }
 
     /// What runs have on the bridge, until they are gone.
@@ -169,6 +174,7 @@ impl Agent {
             Input::Exited(exit) => self.exited(exit, now),
             Input::Tick => self.tick(now),
         };
+        effects.extend(self.share_cores());
         if self.registered {
             effects.extend(self.tasks.values_mut().filter_map(|task| task.send_due(now.uptime_ms)));
         }
@@ -216,6 +222,7 @@ impl Agent {
             pulls: 0,
             secrets,
             network: None,
+            cores: BTreeSet::new(),
             overrun: None,
         });
         if let Ok(Some(request)) = launch::image_request(&self.site, &task.record.info) {
@@ -225,7 +232,7 @@ impl Agent {
             self.tasks.insert(container, task);
             return effects;
         }
-        let planned = self.connect(&mut task).and_then(|()| task.plan(&self.site));
+        let planned = self.allot(&mut task).and_then(|()| task.plan(&self.site));
         let effects = match planned {
             Ok(plan) => {
                 task.starting(&self.site, &mut self.randomness, now);
@@ -240,9 +247,49 @@ impl Agent {
         effects
     }
 
+    /// Gives a run what nobody else has: processors and an address, if it wants them.
+    fn allot(&self, task: &mut Task) -> Result<(), LaunchError> {
+        if let Some(count) = cores::wanted(&task.record.info).map_err(LaunchError::Volume)? {
+            let chosen = self.site.processors.choose(count, &self.taken());
+            task.record.cores = chosen.ok_or_else(|| {
+                LaunchError::Volume(format!(
+                    "this node has no {count} processors left for one task, and one for the others"
+                ))
+            })?;
+        }
+        self.connect(task)
+    }
+
+    /// Processors that single runs have to themselves.
+    fn taken(&self) -> BTreeSet<u32> {
+        let records = self.tasks.values().map(|task| &task.record).filter(|record| record.phase != Phase::Gone);
+        records.flat_map(|record| record.cores.iter().copied()).collect()
+    }
+
+    /// When those have changed, everybody else moves.
+    fn share_cores(&mut self) -> Vec<Effect> {
+        let taken = self.taken();
+        if taken == self.site.taken {
+            return Vec::new();
+        }
+        self.site.taken = taken;
+        let live = self.tasks.values().filter(|task| task.record.process.is_some() && !task.record.phase.is_over());
+        live.filter_map(|task| self.share(&task.record)).collect()
+    }
+
+    fn share(&self, record: &Record) -> Option<Effect> {
+        if !record.cores.is_empty() || self.site.unconfined {
+            return None;
+        }
+        let cpus = cores::list(&self.site.processors.rest(&self.site.taken));
+        Some(Effect::ShareCores { container: record.container.clone(), cpus })
+    }
+
     /// Gives a run that wants one an address nobody else has.
     fn connect(&self, task: &mut Task) -> Result<(), LaunchError> {
-        let Wish::Bridge(mappings) = bridge::wish(&task.record.info).map_err(LaunchError::Volume)? else { return Ok(()) };
+        let Wish::Bridge(mappings) = bridge::wish(&task.record.info).map_err(LaunchError::Volume)? else {
+            return Ok(());
+        };
         if self.site.unconfined {
             let what = "containers with a network of their own on a node that runs tasks without isolation";
             return Err(LaunchError::Unsupported(what.to_owned()));
@@ -251,7 +298,9 @@ impl Agent {
         let others = self.tasks.values().filter(|other| other.record.phase != Phase::Gone).filter_map(taken);
         let others: BTreeMap<_, _> = others.collect();
         let mut mapped = others.values().flatten();
-        if let Some(twice) = mapped.find(|other| mappings.iter().any(|own| (own.protocol, own.host) == (other.protocol, other.host))) {
+        if let Some(twice) =
+            mapped.find(|other| mappings.iter().any(|own| (own.protocol, own.host) == (other.protocol, other.host)))
+        {
             return Err(LaunchError::Volume(format!("port {} is mapped to another container", twice.host)));
         }
         let ip = self.site.subnet.free(&others.into_keys().collect());
@@ -334,6 +383,10 @@ impl Agent {
         };
         task.record.process = Some(process);
         let mut effects = vec![Effect::Claim { pid: process.pid }];
+        // They may have changed while it was made.
+        if !self.site.taken.is_empty() {
+            effects.extend(self.tasks.get(container).and_then(|task| self.share(&task.record)));
+        }
         effects.extend(self.step(container, container::Input::Created(Ok(())), now));
         let asked_ms = self.tasks.get(container).map_or(0, |task| task.create_asked_ms);
         let early = self.early.iter().position(|(exit, _)| exit.pid == process.pid && exit.uptime_ms >= asked_ms);
@@ -409,7 +462,7 @@ impl Agent {
         let (info, framework_info) = (&task.record.info, &task.record.framework_info);
         let identity = launch::identity(&site, info, framework_info, &image, &accounts)?;
         task.record.image = Some(ImageRoot { image, identity });
-        self.connect(task)?;
+        self.allot(task)?;
         task.plan(&site)
     }
 

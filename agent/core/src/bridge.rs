@@ -127,9 +127,10 @@ const NAMES: [&str; 3] = ["", "bridge", "mesolith"];
 /// What cannot be, for a person.
 pub fn wish(task: &TaskInfo) -> Result<Wish, String> {
     let Some(container) = task.container.as_deref() else { return Ok(Wish::Host) };
-    let named = container.network_infos.iter().find_map(|network| {
-        network.name.as_deref().filter(|name| !NAMES.contains(name)).map(str::to_owned)
-    });
+    let named = container
+        .network_infos
+        .iter()
+        .find_map(|network| network.name.as_deref().filter(|name| !NAMES.contains(name)).map(str::to_owned));
     if container.network_infos.len() > 1 {
         return Err("more than one network: a container has one".to_owned());
     }
@@ -193,7 +194,10 @@ fn mappings(container: &ContainerInfo) -> Result<Vec<Mapping>, String> {
 /// Mesos's rule: what is mapped is of the task's resources.
 fn check_ports(task: &TaskInfo, mappings: &[Mapping]) -> Result<(), String> {
     let ports = resources_from_wire(&task.resources).unwrap_or_default().ranges("ports");
-    match mappings.iter().find(|mapping| !ports.iter().any(|(begin, end)| (begin..=end).contains(&u64::from(mapping.host)))) {
+    match mappings
+        .iter()
+        .find(|mapping| !ports.iter().any(|(begin, end)| (begin..=end).contains(&u64::from(mapping.host))))
+    {
         Some(mapping) => Err(format!("Port {} not included in resources", mapping.host)),
         None => Ok(()),
     }

@@ -15,18 +15,19 @@ mod volumes;
 
 pub use host_paths::HostPath;
 pub use image::{ImageRoot, identity, image_request};
-pub use names::{Names, Resolver};
 pub use limits::{Limits, disk_limit_bytes, memory_limit_bytes};
+pub use names::{Names, Resolver};
 pub use user::{User, lookup_user};
 pub use volumes::{SecretFile, Secrets, Staged, references, volume_directory};
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use api::v1::{FrameworkInfo, TaskInfo};
 use api::{AgentId, ContainerId, FrameworkId};
 use serde_json::{Value, json};
 
 use crate::bridge::{self, Address, Subnet};
+use crate::cores::{self, Processors};
 use crate::image::Reference;
 
 /// What the node is, as far as a task sees it.
@@ -58,6 +59,10 @@ pub struct Site {
     pub host_paths: Vec<HostPath>,
     /// Addresses of containers with a network of their own.
     pub subnet: Subnet,
+    /// What tasks run on.
+    pub processors: Processors,
+    /// Those of them that single tasks have to themselves.
+    pub taken: BTreeSet<u32>,
 }
 
 /// What a node has for images.
@@ -159,6 +164,19 @@ pub fn sandbox(
     format!("{work_dir}/slaves/{agent}/frameworks/{framework}/executors/{task}/runs/{container}")
 }
 
+/// What a run was given of its own.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Given<'a> {
+    /// The image it runs in.
+    pub root: Option<&'a ImageRoot>,
+    /// Values of what it names by reference.
+    pub secrets: Option<&'a Secrets>,
+    /// What it has on the bridge.
+    pub address: Option<&'a Address>,
+    /// Processors it has to itself.
+    pub cores: Option<&'a BTreeSet<u32>>,
+}
+
 /// Plans one run of a task. One with an image ([`image_request`]) needs it to be here.
 ///
 /// # Errors
@@ -169,10 +187,11 @@ pub fn plan(
     container: &ContainerId,
     task: &TaskInfo,
     framework_info: &FrameworkInfo,
-    root: Option<&ImageRoot>,
-    secrets: &Secrets,
-    address: Option<&Address>,
+    given: Given<'_>,
 ) -> Result<Plan, LaunchError> {
+    let Given { root, secrets, address, cores } = given;
+    let none = Secrets::new();
+    let secrets = secrets.unwrap_or(&none);
     refusals::check(task)?;
     let command = task.command.as_ref().ok_or(LaunchError::NoCommand)?;
     let sandbox = sandbox(&site.work_dir, &site.agent, framework, task.task_id.as_str(), container);
@@ -183,7 +202,8 @@ pub fn plan(
     if view.args.iter().any(|arg| arg.contains('\0')) {
         return Err(LaunchError::Nul("the command"));
     }
-    let mut variables = environment::variables(site, framework, task, framework_info, &sandbox, &view.sandbox, secrets)?;
+    let mut variables =
+        environment::variables(site, framework, task, framework_info, &sandbox, &view.sandbox, secrets)?;
     if let Some((wish, root)) = &view.image {
         variables.push(("MESOS_CONTAINER_NAME".to_owned(), format!("mesos-{container}")));
         variables = image::environment(variables, wish, root, command, secrets)?;
@@ -238,11 +258,24 @@ pub fn plan(
             "cgroupsPath": format!("{}/{container}", site.cgroup_parent),
             "resources": limits.oci(),
         });
+        let cpuset = cpuset(site, cores);
+        if !cpuset.is_null() {
+            config["linux"]["resources"]["cpu"] = cpuset;
+        }
         linux.apply(&mut config);
     }
     let layers = view.image.as_ref().map(|(_, root)| root.image.layers.clone());
     let (volumes, secrets) = (volumes.staged, volumes.secrets);
     Ok(Plan { sandbox, bundle, user, config, layers, volumes, secrets, covered_root, names })
+}
+
+/// Its own processors and their memories, or those nobody has to themselves; null while nobody has.
+fn cpuset(site: &Site, own: Option<&BTreeSet<u32>>) -> Value {
+    match own.filter(|own| !own.is_empty()) {
+        Some(own) => json!({ "cpus": cores::list(own), "mems": cores::list(&site.processors.memories(own)) }),
+        None if site.taken.is_empty() => Value::Null,
+        None => json!({ "cpus": cores::list(&site.processors.rest(&site.taken)) }),
+    }
 }
 
 fn hostname<'a>(site: &'a Site, task: &'a TaskInfo, options: Option<&'a image::Options>) -> &'a str {
@@ -370,6 +403,8 @@ mod tests {
             images: Images { directory: "/images".to_owned(), ..Images::default() },
             host_paths: Vec::new(),
             subnet: Subnet::default(),
+            processors: Processors::default(),
+            taken: BTreeSet::new(),
         }
     }
 
@@ -379,7 +414,7 @@ mod tests {
 
     fn planned(text: &str) -> Result<Plan, LaunchError> {
         let info = FrameworkInfo { user: "root".to_owned(), ..FrameworkInfo::default() };
-        plan(&site(), &"m-0000".into(), &"c1".into(), &task(text), &info, None, &Secrets::new(), None)
+        plan(&site(), &"m-0000".into(), &"c1".into(), &task(text), &info, Given::default())
     }
 
     #[test]
@@ -395,9 +430,15 @@ mod tests {
         let image = crate::image::Image { layers: vec!["l1".to_owned()], config, ..crate::image::Image::default() };
         let identity = crate::image::Identity { user: User { uid: 7, gid: 8 }, groups: vec![9], home: None };
         let root = ImageRoot { image, identity };
-        let plan =
-            plan(&site(), &"f".into(), &"c1".into(), &task(text), &FrameworkInfo::default(), Some(&root), &Secrets::new(), None)
-                .unwrap();
+        let plan = plan(
+            &site(),
+            &"f".into(),
+            &"c1".into(),
+            &task(text),
+            &FrameworkInfo::default(),
+            Given { root: Some(&root), ..Given::default() },
+        )
+        .unwrap();
         let config = &plan.config;
         assert_eq!(config["root"], json!({"path": "/images/containers/c1/rootfs", "readonly": false}));
         assert_eq!(config["process"]["args"], json!(["/run"]));
@@ -454,7 +495,7 @@ mod tests {
         site.unconfined = true;
         let info = FrameworkInfo { user: "root".to_owned(), ..FrameworkInfo::default() };
         let task = task(r#"{"task_id":{"value":"t"},"command":{"value":"true"}}"#);
-        let plan = plan(&site, &"f".into(), &"c".into(), &task, &info, None, &Secrets::new(), None).unwrap();
+        let plan = plan(&site, &"f".into(), &"c".into(), &task, &info, Given::default()).unwrap();
         assert_eq!(plan.config["process"]["cwd"], plan.sandbox.as_str());
         assert!(plan.config.get("linux").is_none());
     }

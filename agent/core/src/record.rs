@@ -1,5 +1,7 @@
 //! What is kept of one run of one task: the checkpoint's unit, one file each.
 
+use std::collections::BTreeSet;
+
 use api::v1::{FrameworkInfo, TaskInfo};
 use api::{AgentId, ContainerId, FrameworkId, TaskId, TaskState};
 use serde::{Deserialize, Serialize};
@@ -54,6 +56,9 @@ pub struct Record {
     /// What it has on the bridge.
     #[serde(default)]
     pub network: Option<Address>,
+    /// Processors it has to itself.
+    #[serde(default)]
+    pub cores: BTreeSet<u32>,
     /// What it overran.
     #[serde(default)]
     pub overrun: Option<Overrun>,

@@ -141,6 +141,7 @@ pub(crate) mod tests {
             pulls: 0,
             secrets: crate::launch::Secrets::new(),
             network: None,
+            cores: BTreeSet::new(),
             overrun: None,
         }
     }

@@ -94,7 +94,8 @@ fn find(volume: &Staged) -> Result<OwnedFd, VolumeError> {
         source: errno.into(),
     };
     let flags = OFlags::PATH | OFlags::CLOEXEC;
-    let base = rustix::fs::openat(CWD, volume.base.as_str(), flags | OFlags::DIRECTORY, Mode::empty()).map_err(failed)?;
+    let base =
+        rustix::fs::openat(CWD, volume.base.as_str(), flags | OFlags::DIRECTORY, Mode::empty()).map_err(failed)?;
     if volume.path.is_empty() {
         return Ok(base);
     }

@@ -52,9 +52,8 @@ impl Bridge {
     /// Connects a container by one of its processes.
     pub(crate) fn attach(&mut self, container: &str, pid: i32, address: &Address) -> Result<(), BridgeError> {
         self.connected.insert(container.to_owned(), address.clone());
-        let attached = self.prepare().and_then(|()| {
-            links::attach(pid, address.clone(), self.subnet).map_err(BridgeError::Attach)
-        });
+        let attached =
+            self.prepare().and_then(|()| links::attach(pid, address.clone(), self.subnet).map_err(BridgeError::Attach));
         if attached.is_err() {
             self.connected.remove(container);
         }

@@ -59,7 +59,13 @@ pub(crate) enum LauncherError {
 
 impl Containers {
     /// Starts the thread on an open line.
-    pub(crate) fn start(line: Line, bundles: PathBuf, store: Option<Store>, bridge: Bridge, events: Events) -> std::io::Result<Self> {
+    pub(crate) fn start(
+        line: Line,
+        bundles: PathBuf,
+        store: Option<Store>,
+        bridge: Bridge,
+        events: Events,
+    ) -> std::io::Result<Self> {
         let (sender, jobs) = mpsc::channel();
         std::thread::Builder::new().name("containers".to_owned()).stack_size(512 * 1024).spawn(move || {
             let mut worker = Worker { line, bundles, store, bridge, events };
@@ -290,7 +296,12 @@ mod tests {
     #[test]
     fn a_made_container_starts_before_the_next_one_is_made() {
         let (sender, jobs) = mpsc::channel();
-        let create = |name: &str| Job::Create { container: name.into(), bundle: String::new(), sandbox: String::new(), network: None };
+        let create = |name: &str| Job::Create {
+            container: name.into(),
+            bundle: String::new(),
+            sandbox: String::new(),
+            network: None,
+        };
         for job in [create("a"), create("b"), Job::Delete("c".into()), Job::Start("d".into()), Job::Start("e".into())] {
             sender.send(job).unwrap();
         }

@@ -165,18 +165,16 @@ fn blkio_statistics(text: &str) -> Option<blkio::Statistics> {
     let one = |line: &str| {
         let mut words = line.split(' ');
         let (major, minor) = words.next()?.split_once(':')?;
-        let numbers: BTreeMap<&str, u64> =
-            words.filter_map(|word| word.split_once('=')).filter_map(|(name, n)| Some((name, n.parse().ok()?))).collect();
+        let numbers: BTreeMap<&str, u64> = words
+            .filter_map(|word| word.split_once('='))
+            .filter_map(|(name, n)| Some((name, n.parse().ok()?)))
+            .collect();
         let of = |read: &str, write: &str, discard: &str| {
             let value = |op: Operation, name: &str| blkio::Value {
                 op: Some(op.into()),
                 value: Some(numbers.get(name).copied().unwrap_or(0)),
             };
-            vec![
-                value(Operation::Read, read),
-                value(Operation::Write, write),
-                value(Operation::Discard, discard),
-            ]
+            vec![value(Operation::Read, read), value(Operation::Write, write), value(Operation::Discard, discard)]
         };
         Some(throttling::Statistics {
             device: Some(device::Number { major_number: major.parse().ok()?, minor_number: minor.parse().ok()? }),
@@ -239,7 +237,10 @@ mod tests {
     fn the_kernels_files_become_mesoss_fields() {
         let dir = tempfile::tempdir().unwrap();
         for (file, text) in [
-            ("cpu.stat", "usage_usec 3500000\nuser_usec 2500000\nsystem_usec 1000000\nnr_periods 10\nnr_throttled 4\nthrottled_usec 250000\n"),
+            (
+                "cpu.stat",
+                "usage_usec 3500000\nuser_usec 2500000\nsystem_usec 1000000\nnr_periods 10\nnr_throttled 4\nthrottled_usec 250000\n",
+            ),
             ("memory.stat", "anon 1000\nfile 2000\nfile_mapped 300\nunevictable 0\n"),
             ("memory.current", "4096\n"),
             ("memory.max", "67108864\n"),
@@ -253,7 +254,10 @@ mod tests {
         }
         let document = containers(&[running(dir.path())]);
         let one = &document["containers"][0];
-        assert_eq!((&one["container_id"], &one["executor_id"], &one["executor_name"]), (&json!("c"), &json!("t"), &json!("web")));
+        assert_eq!(
+            (&one["container_id"], &one["executor_id"], &one["executor_name"]),
+            (&json!("c"), &json!("t"), &json!("web"))
+        );
         let statistics = &one["statistics"];
         for (field, expected) in [
             ("cpus_user_time_secs", json!(2.5)),

@@ -164,6 +164,12 @@ impl Supervision {
                     }
                 });
             }
+            Effect::ShareCores { container, cpus } => {
+                let cgroup = Cgroup::of(&self.cgroup_parent, container.as_str());
+                if let Err(error) = cgroup.share_cores(&cpus) {
+                    tracing::warn!(%container, %error, "a task runs on processors another has to itself");
+                }
+            }
             Effect::Terminate { container, process, grace_ms } if !self.unconfined => {
                 let cgroup = Cgroup::of(&self.cgroup_parent, container.as_str());
                 let containers = self.containers.clone();

@@ -8,6 +8,7 @@ use super::{Case, PIDS, SOON, World, scalar};
 
 pub(super) const CASES: &[Case] = &[
     ("processes are counted exactly", processes),
+    ("processors of one's own", cores),
     ("memory ends where it was said", memory),
     ("a full disk ends its task", disk),
     ("statistics of a known load", statistics),
@@ -19,6 +20,21 @@ fn processes(world: &mut World) {
     let end = world.run("pids", command, json!({}));
     let last = world.stdout("pids").lines().last().unwrap().to_owned();
     assert_eq!(last, PIDS.to_string(), "{end}");
+}
+
+/// The node has two: one is the task's, everybody else is moved to the other, and back.
+fn cores(world: &mut World) {
+    let show = "while true; do cat /sys/fs/cgroup/cpuset.cpus.effective; sleep 1; done";
+    world.launch("cores-shared", json!({ "value": show }), json!({}));
+    world.wait_stdout("cores-shared", "0-1\n");
+    let own = json!({"labels": {"labels": [{"key": "mesolith.cpus", "value": "exclusive"}]},
+        "resources": [scalar("cpus", 1.0), scalar("mem", 48.0)]});
+    let more = "cat /sys/fs/cgroup/cpuset.cpus.effective; grep Cpus_allowed_list /proc/self/status | cut -f2; sleep 8";
+    assert_eq!(world.output("cores-own", more, own), "0\n0\n");
+    let said = world.wait_stdout("cores-shared", "\n1\n0-1\n");
+    assert!(said.starts_with("0-1\n"), "{said}");
+    world.tasks.kill("cores-shared").unwrap();
+    world.tasks.wait_end("cores-shared", SOON).unwrap();
 }
 
 fn memory(world: &mut World) {
@@ -34,8 +50,13 @@ fn memory(world: &mut World) {
 fn disk(world: &mut World) {
     let more = json!({"resources": [scalar("cpus", 0.1), scalar("mem", 64.0), scalar("disk", 8.0)]});
     let end = world.run("disk", "dd if=/dev/zero of=big bs=1M count=12 2>/dev/null; sleep 600", more);
-    assert_eq!((&end["state"], &end["reason"]), (&json!("TASK_FAILED"), &json!("REASON_CONTAINER_LIMITATION_DISK")), "{end}");
-    assert_eq!(end["message"], "Disk usage (13MB) exceeds quota (8MB)", "{end}");
+    assert_eq!(
+        (&end["state"], &end["reason"]),
+        (&json!("TASK_FAILED"), &json!("REASON_CONTAINER_LIMITATION_DISK")),
+        "{end}"
+    );
+    let message = end["message"].as_str().unwrap();
+    assert!(message.starts_with("Disk usage (1") && message.ends_with("MB) exceeds quota (8MB)"), "{end}");
     assert_eq!(end["limitation"]["resources"][0]["name"], "disk", "{end}");
     let more = json!({"resources": [scalar("cpus", 0.1), scalar("mem", 64.0), scalar("disk", 8.0)]});
     world.launch("disk-fits", json!({"value": "dd if=/dev/zero of=big bs=1M count=6 2>/dev/null; sleep 25"}), more);
@@ -64,7 +85,11 @@ fn statistics(world: &mut World) {
     let memory = statistics["mem_total_bytes"].as_u64().unwrap();
     assert!((24 << 20..64 << 20).contains(&memory), "{statistics}");
     assert!(statistics["mem_file_bytes"].as_u64().unwrap() >= 24 << 20, "{statistics}");
-    assert_eq!((&statistics["mem_limit_bytes"], &statistics["cpus_limit"]), (&json!(64 << 20), &json!(0.3)), "{statistics}");
+    assert_eq!(
+        (&statistics["mem_limit_bytes"], &statistics["cpus_limit"]),
+        (&json!(64 << 20), &json!(0.3)),
+        "{statistics}"
+    );
     assert!(statistics["cpus_nr_throttled"].as_u64().unwrap() > 0, "{statistics}");
     assert!(container["pressure"]["cpu"]["some"]["total"].as_f64().unwrap() > 0.0, "{container}");
     let deadline = Instant::now() + SOON;

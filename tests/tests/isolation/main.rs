@@ -73,7 +73,8 @@ impl World {
         options.cpus = 2;
         options.master_args.extend(["--acls".to_owned(), ACLS.replace('\n', " ")]);
         options.cmdline.push_str(&format!(
-            " mesolith.attributes=pids_max:{PIDS} mesolith.host_paths=/dev/shm,/usr/share/mesolith:ro"
+            " mesolith.attributes=pids_max:{PIDS} mesolith.ports=enforce \
+              mesolith.host_paths=/dev/shm,/usr/share/mesolith:ro"
         ));
         let rack = Rack::start(options).unwrap();
         rack.wait_registered(1, BOOT).unwrap();
@@ -112,8 +113,16 @@ impl World {
         said
     }
 
+    /// Waits while the node's agent is on its way back.
     fn stdout(&self, id: &str) -> String {
-        self.tasks.stdout(id).unwrap()
+        let deadline = Instant::now() + SOON;
+        loop {
+            match self.tasks.stdout(id) {
+                Ok(said) => return said,
+                Err(error) => assert!(Instant::now() < deadline, "{id}: {error:#}"),
+            }
+            std::thread::sleep(Duration::from_millis(500));
+        }
     }
 
     fn wait_stdout(&self, id: &str, text: &str) -> String {
@@ -183,7 +192,8 @@ fn launch_by(tasks: &mut Tasks, id: &str, command: Value, more: Value) {
         amount("cpus") >= 0.5 && amount("mem") >= 64.0
     };
     let operations = |offer: &Value| {
-        let launch = || json!([{"type": "LAUNCH", "launch": {"task_infos": [task(offer, id, command.clone(), &more)]}}]);
+        let launch =
+            || json!([{"type": "LAUNCH", "launch": {"task_infos": [task(offer, id, command.clone(), &more)]}}]);
         has_room(offer).then(launch)
     };
     tasks.accept_first(operations, SOON).unwrap();

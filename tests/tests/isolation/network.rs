@@ -9,7 +9,8 @@ use super::{Case, SOON, World, scalar};
 
 pub(super) const CASES: &[Case] = &[
     ("the bridge with mapped ports", bridge),
-    ("no network at all", nothing),
+    ("the node's network", shared),
+    ("ports nobody gave", theft),
     ("what cannot be connected", refused),
 ];
 
@@ -31,7 +32,11 @@ fn fetch(world: &World, port: u32, path: &str) -> String {
 }
 
 fn bridge(world: &mut World) {
-    let serve = |name: &str| format!("echo {name} > index.html; cat /etc/hosts; cat /etc/resolv.conf; ip -o -4 addr; httpd -f -p 80 & sleep 600");
+    let serve = |name: &str| {
+        format!(
+            "echo {name} > index.html; cat /etc/hosts; cat /etc/resolv.conf; ip -o -4 addr; httpd -f -p 80 & sleep 600"
+        )
+    };
     world.launch("one", json!({"value": serve("one")}), mapped(31_100, 80));
     world.launch("two", json!({"value": serve("two")}), mapped(31_101, 80));
     let mut addresses = Vec::new();
@@ -43,7 +48,6 @@ fn bridge(world: &mut World) {
         assert_eq!(network["port_mappings"][0]["container_port"], 80, "{status}");
         let said = world.wait_stdout(id, "eth0");
         assert!(said.contains(&format!("{address} inside")) && said.contains(&format!("{address}/16")), "{said}");
-        assert!(said.contains("nameserver"), "{said}");
         addresses.push(address);
     }
     assert_ne!(addresses[0], addresses[1]);
@@ -95,14 +99,34 @@ fn bridge(world: &mut World) {
     assert_eq!(left, "0\n", "interfaces are left");
 }
 
-fn nothing(world: &mut World) {
+fn shared(world: &mut World) {
     let said = world.output("shared-network", "ls /sys/class/net | grep -c eth", json!({}));
     assert_eq!(said, "1\n", "a task that asks for nothing has the node's");
 }
 
+/// On the node's network a task has the ports of its offer, and this node ends those that take others.
+fn theft(world: &mut World) {
+    let more = json!({"resources": resources(31_300, 31_300)});
+    let honest = "( while true; do echo mine | nc -l -p 31300; done ) & sleep 30; echo done";
+    world.launch("honest", json!({ "value": honest }), more.clone());
+    let end = world.run("thief", "( while true; do echo taken | nc -l -p 31301; done ) & sleep 600", more);
+    assert_eq!(
+        (&end["state"], &end["reason"]),
+        (&json!("TASK_FAILED"), &json!("REASON_CONTAINER_LIMITATION")),
+        "{end}"
+    );
+    assert_eq!(end["message"], "Container is listening on unallocated ports: 31301", "{end}");
+    assert_eq!(end["limitation"]["resources"][0]["ranges"]["range"][0]["begin"], 31_301, "{end}");
+    assert_eq!(world.tasks.wait_end("honest", SOON).unwrap()["state"], "TASK_FINISHED");
+}
+
 fn refused(world: &mut World) {
-    let end = world.run("not-mine", "true", json!({"resources": resources(31_200, 31_200), "container": {"type": "MESOS",
-        "network_infos": [{"port_mappings": [{"host_port": 80, "container_port": 80}]}]}}));
+    let end = world.run(
+        "not-mine",
+        "true",
+        json!({"resources": resources(31_200, 31_200), "container": {"type": "MESOS",
+        "network_infos": [{"port_mappings": [{"host_port": 80, "container_port": 80}]}]}}),
+    );
     assert!(end["message"].as_str().unwrap().contains("Port 80 not included in resources"), "{end}");
     let other = json!({"container": {"type": "MESOS", "network_infos": [{"name": "overlay"}]}});
     assert!(world.refused("overlay", other).contains("network 'overlay'"));

@@ -37,7 +37,11 @@ fn of_the_node(world: &mut World) {
     let host = |path: &str, mode: &str| volumes(json!([{"mode": mode, "container_path": "host", "host_path": path}]));
     world.output("shm-write", "echo here > host/left", host("/dev/shm", "RW"));
     assert_eq!(world.output("shm-read", "cat host/left; rm host/left", host("/dev/shm", "RW")), "here\n");
-    let said = world.output("host-ro", "ls host/taskroot/bin/busybox; touch host/x 2>/dev/null || echo refused", host("/usr/share/mesolith", "RO"));
+    let said = world.output(
+        "host-ro",
+        "ls host/taskroot/bin/busybox; touch host/x 2>/dev/null || echo refused",
+        host("/usr/share/mesolith", "RO"),
+    );
     assert_eq!(said, "host/taskroot/bin/busybox\nrefused\n");
     for (id, path, mode, words) in [
         ("host-etc", "/etc", "RO", "does not show its path '/etc'"),
@@ -63,7 +67,9 @@ fn of_the_node(world: &mut World) {
 fn secrets(world: &mut World) {
     let data = base64::engine::general_purpose::STANDARD.encode("pass word");
     let secret = json!({"type": "VALUE", "value": {"data": data}});
-    let more = volumes(json!([{"mode": "RO", "container_path": "secret/file", "source": {"type": "SECRET", "secret": secret}}]));
+    let more = volumes(
+        json!([{"mode": "RO", "container_path": "secret/file", "source": {"type": "SECRET", "secret": secret}}]),
+    );
     let command = json!({"value": "cat secret/file; echo; ls -l secret/file | cut -c1-10; echo \"$TOKEN\"; echo x > secret/file || echo read-only",
         "user": "nobody", "environment": {"variables": [{"name": "TOKEN", "type": "SECRET", "secret": secret}]}});
     world.launch("secrets", command, more);
@@ -71,7 +77,8 @@ fn secrets(world: &mut World) {
     assert_eq!(end["state"], "TASK_FINISHED", "{end}");
     assert_eq!(world.stdout("secrets"), "pass word\n-r--------\npass word\nread-only\n");
     let reference = json!({"type": "REFERENCE", "reference": {"name": "nobody-made-it"}});
-    let more = volumes(json!([{"mode": "RO", "container_path": "s", "source": {"type": "SECRET", "secret": reference}}]));
+    let more =
+        volumes(json!([{"mode": "RO", "container_path": "s", "source": {"type": "SECRET", "secret": reference}}]));
     assert!(world.refused("no-secret", more).contains("no secret 'nobody-made-it'"));
 }
 
@@ -117,7 +124,13 @@ fn persistent(world: &mut World) {
     let end = world.tasks.wait_end("v-first", SOON).unwrap();
     assert_eq!(end["state"], "TASK_FINISHED", "{end}");
     // The next task finds it, also across the agent's death.
-    on_volume(world, "v-second", "cat data/file; echo second >> data/file; while sleep 1; do echo beat; done", &[], &is_volume);
+    on_volume(
+        world,
+        "v-second",
+        "cat data/file; echo second >> data/file; while sleep 1; do echo beat; done",
+        &[],
+        &is_volume,
+    );
     world.wait_stdout("v-second", "first\nbeat");
     let killed = world.faults.kill("agent").unwrap();
     world.agent = world.faults.wait_other("agent", killed, SOON).unwrap();
@@ -155,7 +168,11 @@ fn persistent(world: &mut World) {
         has.then(|| json!([{"type": "DESTROY", "destroy": {"volumes": of_offer(offer, &json!([volume(16.0)]))}}]))
     };
     world.tasks.accept_first(destroy, SOON).unwrap();
-    let is_reserved = |one: &Value| one["name"] == "disk" && one["disk"].is_null() && !one["reservations"].is_null();
+    // Either form of a reservation.
+    let is_reserved = |one: &Value| {
+        let reserved = one["role"] == "data" || !one["reservations"].is_null();
+        one["name"] == "disk" && one["disk"].is_null() && reserved
+    };
     let make = [json!({"type": "CREATE", "of": [volume(16.0)]})];
     on_volume(world, "v-anew", "ls data | wc -l", &make, &is_reserved);
     let end = world.tasks.wait_end("v-anew", SOON).unwrap();

@@ -165,6 +165,13 @@ pub enum Effect {
         /// What to write.
         cpu_max: String,
     },
+    /// Write cpuset.cpus: some of what everybody shared is a single task's now, or is so no longer.
+    ShareCores {
+        /// Which.
+        container: ContainerId,
+        /// What to write.
+        cpus: String,
+    },
     /// SIGTERM, as if to the whole process tree.
     Terminate {
         /// Which.

@@ -9,9 +9,9 @@ use crate::container::{Ending, Input, Phase, Step};
 use crate::ending::{Verdict, verdict};
 use crate::handover;
 use crate::image::ImageRequest;
-use crate::launch::{self, LaunchError, Limits, Plan, Site};
-use crate::randomness::Randomness;
+use crate::launch::{self, Given, LaunchError, Limits, Plan, Site};
 use crate::overrun::{self, Overrun};
+use crate::randomness::Randomness;
 use crate::record::Record;
 
 #[derive(Debug)]
@@ -46,8 +46,13 @@ impl Task {
         let record = &self.record;
         let (framework, container) = (&record.framework, &record.container);
         let (info, framework_info) = (&record.info, &record.framework_info);
-        launch::plan(site, framework, container, info, framework_info, record.image.as_ref(), &record.secrets,
-            record.network.as_ref())
+        let given = Given {
+            root: record.image.as_ref(),
+            secrets: Some(&record.secrets),
+            address: record.network.as_ref(),
+            cores: Some(&record.cores),
+        };
+        launch::plan(site, framework, container, info, framework_info, given)
     }
 
     /// Asks for the image; counted, and written down first.
@@ -144,7 +149,12 @@ impl Task {
                     self.record.task.as_str(),
                     &container,
                 );
-                Some(Effect::Create { bundle: format!("{}/{container}", site.bundle_dir), sandbox, container, network: self.record.network.clone() })
+                Some(Effect::Create {
+                    bundle: format!("{}/{container}", site.bundle_dir),
+                    sandbox,
+                    container,
+                    network: self.record.network.clone(),
+                })
             }
             Step::Start => Some(Effect::Start(container)),
             Step::Terminate { grace_ms } => {

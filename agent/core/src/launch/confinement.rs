@@ -109,7 +109,12 @@ mod tests {
         };
         assert_eq!(places(Files::Hosts), ["/proc", "/dev", "/dev/pts", "/dev/shm", "/sys", "/sys/fs/cgroup"]);
         assert!(places(Files::TaskRoots).starts_with(&places(Files::Hosts)));
-        assert!(mounts("/s", Files::Hosts, None, &Names::default(), "/b")[5]["options"].as_array().unwrap().contains(&json!("ro")));
+        assert!(
+            mounts("/s", Files::Hosts, None, &Names::default(), "/b")[5]["options"]
+                .as_array()
+                .unwrap()
+                .contains(&json!("ro"))
+        );
     }
 
     #[test]

@@ -14,11 +14,46 @@ use super::{LaunchError, User, confinement, image, seccomp};
 const FILES: u64 = 65_536;
 /// All capabilities of the kernels we have, in the order of their numbers.
 const ALL: [&str; 41] = [
-    "CHOWN", "DAC_OVERRIDE", "DAC_READ_SEARCH", "FOWNER", "FSETID", "KILL", "SETGID", "SETUID", "SETPCAP",
-    "LINUX_IMMUTABLE", "NET_BIND_SERVICE", "NET_BROADCAST", "NET_ADMIN", "NET_RAW", "IPC_LOCK", "IPC_OWNER",
-    "SYS_MODULE", "SYS_RAWIO", "SYS_CHROOT", "SYS_PTRACE", "SYS_PACCT", "SYS_ADMIN", "SYS_BOOT", "SYS_NICE",
-    "SYS_RESOURCE", "SYS_TIME", "SYS_TTY_CONFIG", "MKNOD", "LEASE", "AUDIT_WRITE", "AUDIT_CONTROL", "SETFCAP",
-    "MAC_OVERRIDE", "MAC_ADMIN", "SYSLOG", "WAKE_ALARM", "BLOCK_SUSPEND", "AUDIT_READ", "PERFMON", "BPF",
+    "CHOWN",
+    "DAC_OVERRIDE",
+    "DAC_READ_SEARCH",
+    "FOWNER",
+    "FSETID",
+    "KILL",
+    "SETGID",
+    "SETUID",
+    "SETPCAP",
+    "LINUX_IMMUTABLE",
+    "NET_BIND_SERVICE",
+    "NET_BROADCAST",
+    "NET_ADMIN",
+    "NET_RAW",
+    "IPC_LOCK",
+    "IPC_OWNER",
+    "SYS_MODULE",
+    "SYS_RAWIO",
+    "SYS_CHROOT",
+    "SYS_PTRACE",
+    "SYS_PACCT",
+    "SYS_ADMIN",
+    "SYS_BOOT",
+    "SYS_NICE",
+    "SYS_RESOURCE",
+    "SYS_TIME",
+    "SYS_TTY_CONFIG",
+    "MKNOD",
+    "LEASE",
+    "AUDIT_WRITE",
+    "AUDIT_CONTROL",
+    "SETFCAP",
+    "MAC_OVERRIDE",
+    "MAC_ADMIN",
+    "SYSLOG",
+    "WAKE_ALARM",
+    "BLOCK_SUSPEND",
+    "AUDIT_READ",
+    "PERFMON",
+    "BPF",
     "CHECKPOINT_RESTORE",
 ];
 
@@ -94,7 +129,11 @@ impl Linux {
     pub(super) fn namespaces(&self) -> Vec<Value> {
         let shared = [("ipc", self.own_ipc), ("pid", self.own_pids)];
         let is_own = |kind: &&str| shared.iter().all(|(name, own)| name != kind || *own);
-        ["mount", "pid", "ipc", "uts", "cgroup"].into_iter().filter(is_own).map(|kind| json!({ "type": kind })).collect()
+        ["mount", "pid", "ipc", "uts", "cgroup"]
+            .into_iter()
+            .filter(is_own)
+            .map(|kind| json!({ "type": kind }))
+            .collect()
     }
 
     /// Puts the rest into a specification.
@@ -268,7 +307,8 @@ mod tests {
 
     #[test]
     fn what_is_shared_has_no_namespace_and_what_is_privileged_no_filter() {
-        let shared = of(r#"{"type":"MESOS","linux_info":{"ipc_mode":"SHARE_PARENT","share_pid_namespace":true,"shm_size":8}}"#);
+        let shared =
+            of(r#"{"type":"MESOS","linux_info":{"ipc_mode":"SHARE_PARENT","share_pid_namespace":true,"shm_size":8}}"#);
         let shared = shared.unwrap();
         assert_eq!((shared.namespaces().len(), shared.shm_mib), (3, Some(8)));
         let privileged = of(r#"{"type":"DOCKER","docker":{"image":"a","privileged":true}}"#).unwrap();

@@ -70,7 +70,11 @@ mod tests {
 
     #[test]
     fn values_are_dockers() {
-        let host = |path: &str, inside: &str, read_only| Parameter::Host { path: path.to_owned(), inside: inside.to_owned(), read_only };
+        let host = |path: &str, inside: &str, read_only| Parameter::Host {
+            path: path.to_owned(),
+            inside: inside.to_owned(),
+            read_only,
+        };
         assert_eq!(volume("/a:/b"), Ok(host("/a", "/b", false)));
         assert_eq!(volume("/a:/b:ro"), Ok(host("/a", "/b", true)));
         for wrong in ["/a", "name:/b", "/a:b", "/a:/b:ro:x", "/a:/b:exec"] {
@@ -83,6 +87,8 @@ mod tests {
         }
         assert!(mebibytes("shm-size", "much").is_err());
         assert_eq!(super::host("db:10.0.0.9"), Ok(("db".to_owned(), "10.0.0.9".to_owned())));
-        assert!(super::host("db").is_err() && super::host("a b:1.2.3.4").is_err() && super::host("db:1.2.3.4\n5").is_err());
+        assert!(
+            super::host("db").is_err() && super::host("a b:1.2.3.4").is_err() && super::host("db:1.2.3.4\n5").is_err()
+        );
     }
 }

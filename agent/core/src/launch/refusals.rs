@@ -14,9 +14,7 @@ pub(super) fn check(task: &TaskInfo) -> Result<(), LaunchError> {
         return no(format!("tasks with URIs to fetch ('{}')", uri.value));
     }
     let Some(container) = &task.container else { return Ok(()) };
-    let asked = [
-        ("tty_info", container.tty_info.as_ref().is_some_and(|info| info.window_size.is_some())),
-    ];
+    let asked = [("tty_info", container.tty_info.as_ref().is_some_and(|info| info.window_size.is_some()))];
     match asked.into_iter().find(|(_, asked)| *asked) {
         Some((field, _)) => no(format!("containers with {field}")),
         None => Ok(()),

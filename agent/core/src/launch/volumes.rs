@@ -111,9 +111,10 @@ pub(super) fn volumes(place: &Place<'_>, task: &TaskInfo, parameters: &[Paramete
 /// The value of a secret.
 pub(super) fn value(secret: &Secret, secrets: &Secrets) -> Result<Vec<u8>, LaunchError> {
     match (secret.r#type(), &secret.value, &secret.reference) {
-        (secret::Type::Reference, _, Some(reference)) => secrets.get(&reference.name).cloned().ok_or_else(|| {
-            LaunchError::Volume(format!("the master has no secret '{}' for this task", reference.name))
-        }),
+        (secret::Type::Reference, _, Some(reference)) => secrets
+            .get(&reference.name)
+            .cloned()
+            .ok_or_else(|| LaunchError::Volume(format!("the master has no secret '{}' for this task", reference.name))),
         (secret::Type::Reference, _, None) => Err(LaunchError::Volume("a secret has no reference".to_owned())),
         (secret::Type::Value | secret::Type::Unknown, Some(value), _) => Ok(value.data.clone()),
         (secret::Type::Value | secret::Type::Unknown, None, _) => {
@@ -130,8 +131,7 @@ pub fn references(task: &TaskInfo) -> Vec<String> {
     let environment = task.command.iter().filter_map(|command| command.environment.as_ref());
     let variables = environment.flat_map(|environment| &environment.variables);
     let all = files.chain(variables.filter_map(|variable| variable.secret.as_ref()));
-    let mut names: Vec<String> =
-        all.filter_map(|secret| Some(secret.reference.as_ref()?.name.clone())).collect();
+    let mut names: Vec<String> = all.filter_map(|secret| Some(secret.reference.as_ref()?.name.clone())).collect();
     names.sort();
     names.dedup();
     names
@@ -181,7 +181,9 @@ impl Volumes {
         match source.r#type() {
             Type::HostPath => {
                 let host = source.host_path.clone().unwrap_or_default();
-                if host.mount_propagation.is_some_and(|wish| wish.mode() == api::v1::mount_propagation::Mode::Bidirectional)
+                if host
+                    .mount_propagation
+                    .is_some_and(|wish| wish.mode() == api::v1::mount_propagation::Mode::Bidirectional)
                 {
                     return no(format!("volumes that propagate mounts to the node ('{inside}')"));
                 }
@@ -307,13 +309,7 @@ impl Volumes {
         }
     }
 
-    fn mount(
-        &mut self,
-        place: &Place<'_>,
-        staged: Staged,
-        inside: &str,
-        read_only: bool,
-    ) -> Result<(), LaunchError> {
+    fn mount(&mut self, place: &Place<'_>, staged: Staged, inside: &str, read_only: bool) -> Result<(), LaunchError> {
         let destination = self.destination(place, inside)?;
         let source = format!("{}/{}/volumes/{}", place.site.bundle_dir, place.container, staged.name);
         let mode = if read_only { "ro" } else { "rw" };
@@ -412,7 +408,10 @@ mod tests {
         let staged = staged.unwrap();
         assert_eq!((staged.base.as_str(), staged.path.as_str(), staged.make), ("/data", "x", false));
         let (_, staged) = one(r#"{"mode":"RO","container_path":"a","host_path":"/data/logs"}"#).unwrap();
-        assert_eq!((staged.as_ref().unwrap().base.as_str(), staged.as_ref().unwrap().path.as_str()), ("/data/logs", ""));
+        assert_eq!(
+            (staged.as_ref().unwrap().base.as_str(), staged.as_ref().unwrap().path.as_str()),
+            ("/data/logs", "")
+        );
         for volume in [
             r#"{"mode":"RW","container_path":"/cache","host_path":"x/y"}"#,
             r#"{"mode":"RW","container_path":"/cache","source":{"type":"SANDBOX_PATH","sandbox_path":{"type":"SELF","path":"x/y"}}}"#,
@@ -438,10 +437,9 @@ mod tests {
                 "[]",
             )
         };
-        for source in [
-            r#"{"type":"VALUE","value":{"data":"cHc="}}"#,
-            r#"{"type":"REFERENCE","reference":{"name":"db"}}"#,
-        ] {
+        for source in
+            [r#"{"type":"VALUE","value":{"data":"cHc="}}"#, r#"{"type":"REFERENCE","reference":{"name":"db"}}"#]
+        {
             let all = secret(source).unwrap();
             assert_eq!((all.secrets[0].name.as_str(), all.secrets[0].content.as_slice()), ("0", b"pw".as_slice()));
             assert!(all.mounts[0]["options"][1] == "ro" && !format!("{all:?}").contains("112"), "{all:?}");

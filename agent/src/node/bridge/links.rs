@@ -41,7 +41,8 @@ const AF_INET: u8 = 2;
 pub(super) fn make_bridge(subnet: Subnet) -> io::Result<()> {
     let socket = Socket::open(SockProtocol::NetlinkRoute)?;
     let kind = Attribute::nested(IFLA_LINKINFO, &[Attribute::bytes(INFO_KIND, b"bridge")]);
-    let made = Message::new(NEW_LINK, CREATE | EXCLUSIVE, &link(0, 0)).with(&[Attribute::text(IFLA_IFNAME, BRIDGE), kind]);
+    let made =
+        Message::new(NEW_LINK, CREATE | EXCLUSIVE, &link(0, 0)).with(&[Attribute::text(IFLA_IFNAME, BRIDGE), kind]);
     socket.ask_unless(&made, libc::EEXIST)?;
     let index = index_of(BRIDGE)?;
     add_address(&socket, index, subnet.gateway(), subnet.prefix())?;

@@ -4,9 +4,9 @@ use std::time::Duration;
 
 use agent_core::agent::Input;
 use agent_core::registration;
+use api::link::{FromAgent, FromMaster, Pong, from_agent, from_master};
 use api::node_api::Method;
 use api::v1::resources_from_wire;
-use api::link::{FromAgent, FromMaster, Pong, from_agent, from_master};
 
 use super::{Driver, DriverError};
 use crate::node::events::Event;

@@ -126,10 +126,11 @@ fn look(all: &[Watch]) -> Watched {
     let listeners = Listeners::now();
     for one in all {
         let sandbox = disk_usage(&one.sandbox);
-        let mut overrun = one
-            .limit
-            .filter(|limit| sandbox > *limit)
-            .map(|limit| Overrun::Disk { limit, used: sandbox, volume: None });
+        let mut overrun = one.limit.filter(|limit| sandbox > *limit).map(|limit| Overrun::Disk {
+            limit,
+            used: sandbox,
+            volume: None,
+        });
         let mut seen = Seen { sandbox: Some(sandbox), ..Seen::default() };
         for (id, path, limit) in &one.volumes {
             let used = disk_usage(path);
