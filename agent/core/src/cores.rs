@@ -36,7 +36,7 @@ pub fn wanted(task: &TaskInfo) -> Result<Option<usize>, String> {
     }
     let milli = resources_from_wire(&task.resources).unwrap_or_default().scalar("cpus").0;
     match usize::try_from(milli / 1000) {
-        Ok(count @ 1..) if milli % 1000 == 0 => Ok(Some(count)),
+        Ok(count @ 1..) if milli.is_multiple_of(1000) => Ok(Some(count)),
         Ok(_) | Err(_) => Err(format!("the label {LABEL} is 'exclusive', and its cpus are no whole number")),
     }
 }

@@ -108,9 +108,9 @@ impl World {
     /// Runs one that has to finish; what it wrote.
     fn output(&mut self, id: &str, command: &str, more: Value) -> String {
         let end = self.run(id, command, more);
-        let said = self.stdout(id);
-        assert_eq!(end["state"], "TASK_FINISHED", "{id}: {end} {said}");
-        said
+        let said = || self.tasks.stdout(id).unwrap_or_default();
+        assert_eq!(end["state"], "TASK_FINISHED", "{id}: {end} {}", said());
+        self.stdout(id)
     }
 
     /// Waits while the node's agent is on its way back.
@@ -145,13 +145,20 @@ impl World {
         end["message"].as_str().unwrap().to_owned()
     }
 
-    /// What the node says of its containers, by task.
+    /// What the node says of its containers, by task. Waits while the node's agent is on its way back.
     fn container(&self, task: &str) -> Value {
         let url = format!("{}/mesolith/v1/nodes/node-1/api/containers", self.rack.api_url());
-        let answer: Value =
-            serde_json::from_str(&http::get(&url, Duration::from_secs(30)).unwrap().success().unwrap().text()).unwrap();
-        let all = answer["containers"].as_array().unwrap().clone();
-        all.into_iter().find(|one| one["executor_id"] == task).unwrap_or_default()
+        let deadline = Instant::now() + SOON;
+        loop {
+            let answer = http::get(&url, Duration::from_secs(30)).unwrap();
+            if answer.status == 200 {
+                let answer: Value = serde_json::from_str(&answer.text()).unwrap();
+                let all = answer["containers"].as_array().unwrap().clone();
+                return all.into_iter().find(|one| one["executor_id"] == task).unwrap_or_default();
+            }
+            assert!(Instant::now() < deadline, "{}", answer.text());
+            std::thread::sleep(Duration::from_millis(500));
+        }
     }
 }
 

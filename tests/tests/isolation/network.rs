@@ -108,7 +108,8 @@ fn shared(world: &mut World) {
 fn theft(world: &mut World) {
     let more = json!({"resources": resources(31_300, 31_300)});
     let honest = "( while true; do echo mine | nc -l -p 31300; done ) & sleep 30; echo done";
-    world.launch("honest", json!({ "value": honest }), more.clone());
+    world.launch("honest", json!({ "value": honest }), more);
+    let more = json!({"resources": resources(31_310, 31_310)});
     let end = world.run("thief", "( while true; do echo taken | nc -l -p 31301; done ) & sleep 600", more);
     assert_eq!(
         (&end["state"], &end["reason"]),

@@ -79,7 +79,7 @@ impl Linux {
         let container = task.container.as_deref().unwrap_or(&nothing);
         let info = container.linux_info.clone().unwrap_or_default();
         let privileged = container.docker.as_ref().is_some_and(|docker| docker.privileged());
-        let (effective, bounding) = capability_sets(&info, options, privileged)?;
+        let (effective, bounding) = capability_sets(&info, options, if privileged { &ALL } else { &confinement::CAPABILITIES })?;
         let mut rlimits = rlimits(container.rlimit_info.as_ref())?;
         for (name, soft, hard) in options.map(|options| options.ulimits.as_slice()).unwrap_or_default() {
             rlimits.push((name.clone(), *soft, *hard));
@@ -154,14 +154,13 @@ impl Linux {
 type Sets = (Option<BTreeSet<String>>, BTreeSet<String>);
 
 /// Mesos's rules: a task's own effective set bounds it, too, unless it names a bounding set.
-fn capability_sets(info: &LinuxInfo, options: Option<&image::Options>, privileged: bool) -> Result<Sets, LaunchError> {
+fn capability_sets(info: &LinuxInfo, options: Option<&image::Options>, usual: &[&str]) -> Result<Sets, LaunchError> {
     #[allow(deprecated)]
     let effective = info.effective_capabilities.as_ref().or(info.capability_info.as_ref()).map(names).transpose()?;
     let mut bounding = match (&info.bounding_capabilities, &effective) {
         (Some(bounding), _) => names(bounding)?,
         (None, Some(effective)) => effective.clone(),
-        (None, None) if privileged => ALL.iter().map(|name| format!("CAP_{name}")).collect(),
-        (None, None) => confinement::CAPABILITIES.iter().map(|name| (*name).to_owned()).collect(),
+        (None, None) => usual.iter().map(|name| known(name)).collect::<Result<_, _>>()?,
     };
     for (name, added) in options.map(|options| options.capabilities.as_slice()).unwrap_or_default() {
         let all = name.eq_ignore_ascii_case("all");

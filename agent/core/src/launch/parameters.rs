@@ -1,5 +1,7 @@
 //! Values of `docker run` options that frameworks send as parameters.
 
+use api::v1::volume::Mode;
+
 use super::LaunchError;
 use super::volumes::Parameter;
 
@@ -8,15 +10,15 @@ pub(super) fn volume(value: &str) -> Result<Parameter, LaunchError> {
     let wrong = || LaunchError::Image(format!("docker parameter volume: `{value}` is not /PATH:/INSIDE[:ro]"));
     let mut parts = value.split(':');
     let (path, inside) = (parts.next().unwrap_or_default(), parts.next().ok_or_else(wrong)?);
-    let read_only = match (parts.next(), parts.next()) {
-        (None | Some("rw" | "z" | "Z"), None) => false,
-        (Some("ro"), None) => true,
+    let mode = match (parts.next(), parts.next()) {
+        (None | Some("rw" | "z" | "Z"), None) => Mode::Rw,
+        (Some("ro"), None) => Mode::Ro,
         _ => return Err(wrong()),
     };
     if !path.starts_with('/') || !inside.starts_with('/') {
         return Err(wrong());
     }
-    Ok(Parameter::Host { path: path.to_owned(), inside: inside.to_owned(), read_only })
+    Ok(Parameter::Host { path: path.to_owned(), inside: inside.to_owned(), mode })
 }
 
 /// `/inside[:size=64m,mode=700]`; what else Docker knows of a tmpfs is the default here.
@@ -70,13 +72,12 @@ mod tests {
 
     #[test]
     fn values_are_dockers() {
-        let host = |path: &str, inside: &str, read_only| Parameter::Host {
-            path: path.to_owned(),
-            inside: inside.to_owned(),
-            read_only,
+        let host = |path: &str, inside: &str, mode| {
+            let (path, inside) = (path.to_owned(), inside.to_owned());
+            Parameter::Host { path, inside, mode }
         };
-        assert_eq!(volume("/a:/b"), Ok(host("/a", "/b", false)));
-        assert_eq!(volume("/a:/b:ro"), Ok(host("/a", "/b", true)));
+        assert_eq!(volume("/a:/b"), Ok(host("/a", "/b", Mode::Rw)));
+        assert_eq!(volume("/a:/b:ro"), Ok(host("/a", "/b", Mode::Ro)));
         for wrong in ["/a", "name:/b", "/a:b", "/a:/b:ro:x", "/a:/b:exec"] {
             assert!(volume(wrong).is_err(), "{wrong}");
         }

@@ -4,8 +4,9 @@
 use std::collections::BTreeMap;
 
 use api::resources::DiskKind;
+use api::v1::volume::Mode;
 use api::v1::volume::source::{Type, sandbox_path};
-use api::v1::{Secret, TaskInfo, Volume, resources_from_wire, secret, volume};
+use api::v1::{Secret, TaskInfo, Volume, resources_from_wire, secret};
 use api::{ContainerId, Resource};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
@@ -80,7 +81,7 @@ pub(super) struct Place<'a> {
 /// `/a/b:/c:ro` and `/c:size=1m`, as `docker run` takes them.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub(super) enum Parameter {
-    Host { path: String, inside: String, read_only: bool },
+    Host { path: String, inside: String, mode: Mode },
     Tmpfs { inside: String, size: Option<String>, mode: Option<String> },
 }
 
@@ -96,7 +97,7 @@ pub(super) fn volumes(place: &Place<'_>, task: &TaskInfo, parameters: &[Paramete
     }
     for parameter in parameters {
         match parameter {
-            Parameter::Host { path, inside, read_only } => all.host(place, path, inside, *read_only)?,
+            Parameter::Host { path, inside, mode } => all.host(place, path, inside, *mode)?,
             Parameter::Tmpfs { inside, size, mode } => {
                 all.tmpfs(place, inside, size.as_deref(), mode.as_deref())?;
             }
@@ -163,7 +164,7 @@ fn absolute(work_dir: &str, root: &str) -> String {
 
 impl Volumes {
     fn volume(&mut self, place: &Place<'_>, volume: &Volume) -> Result<(), LaunchError> {
-        let read_only = volume.mode() == volume::Mode::Ro;
+        let mode = volume.mode();
         let inside = volume.container_path.as_str();
         if volume.image.is_some() {
             return no(format!("containers with an image as a volume ('{inside}')"));
@@ -171,8 +172,8 @@ impl Volumes {
         if let Some(path) = &volume.host_path {
             // Mesos: a relative one is of the sandbox.
             return match path.starts_with('/') {
-                true => self.host(place, path, inside, read_only),
-                false => self.sandbox(place, path, inside, read_only),
+                true => self.host(place, path, inside, mode),
+                false => self.sandbox(place, path, inside, mode),
             };
         }
         let Some(source) = &volume.source else {
@@ -187,7 +188,7 @@ impl Volumes {
                 {
                     return no(format!("volumes that propagate mounts to the node ('{inside}')"));
                 }
-                self.host(place, &host.path, inside, read_only)
+                self.host(place, &host.path, inside, mode)
             }
             Type::SandboxPath => {
                 let sandbox = source.sandbox_path.clone().unwrap_or_default();
@@ -196,7 +197,7 @@ impl Volumes {
                         "the volume at '{inside}' is of the parent's sandbox, and this container has no parent"
                     ))),
                     sandbox_path::Type::Self_ | sandbox_path::Type::Unknown => {
-                        self.sandbox(place, &sandbox.path, inside, read_only)
+                        self.sandbox(place, &sandbox.path, inside, mode)
                     }
                 }
             }
@@ -234,28 +235,29 @@ impl Volumes {
         let owner = (!resource.shared).then_some(place.user);
         let limit_bytes = match &resource.value {
             api::ResourceValue::Scalar(size) => Some(size.0.saturating_mul(1 << 20) / 1000),
-            _ => None,
+            api::ResourceValue::Ranges(_) | api::ResourceValue::Set(_) => None,
         };
         let staged = Staged { base, path, make: true, owner, limit_bytes, persistence: Some(id), ..self.next() };
-        self.mount(place, staged, &wanted.container_path.clone(), wanted.read_only)
+        let mode = if wanted.read_only { Mode::Ro } else { Mode::Rw };
+        self.mount(place, staged, &wanted.container_path, mode)
     }
 
-    fn host(&mut self, place: &Place<'_>, path: &str, inside: &str, read_only: bool) -> Result<(), LaunchError> {
+    fn host(&mut self, place: &Place<'_>, path: &str, inside: &str, mode: Mode) -> Result<(), LaunchError> {
         let path = clean(path).map_err(|why| LaunchError::Volume(format!("the node's path '{path}' {why}")))?;
         let Some(allowed) = HostPath::of(&place.site.host_paths, &path) else {
             return Err(LaunchError::Volume(format!(
                 "this node does not show its path '{path}' to tasks (mesolith.host_paths)"
             )));
         };
-        if allowed.read_only && !read_only {
+        if allowed.read_only && mode == Mode::Rw {
             return Err(LaunchError::Volume(format!("this node shows its path '{path}' to tasks read-only")));
         }
         let below = path.strip_prefix(allowed.path.trim_end_matches('/')).unwrap_or_default().trim_start_matches('/');
         let staged = Staged { base: allowed.path.clone(), path: below.to_owned(), ..self.next() };
-        self.mount(place, staged, inside, read_only)
+        self.mount(place, staged, inside, mode)
     }
 
-    fn sandbox(&mut self, place: &Place<'_>, path: &str, inside: &str, read_only: bool) -> Result<(), LaunchError> {
+    fn sandbox(&mut self, place: &Place<'_>, path: &str, inside: &str, mode: Mode) -> Result<(), LaunchError> {
         let wrong = |why: &str| LaunchError::Volume(format!("the sandbox's path '{path}' {why}"));
         if path.starts_with('/') {
             return Err(wrong("is not relative"));
@@ -263,7 +265,7 @@ impl Volumes {
         let path = clean(&format!("/{path}")).map_err(wrong)?[1..].to_owned();
         let base = place.sandbox.to_owned();
         let staged = Staged { base, path, make: true, owner: Some(place.user), ..self.next() };
-        self.mount(place, staged, inside, read_only)
+        self.mount(place, staged, inside, mode)
     }
 
     fn secret(&mut self, place: &Place<'_>, content: Vec<u8>, inside: &str) -> Result<(), LaunchError> {
@@ -271,7 +273,7 @@ impl Volumes {
         let base = format!("{}/{}/secrets", place.site.bundle_dir, place.container);
         let staged = Staged { base, path: name.clone(), owner: Some(place.user), ..self.next() };
         self.secrets.push(SecretFile { name, content });
-        self.mount(place, staged, inside, true)
+        self.mount(place, staged, inside, Mode::Ro)
     }
 
     fn tmpfs(
@@ -309,10 +311,13 @@ impl Volumes {
         }
     }
 
-    fn mount(&mut self, place: &Place<'_>, staged: Staged, inside: &str, read_only: bool) -> Result<(), LaunchError> {
+    fn mount(&mut self, place: &Place<'_>, staged: Staged, inside: &str, mode: Mode) -> Result<(), LaunchError> {
         let destination = self.destination(place, inside)?;
         let source = format!("{}/{}/volumes/{}", place.site.bundle_dir, place.container, staged.name);
-        let mode = if read_only { "ro" } else { "rw" };
+        let mode = match mode {
+            Mode::Ro => "ro",
+            Mode::Rw => "rw",
+        };
         let options = ["bind", mode, "nosuid", "nodev"];
         self.mounts.push(json!({"destination": destination, "type": "bind", "source": source, "options": options}));
         self.staged.push(staged);
