@@ -56,12 +56,13 @@ pub(super) fn show(bundle: &Path) -> Result<Shown, VolumeError> {
         let place = directory.join(&volume.name);
         let failed = |source: rustix::io::Errno| VolumeError::Mount { path: place.clone(), source: source.into() };
         let kind = fstat(&source).map_err(failed)?.st_mode;
-        match FileType::from_raw_mode(kind) {
-            FileType::Directory => make(&place)?,
-            FileType::RegularFile => {
-                fs::File::create(&place).map_err(|source| VolumeError::Make { path: place.clone(), source })?;
-            }
-            _ => return Err(VolumeError::Kind { base: volume.base, path: volume.path }),
+        let kind = FileType::from_raw_mode(kind);
+        if kind == FileType::Directory {
+            make(&place)?;
+        } else if kind == FileType::RegularFile {
+            fs::File::create(&place).map_err(|source| VolumeError::Make { path: place.clone(), source })?;
+        } else {
+            return Err(VolumeError::Kind { base: volume.base, path: volume.path });
         }
         let flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC | OpenTreeFlags::AT_EMPTY_PATH;
         let tree = open_tree(source.as_fd(), "", flags).map_err(failed)?;

@@ -79,7 +79,8 @@ impl Linux {
         let container = task.container.as_deref().unwrap_or(&nothing);
         let info = container.linux_info.clone().unwrap_or_default();
         let privileged = container.docker.as_ref().is_some_and(|docker| docker.privileged());
-        let (effective, bounding) = capability_sets(&info, options, if privileged { &ALL } else { &confinement::CAPABILITIES })?;
+        let (effective, bounding) =
+            capability_sets(&info, options, if privileged { &ALL } else { &confinement::CAPABILITIES })?;
         let mut rlimits = rlimits(container.rlimit_info.as_ref())?;
         for (name, soft, hard) in options.map(|options| options.ulimits.as_slice()).unwrap_or_default() {
             rlimits.push((name.clone(), *soft, *hard));
