@@ -152,6 +152,9 @@ pub(crate) struct HostedArgs {
     /// What unpacked images may take before those nobody uses are removed
     #[arg(long, value_name = "MIB", requires = "hosted")]
     pub(crate) image_limit_mib: Option<String>,
+    /// Paths of this host tasks may mount: /data,/opt:ro
+    #[arg(long, value_name = "PATHS", requires = "hosted")]
+    pub(crate) host_paths: Option<String>,
     /// Run tasks as plain processes: no limits, no namespaces, no protection of this host from them
     #[arg(long, requires = "hosted")]
     pub(crate) insecure_no_isolation: bool,
@@ -179,6 +182,7 @@ impl HostedArgs {
         option("--image-roles", self.image_roles.clone().map(Into::into));
         option("--image-registries", self.image_registries.clone().map(Into::into));
         option("--image-limit-mib", self.image_limit_mib.clone().map(Into::into));
+        option("--host-paths", self.host_paths.clone().map(Into::into));
         if self.insecure_no_isolation {
             line.push("--insecure-no-isolation".into());
         }

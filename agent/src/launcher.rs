@@ -15,6 +15,7 @@ mod loopback;
 mod oci;
 mod plain;
 pub(crate) mod plain_task;
+mod volumes;
 
 use std::os::fd::AsFd;
 use std::process::ExitCode;

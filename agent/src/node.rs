@@ -4,12 +4,14 @@
 //! interface and talks to it through a bounded channel. The process may die at any moment: what it must remember is in
 //! the checkpoint before anything depends on it, tasks are children of `init`, and the next process goes on.
 
+mod bridge;
 pub(crate) mod bundle;
 mod capacity;
 mod cgroup;
 mod checkpoint;
 mod clock;
 mod containers;
+mod disk_usage;
 mod driver;
 mod events;
 mod executor_api;
@@ -22,6 +24,7 @@ mod images;
 mod init_client;
 mod join;
 mod link;
+mod listeners;
 mod machine;
 mod network;
 mod node_api;
@@ -29,8 +32,10 @@ mod node_log;
 mod private_file;
 mod residents;
 mod settings;
+mod statistics;
 mod supervision;
 mod tls;
+mod volumes;
 
 use std::process::ExitCode;
 

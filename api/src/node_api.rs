@@ -64,6 +64,8 @@ pub enum Method {
     Routes,
     /// What runs, tasks included.
     Processes,
+    /// The containers of tasks, with what they use.
+    Containers,
     /// The kernel's messages.
     Dmesg,
     /// Ends the machine in good order and starts it again.
@@ -74,7 +76,7 @@ pub enum Method {
 
 impl Method {
     /// Every one.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 11] = [
         Self::Version,
         Self::Inventory,
         Self::Stats,
@@ -82,6 +84,7 @@ impl Method {
         Self::Links,
         Self::Routes,
         Self::Processes,
+        Self::Containers,
         Self::Dmesg,
         Self::Reboot,
         Self::PowerOff,
@@ -98,6 +101,7 @@ impl Method {
             Self::Links => "links",
             Self::Routes => "routes",
             Self::Processes => "processes",
+            Self::Containers => "containers",
             Self::Dmesg => "dmesg",
             Self::Reboot => "reboot",
             Self::PowerOff => "power-off",
@@ -124,7 +128,7 @@ impl Method {
                 NodeRole::Reader
             }
             // Command lines and messages tell what people run.
-            Self::Processes | Self::Dmesg | Self::Reboot => NodeRole::Operator,
+            Self::Processes | Self::Containers | Self::Dmesg | Self::Reboot => NodeRole::Operator,
             Self::PowerOff => NodeRole::Admin,
         }
     }
@@ -150,6 +154,7 @@ mod tests {
             (Method::Links, [true, true, true]),
             (Method::Routes, [true, true, true]),
             (Method::Processes, [false, true, true]),
+            (Method::Containers, [false, true, true]),
             (Method::Dmesg, [false, true, true]),
             (Method::Reboot, [false, true, true]),
             (Method::PowerOff, [false, false, true]),

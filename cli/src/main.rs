@@ -16,6 +16,7 @@ mod render;
 mod rules;
 mod run;
 mod scheduler;
+mod stats;
 mod target;
 mod tasks;
 mod teardown;
@@ -60,6 +61,7 @@ async fn perform(options: Options) -> anyhow::Result<u8> {
         Verb::Logs(which) => logs::show(&master, &which).await?,
         Verb::Hw { node } => hw::show(&master, &output, &node).await?,
         Verb::Node { node, method } => node::call(&master, &output, &node, method).await?,
+        Verb::Stats { node } => stats::show(&master, &output, node.as_deref()).await?,
         Verb::Rules { what } => rules::perform(&master, &output, &what).await?,
         Verb::Run(task) => return run::run(&master, &output, &task).await,
         Verb::Teardown { framework } => teardown::teardown(&master, &output, &framework).await?,

@@ -25,6 +25,7 @@ pub(crate) async fn call(master: &Master, output: &Output, node: &str, method: M
     }
     match method {
         Method::Processes => rows::<Process>(output, &answer["processes"]),
+        Method::Containers => containers(output, &answer["containers"]),
         Method::Mounts => rows::<Mount>(output, &answer["mounts"]),
         Method::Links => rows::<Link>(output, &answer["links"]),
         Method::Routes => rows::<Route>(output, &answer["routes"]),
@@ -44,6 +45,11 @@ pub(crate) async fn call(master: &Master, output: &Output, node: &str, method: M
         Method::Reboot => output.print(&format!("{} ends and starts again\n", node.name())),
         Method::PowerOff => output.print(&format!("{} ends; it has to be switched on by hand\n", node.name())),
     }
+}
+
+/// A table of containers.
+pub(crate) fn containers(output: &Output, list: &Value) -> Result<()> {
+    rows::<Container>(output, list)
 }
 
 fn rows<K: Kind>(output: &Output, list: &Value) -> Result<()> {
@@ -109,6 +115,31 @@ impl Kind for Process {
             size(&one["resident_bytes"]),
             Cell::number(plain(&one["cpu_seconds"])),
             Cell::text(plain(&one["command"])),
+        ]
+    }
+}
+
+#[derive(Debug)]
+struct Container;
+
+impl Kind for Container {
+    const HEADINGS: &'static [&'static str] =
+        &["NODE", "TASK", "FRAMEWORK", "CPU s", "CPUS", "MEMORY", "LIMIT", "DISK", "THREADS"];
+
+    fn cells(one: &Value) -> Vec<Cell> {
+        let statistics = &one["statistics"];
+        let number = |name: &str| statistics[name].as_f64();
+        let used = number("cpus_user_time_secs").zip(number("cpus_system_time_secs"));
+        vec![
+            Cell::text(plain(&one["node"])),
+            Cell::text(plain(&one["executor_id"])),
+            Cell::text(plain(&one["framework_id"])),
+            Cell::number(used.map(|(user, system)| format!("{:.1}", user + system)).unwrap_or_default()),
+            Cell::number(plain(&statistics["cpus_limit"])),
+            size(&statistics["mem_total_bytes"]),
+            size(&statistics["mem_limit_bytes"]),
+            size(&statistics["disk_used_bytes"]),
+            Cell::number(plain(&statistics["threads"])),
         ]
     }
 }

@@ -39,10 +39,15 @@ pub(crate) enum Verb {
     Node {
         /// Its name, agent id or address
         node: String,
-        /// version, inventory, stats, mounts, links, routes (role reader); processes, dmesg, reboot (operator); power-off
+        /// version, inventory, stats, mounts, links, routes (role reader); processes, containers, dmesg, reboot (operator); power-off
         /// (admin)
         #[arg(value_parser = method)]
         method: Method,
+    },
+    /// What the containers of tasks use at this moment, asked of the nodes (role operator)
+    Stats {
+        /// Only this one: its name, agent id or address
+        node: Option<String>,
     },
     /// What you know of nodes that they do not know themselves: rules that set attributes
     Rules {
@@ -94,6 +99,7 @@ impl Verb {
             Self::Run(_) => 125,
             Self::Nodes { .. }
             | Self::Node { .. }
+            | Self::Stats { .. }
             | Self::Rules { .. }
             | Self::Tasks { .. }
             | Self::Frameworks { .. }

@@ -14,6 +14,7 @@ use api::link::from_master::Message as FromMaster;
 use api::link::link_server::Link;
 use api::link::{self, read_file};
 use api::node_api::{Method, NodeRole};
+use api::v1::{Format, resources_to_wire};
 use api::{MasterId, NodeName};
 use bytes::Bytes;
 use futures_util::Stream;
@@ -526,6 +527,7 @@ impl Session {
                     task: Some(*task),
                     framework_info: Some(framework_info.as_ref().clone()),
                     executor_container_id: executor.map(Into::into).unwrap_or_default(),
+                    secrets: Vec::new(),
                 })
             }
             ToAgent::RunGroup { framework, tasks, framework_info, executor } => {
@@ -535,6 +537,7 @@ impl Session {
                     task: Some(task),
                     framework_info: Some(framework_info.as_ref().clone()),
                     executor_container_id: executor.to_string(),
+                    secrets: Vec::new(),
                 });
                 FromMaster::RunGroup(link::RunGroup { tasks: tasks.collect() })
             }
@@ -560,6 +563,10 @@ impl Session {
             }),
             ToAgent::ShutdownFramework { framework } => {
                 FromMaster::ShutdownFramework(link::ShutdownFramework { framework_id: framework.into() })
+            }
+            ToAgent::Volumes { persistent, first } => {
+                let format = Format { refined: true, allocation_role: None };
+                FromMaster::Volumes(link::Volumes { persistent: resources_to_wire(&persistent, &format), first })
             }
             ToAgent::Ping { nonce } => FromMaster::Ping(link::Ping { nonce }),
         }

@@ -30,6 +30,39 @@ impl Tasks {
         Ok(Self { framework, api_url: api_url.to_owned(), updates: BTreeMap::new() })
     }
 
+    /// As [`Self::subscribe`], with more in its FrameworkInfo.
+    pub fn subscribe_as(api_url: &str, name: &str, more: &Value) -> Result<Self> {
+        let mut info = json!({"failover_timeout": 3600, "checkpoint": true});
+        for (key, value) in more.as_object().into_iter().flatten() {
+            info[key] = value.clone();
+        }
+        let framework = Framework::subscribe(api_url, name, &info)?;
+        Ok(Self { framework, api_url: api_url.to_owned(), updates: BTreeMap::new() })
+    }
+
+    /// Accepts the first offer of which `operations` makes something; the others are declined.
+    pub fn accept_first(&mut self, operations: impl Fn(&Value) -> Option<Value>, timeout: Duration) -> Result<()> {
+        let deadline = Instant::now() + timeout;
+        loop {
+            let event = self.next(deadline)?.with_context(|| format!("no offer fits within {timeout:?}"))?;
+            let mut accepted = false;
+            for offer in event["offers"]["offers"].as_array().into_iter().flatten() {
+                match operations(offer).filter(|_| !accepted) {
+                    Some(operations) => {
+                        let filters = json!({ "refuse_seconds": REFUSE_SECONDS });
+                        let body = json!({"offer_ids": [offer["id"]], "operations": operations, "filters": filters});
+                        self.framework.call("ACCEPT", &body)?;
+                        accepted = true;
+                    }
+                    None => self.decline(offer)?,
+                }
+            }
+            if accepted {
+                return Ok(());
+            }
+        }
+    }
+
     /// Takes in what comes for that long; offers are declined.
     pub fn take(&mut self, wait: Duration) -> Result<()> {
         let deadline = Instant::now() + wait;

@@ -6,15 +6,18 @@ mod pods;
 mod task;
 
 pub use effects::{Effect, Input, Now, Pulled, Report};
+pub use task::{has_own_network, networks};
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use api::{AgentId, ContainerId, FrameworkId, TaskId};
 
+use crate::bridge::{self, Address, Wish};
 use crate::container::{self, Cause, Exit, Kill, Phase};
+use crate::cores;
 use crate::executor::Executor;
 use crate::handover;
-use crate::launch::{self, ImageRoot, Site};
+use crate::launch::{self, ImageRoot, LaunchError, Site};
 use crate::randomness::Randomness;
 use crate::record::{Part, Process, Record};
 use crate::recovery::{self, Again, Found, Resume};
@@ -83,12 +86,19 @@ impl Agent {
                 }
             }
         }
+        effects.extend(agent.share_cores());
         (agent, effects)
     }
 
     /// The site tasks are planned for; the agent id and address become known when registering.
     pub const fn site_mut(&mut self) -> &mut Site {
         &mut self.site
+    }
+
+    /// What tasks are planned for.
+    #[must_use]
+    pub const fn site(&self) -> &Site {
+        &self.site
     }
 
     /// Every run the master should know of.
@@ -102,6 +112,20 @@ impl Agent {
     #[must_use]
     pub fn running(&self) -> usize {
         self.tasks.values().filter(|task| !task.record.phase.is_over()).count()
+    }
+
+    /// What is known of every run that has a process.
+    pub fn records(&self) -> impl Iterator<Item = &Record> {
+        self.tasks
+            .values()
+            .map(|task| &task.record)
+            .filter(|record| !record.phase.is_over() && record.process.is_some())
+    }
+
+    /// What runs have on the bridge, until they are gone.
+    pub fn connected(&self) -> impl Iterator<Item = (&ContainerId, &Address)> {
+        let records = self.tasks.values().map(|task| &task.record).filter(|record| record.phase != Phase::Gone);
+        records.filter_map(|record| Some((&record.container, record.network.as_ref()?)))
     }
 
     /// The layers that runs stand on, until they are gone.
@@ -135,8 +159,8 @@ impl Agent {
                 self.registered = false;
                 Vec::new()
             }
-            Input::RunTask { framework, container, task, framework_info } => {
-                self.run_task(framework, container, task, framework_info, now)
+            Input::RunTask { framework, container, task, framework_info, secrets } => {
+                self.run_task(framework, container, task, framework_info, secrets, now)
             }
             Input::KillTask { framework, task, grace_ms } => self.kill_task(&framework, &task, grace_ms, now),
             Input::ShutdownFramework { framework } => self.shutdown_framework(&framework, now),
@@ -151,11 +175,13 @@ impl Agent {
                 effects.extend(self.forget_if_told(&container));
                 effects
             }
+            Input::Overran { container, overrun } => self.overran(&container, overrun, now),
             Input::Exited(exit) => self.exited(exit, now),
             Input::Executor(input) => self.hear_of_executors(input, now),
             Input::Tick => self.tick(now),
         };
         effects.extend(self.look_after_executors(now));
+        effects.extend(self.share_cores());
         if self.registered {
             effects.extend(self.executor_updates(now));
             effects.extend(self.tasks.values_mut().filter_map(|task| task.send_due(now.uptime_ms)));
@@ -179,6 +205,7 @@ impl Agent {
         container: ContainerId,
         info: Box<api::v1::TaskInfo>,
         framework_info: Box<api::v1::FrameworkInfo>,
+        secrets: launch::Secrets,
         now: Now,
     ) -> Vec<Effect> {
         if self.tasks.contains_key(&container) || self.finished.contains(&container) {
@@ -186,7 +213,9 @@ impl Agent {
             return Vec::new();
         }
         tracing::info!(%framework, task = %info.task_id, %container, "task received");
-        let task = Task::new(self.record(framework, container, info, framework_info, Part::Alone));
+        let mut record = self.record(framework, container, info, framework_info, Part::Alone);
+        record.secrets = secrets;
+        let task = Task::new(record);
         self.begin(task, now)
     }
 
@@ -200,7 +229,7 @@ impl Agent {
             self.tasks.insert(container, task);
             return effects;
         }
-        let planned = task.plan(&self.site);
+        let planned = self.allot(&mut task).and_then(|()| task.plan(&self.site));
         let effects = match planned {
             Ok(plan) => {
                 task.starting(&self.site, &mut self.randomness, now);
@@ -213,6 +242,68 @@ impl Agent {
         };
         self.tasks.insert(container, task);
         effects
+    }
+
+    /// Gives a run what nobody else has: processors and an address, if it wants them.
+    fn allot(&self, task: &mut Task) -> Result<(), LaunchError> {
+        if let Some(count) = cores::wanted(&task.record.info).map_err(LaunchError::Volume)? {
+            let chosen = self.site.processors.choose(count, &self.taken());
+            task.record.cores = chosen.ok_or_else(|| {
+                LaunchError::Volume(format!(
+                    "this node has no {count} processors left for one task, and one for the others"
+                ))
+            })?;
+        }
+        self.connect(task)
+    }
+
+    /// Processors that single runs have to themselves.
+    fn taken(&self) -> BTreeSet<u32> {
+        let records = self.tasks.values().map(|task| &task.record).filter(|record| record.phase != Phase::Gone);
+        records.flat_map(|record| record.cores.iter().copied()).collect()
+    }
+
+    /// When those have changed, everybody else moves.
+    fn share_cores(&mut self) -> Vec<Effect> {
+        let taken = self.taken();
+        if taken == self.site.taken {
+            return Vec::new();
+        }
+        self.site.taken = taken;
+        let live = self.tasks.values().filter(|task| task.record.process.is_some() && !task.record.phase.is_over());
+        live.filter_map(|task| self.share(&task.record)).collect()
+    }
+
+    fn share(&self, record: &Record) -> Option<Effect> {
+        if !record.cores.is_empty() || self.site.unconfined {
+            return None;
+        }
+        let cpus = cores::list(&self.site.processors.rest(&self.site.taken));
+        Some(Effect::ShareCores { container: record.container.clone(), cpus })
+    }
+
+    /// Gives a run that wants one an address nobody else has.
+    fn connect(&self, task: &mut Task) -> Result<(), LaunchError> {
+        let Wish::Bridge(mappings) = bridge::wish(&task.record.info).map_err(LaunchError::Volume)? else {
+            return Ok(());
+        };
+        if self.site.unconfined {
+            let what = "containers with a network of their own on a node that runs tasks without isolation";
+            return Err(LaunchError::Unsupported(what.to_owned()));
+        }
+        let taken = |other: &Task| other.record.network.as_ref().map(|address| (address.ip, address.mappings.clone()));
+        let others = self.tasks.values().filter(|other| other.record.phase != Phase::Gone).filter_map(taken);
+        let others: BTreeMap<_, _> = others.collect();
+        let mut mapped = others.values().flatten();
+        if let Some(twice) =
+            mapped.find(|other| mappings.iter().any(|own| (own.protocol, own.host) == (other.protocol, other.host)))
+        {
+            return Err(LaunchError::Volume(format!("port {} is mapped to another container", twice.host)));
+        }
+        let ip = self.site.subnet.free(&others.into_keys().collect());
+        let ip = ip.ok_or_else(|| LaunchError::Volume("every address of the node's bridge is in use".to_owned()))?;
+        task.record.network = Some(Address { ip, mappings });
+        Ok(())
     }
 
     fn kill_task(&mut self, framework: &FrameworkId, task: &TaskId, grace_ms: Option<u64>, now: Now) -> Vec<Effect> {
@@ -244,6 +335,17 @@ impl Agent {
         let Some(task) = self.tasks.get(container) else { return Vec::new() };
         let grace_ms = grace_ms.or_else(|| task.own_grace_ms()).unwrap_or(GRACE_MS);
         self.step(container, container::Input::Kill(Kill { cause, grace_ms }), now)
+    }
+
+    /// Mesos gives no grace here.
+    fn overran(&mut self, container: &ContainerId, overrun: crate::overrun::Overrun, now: Now) -> Vec<Effect> {
+        let Some(task) = self.tasks.get_mut(container) else { return Vec::new() };
+        if task.record.phase != Phase::Running {
+            return Vec::new();
+        }
+        tracing::info!(%container, task = %task.record.task, why = %overrun.message(), "a task takes more than it may");
+        task.record.overrun = Some(overrun);
+        self.kill(container, Cause::Overrun, Some(0), now)
     }
 
     fn acknowledge(&mut self, framework: &FrameworkId, task: &TaskId, uuid: &[u8], now: Now) -> Vec<Effect> {
@@ -284,6 +386,10 @@ impl Agent {
         };
         task.record.process = Some(process);
         let mut effects = vec![Effect::Claim { pid: process.pid }];
+        // They may have changed while it was made.
+        if !self.site.taken.is_empty() {
+            effects.extend(self.tasks.get(container).and_then(|task| self.share(&task.record)));
+        }
         effects.extend(self.step(container, container::Input::Created(Ok(())), now));
         let asked_ms = self.tasks.get(container).map_or(0, |task| task.create_asked_ms);
         let early = self.early.iter().position(|(exit, _)| exit.pid == process.pid && exit.uptime_ms >= asked_ms);
@@ -333,30 +439,34 @@ impl Agent {
 
     /// Who the task is in its image, and what it runs there, can be said only now.
     fn pulled(&mut self, container: &ContainerId, result: Result<Box<Pulled>, String>, now: Now) -> Vec<Effect> {
-        let Some(task) = self.tasks.get_mut(container).filter(|task| task.record.phase == Phase::Pulling) else {
+        if !self.tasks.get(container).is_some_and(|task| task.record.phase == Phase::Pulling) {
             return Vec::new();
-        };
-        let mut site = self.site.clone();
-        site.agent = task.record.agent.clone();
-        let planned = result.and_then(|pulled| {
-            let Pulled { image, accounts } = *pulled;
-            let (info, framework_info) = (&task.record.info, &task.record.framework_info);
-            let identity = launch::identity(&site, info, framework_info, &image, &accounts);
-            let planned = identity.and_then(|identity| {
-                task.record.image = Some(ImageRoot { image, identity });
-                task.plan(&site)
-            });
-            planned.map_err(|error| error.to_string())
-        });
+        }
+        let Some(mut task) = self.tasks.remove(container) else { return Vec::new() };
+        let planned = result.and_then(|pulled| self.plan_pulled(&mut task, *pulled).map_err(|error| error.to_string()));
+        if planned.is_ok() {
+            task.starting(&self.site, &mut self.randomness, now);
+        }
+        self.tasks.insert(container.clone(), task);
         match planned {
             Ok(plan) => {
-                task.starting(&self.site, &mut self.randomness, now);
                 let mut effects = self.step(container, container::Input::Pulled(Ok(())), now);
                 effects.push(Effect::Prepare { container: container.clone(), plan: Box::new(plan) });
                 effects
             }
             Err(reason) => self.step(container, container::Input::Pulled(Err(reason)), now),
         }
+    }
+
+    fn plan_pulled(&self, task: &mut Task, pulled: Pulled) -> Result<launch::Plan, LaunchError> {
+        let mut site = self.site.clone();
+        site.agent = task.record.agent.clone();
+        let Pulled { image, accounts } = pulled;
+        let (info, framework_info) = (&task.record.info, &task.record.framework_info);
+        let identity = launch::identity(&site, info, framework_info, &image, &accounts)?;
+        task.record.image = Some(ImageRoot { image, identity });
+        self.allot(task)?;
+        task.plan(&site)
     }
 
     /// Again after a restart. An agent that dies of one image shall not die of it for ever.

@@ -5,7 +5,9 @@ use std::fmt;
 
 use api::{Attribute, Resources};
 
+use crate::bridge::Subnet;
 use crate::image::Reference;
+use crate::launch::HostPath;
 
 /// The `mesolith.*` keys, read.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -32,8 +34,25 @@ pub struct NodeConfig {
     pub image_plain_http: Vec<String>,
     /// `mesolith.image_limit_mib=N`: what unpacked images may take before those nobody uses go.
     pub image_limit_mib: Option<u64>,
+    /// `mesolith.host_paths=/data,/opt:ro`: what tasks may see of the node's own files.
+    pub host_paths: Vec<HostPath>,
+    /// `mesolith.bridge=10.88.0.0/16`: addresses of containers with a network of their own.
+    pub bridge: Subnet,
+    /// `mesolith.disk_quota=watch`: what tasks write beyond their disk is told, and they are not ended.
+    pub disk_quota: Option<Quota>,
+    /// `mesolith.ports=enforce`: a task that listens on a port it was not given is ended.
+    pub ports: Option<Quota>,
     /// Keys under `mesolith.` that this version does not know: another part may.
     pub unknown: Vec<String>,
+}
+
+/// What becomes of a task that takes more than it was given.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Quota {
+    /// It is ended.
+    Enforce,
+    /// It is told.
+    Watch,
 }
 
 /// Everything wrong with a command line.
@@ -109,6 +128,22 @@ impl NodeConfig {
             "image_limit_mib" => match value.parse() {
                 Ok(limit) => self.image_limit_mib = Some(limit),
                 Err(_) => mistakes.push(format!("mesolith.image_limit_mib: `{value}` is not a number")),
+            },
+            "bridge" => match value.parse() {
+                Ok(subnet) => self.bridge = subnet,
+                Err(mistake) => mistakes.push(format!("mesolith.bridge: {mistake}")),
+            },
+            "disk_quota" | "ports" => {
+                let quota = match value {
+                    "enforce" => Quota::Enforce,
+                    "watch" => Quota::Watch,
+                    _ => return mistakes.push(format!("mesolith.{key}: `{value}` is not enforce or watch")),
+                };
+                *(if key == "ports" { &mut self.ports } else { &mut self.disk_quota }) = Some(quota);
+            }
+            "host_paths" => match HostPath::parse(value) {
+                Ok(paths) => self.host_paths = paths,
+                Err(entry) => mistakes.push(format!("mesolith.host_paths: `{entry}` is not /path or /path:ro")),
             },
             other => self.unknown.push(other.to_owned()),
         }

@@ -81,6 +81,8 @@ pub enum Cause {
     FrameworkRemoved,
     /// It ran longer than `max_completion_time`.
     MaxCompletionTime,
+    /// It took more than it was given.
+    Overrun,
 }
 
 /// How the first process ended.

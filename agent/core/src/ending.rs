@@ -42,7 +42,7 @@ pub fn verdict(ending: &Ending, task: &TaskInfo) -> Verdict {
         }
         Ending::NeverStarted(cause) => {
             let reason = match cause {
-                Cause::Asked | Cause::MaxCompletionTime => Reason::TaskKilledDuringLaunch,
+                Cause::Asked | Cause::MaxCompletionTime | Cause::Overrun => Reason::TaskKilledDuringLaunch,
                 Cause::FrameworkRemoved => Reason::FrameworkRemoved,
             };
             agent(TaskState::Killed, reason, "Task was killed before it was started".to_owned())
@@ -72,6 +72,8 @@ fn exit_verdict(exit: Exit, cause: Option<Cause>, usage: &Usage, task: &TaskInfo
             let message = format!("Task exceeded its maximum completion time: {message}");
             return executor(TaskState::Failed, Some(Reason::MaxCompletionTimeReached), message);
         }
+        // What it was stands in the record.
+        Some(Cause::Overrun) => return agent(TaskState::Failed, Reason::ContainerLimitation, message),
         Some(Cause::Asked) => return executor(TaskState::Killed, None, message),
         Some(Cause::FrameworkRemoved) => return agent(TaskState::Killed, Reason::FrameworkRemoved, message),
         None => {}

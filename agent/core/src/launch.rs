@@ -2,24 +2,34 @@
 
 mod confinement;
 mod environment;
+mod host_paths;
 mod image;
 mod limits;
+mod linux;
+mod names;
+mod parameters;
 mod refusals;
 mod seat;
 mod seccomp;
 mod user;
+mod volumes;
 
+pub use host_paths::HostPath;
 pub use image::{ImageRoot, identity, image_request};
-pub use limits::{Limits, memory_limit_bytes};
+pub use limits::{Limits, disk_limit_bytes, memory_limit_bytes};
+pub use names::{Names, Resolver};
 pub use seat::{Seat, as_task, resources as executor_resources};
 pub use user::{User, lookup_user};
+pub use volumes::{SecretFile, Secrets, Staged, references, volume_directory};
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use api::v1::{FrameworkInfo, TaskInfo};
 use api::{AgentId, ContainerId, FrameworkId};
 use serde_json::{Value, json};
 
+use crate::bridge::{self, Address, Subnet};
+use crate::cores::{self, Processors};
 use crate::image::Reference;
 
 /// What the node is, as far as a task sees it.
@@ -49,6 +59,14 @@ pub struct Site {
     pub only_user: Option<User>,
     /// Container images.
     pub images: Images,
+    /// What tasks may see of the node's own files.
+    pub host_paths: Vec<HostPath>,
+    /// Addresses of containers with a network of their own.
+    pub subnet: Subnet,
+    /// What tasks run on.
+    pub processors: Processors,
+    /// Those of them that single tasks have to themselves.
+    pub taken: BTreeSet<u32>,
 }
 
 impl Site {
@@ -108,6 +126,14 @@ pub struct Plan {
     pub config: Value,
     /// With an image, the layers its root is put together from, the lowest first.
     pub layers: Option<Vec<String>>,
+    /// What is mounted into it.
+    pub volumes: Vec<Staged>,
+    /// Files for it that nobody else reads.
+    pub secrets: Vec<SecretFile>,
+    /// A read-only root that gets directories for volumes: over this one, another.
+    pub covered_root: Option<String>,
+    /// Its own `/etc/hosts` and `/etc/resolv.conf`.
+    pub names: Names,
 }
 
 /// Why a task cannot be launched here. The text goes into the status message.
@@ -125,6 +151,9 @@ pub enum LaunchError {
     /// Something is wrong with what the task says about its image.
     #[error("{0}")]
     Image(String),
+    /// Something is wrong with its volumes, its secrets or its confinement, or may not be.
+    #[error("{0}")]
+    Volume(String),
     /// A name somebody chose for this image.
     #[error("unknown user '{user}': name one of /etc/passwd in image '{image}' or a numeric id")]
     UnknownImageUser {
@@ -153,6 +182,19 @@ pub fn sandbox(
     format!("{work_dir}/slaves/{agent}/frameworks/{framework}/executors/{task}/runs/{container}")
 }
 
+/// What a run was given of its own.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Given<'a> {
+    /// The image it runs in.
+    pub root: Option<&'a ImageRoot>,
+    /// Values of what it names by reference.
+    pub secrets: Option<&'a Secrets>,
+    /// What it has on the bridge.
+    pub address: Option<&'a Address>,
+    /// Processors it has to itself.
+    pub cores: Option<&'a BTreeSet<u32>>,
+}
+
 /// Plans one run of a task. One with an image ([`image_request`]) needs it to be here.
 ///
 /// # Errors
@@ -163,9 +205,12 @@ pub fn plan(
     container: &ContainerId,
     task: &TaskInfo,
     framework_info: &FrameworkInfo,
-    root: Option<&ImageRoot>,
+    given: Given<'_>,
     seat: Seat,
 ) -> Result<Plan, LaunchError> {
+    let Given { root, secrets, address, cores } = given;
+    let none = Secrets::new();
+    let secrets = secrets.unwrap_or(&none);
     refusals::check(task)?;
     let command = task.command.as_ref().ok_or(LaunchError::NoCommand)?;
     let Seat { sandbox, variables: of_executor } = seat;
@@ -176,24 +221,42 @@ pub fn plan(
     if view.args.iter().any(|arg| arg.contains('\0')) {
         return Err(LaunchError::Nul("the command"));
     }
-    let mut variables =
-        environment::variables(site, framework, task, framework_info, &of_executor, (&sandbox, &view.sandbox))?;
+    let mut variables = environment::variables(
+        site,
+        framework,
+        task,
+        framework_info,
+        &of_executor,
+        (&sandbox, &view.sandbox),
+        secrets,
+    )?;
     if let Some((wish, root)) = &view.image {
         variables.push(("MESOS_CONTAINER_NAME".to_owned(), format!("mesos-{container}")));
-        variables = image::environment(variables, wish, root, command)?;
+        variables = image::environment(variables, wish, root, command, secrets)?;
     }
     let env: Vec<String> = variables.iter().map(|(name, value)| format!("{name}={value}")).collect();
     let limits = Limits::of(task, site.pids_max);
+    let options = view.image.as_ref().map(|(wish, _)| &wish.options);
+    let linux = linux::Linux::of(task, options)?;
+    let network = bridge::wish(task).map_err(LaunchError::Volume)?;
+    let hostname = hostname(site, task, options);
+    let names = Names::of(address, hostname, options);
+    let (inside, files, user) = (view.sandbox.as_str(), view.own_files, view.user);
+    let place = volumes::Place { site, container, sandbox: &sandbox, inside, files, user, secrets };
+    let volumes = volumes::volumes(&place, task, options.map(|options| options.mounts.as_slice()).unwrap_or_default())?;
+    let bundle = format!("{}/{container}", site.bundle_dir);
+    // The default task root is everybody's: nobody's volumes leave directories in it.
+    let covered_root = (files == Files::TaskRoots && volumes.outside_sandbox).then(|| view.root.clone());
+    let root_path = if covered_root.is_some() { format!("{bundle}/rootfs") } else { view.root.clone() };
     let mut config = json!({
         "ociVersion": "1.0.2",
-        "root": { "path": view.root, "readonly": view.read_only },
+        "root": { "path": root_path, "readonly": view.read_only },
         "process": {
             "terminal": false,
             "user": view.oci_user,
             "args": view.args,
             "env": env,
             "cwd": view.cwd,
-            "noNewPrivileges": true,
         },
         "annotations": {
             "mesolith.framework": framework.as_str(),
@@ -201,34 +264,55 @@ pub fn plan(
         },
     });
     if !site.unconfined {
-        let mut namespaces =
-            json!([{ "type": "mount" }, { "type": "pid" }, { "type": "ipc" }, { "type": "uts" }, { "type": "cgroup" }]);
-        let mut hostname = &site.hostname;
+        let mut namespaces = linux.namespaces();
+        if network != bridge::Wish::Host {
+            namespaces.push(json!({ "type": "network" }));
+        }
         if let Some((wish, _)) = &view.image {
-            hostname = wish.options.hostname.as_ref().unwrap_or(hostname);
-            if let (image::Network::Nothing, Some(list)) = (wish.network, namespaces.as_array_mut()) {
-                list.push(json!({ "type": "network" }));
-            }
             for (name, value) in &wish.options.labels {
                 config["annotations"][format!("mesolith.label.{name}")] = json!(value);
             }
         }
         config["hostname"] = json!(hostname);
-        config["process"]["capabilities"] = confinement::capabilities(view.user);
-        config["process"]["rlimits"] = json!([{ "type": "RLIMIT_NOFILE", "soft": 65_536, "hard": 65_536 }]);
-        config["mounts"] = confinement::mounts(&sandbox, view.own_files);
+        config["process"]["capabilities"] = linux.capabilities(user);
+        config["process"]["rlimits"] = linux.rlimits();
+        let mut mounts = confinement::mounts(&sandbox, files, linux.shm_mib, &names, &bundle);
+        mounts.extend(volumes.mounts);
+        config["mounts"] = Value::Array(mounts);
         config["linux"] = json!({
             "namespaces": namespaces,
             "cgroupsPath": format!("{}/{container}", site.cgroup_parent),
             "resources": limits.oci(),
-            "seccomp": seccomp::profile(),
-            "maskedPaths": confinement::MASKED,
-            "readonlyPaths": confinement::READ_ONLY,
         });
+        let cpuset = cpuset(site, cores);
+        if !cpuset.is_null() {
+            config["linux"]["resources"]["cpu"] = cpuset;
+        }
+        linux.apply(&mut config);
     }
-    let bundle = format!("{}/{container}", site.bundle_dir);
     let layers = view.image.as_ref().map(|(_, root)| root.image.layers.clone());
-    Ok(Plan { sandbox, bundle, user: view.user, config, layers })
+    let (volumes, secrets) = (volumes.staged, volumes.secrets);
+    Ok(Plan { sandbox, bundle, user, config, layers, volumes, secrets, covered_root, names })
+}
+
+/// Its own processors and their memories, or those nobody has to themselves; null while nobody has.
+fn cpuset(site: &Site, own: Option<&BTreeSet<u32>>) -> Value {
+    match own.filter(|own| !own.is_empty()) {
+        Some(own) => json!({ "cpus": cores::list(own), "mems": cores::list(&site.processors.memories(own)) }),
+        None if site.taken.is_empty() => Value::Null,
+        None => json!({ "cpus": cores::list(&site.processors.rest(&site.taken)) }),
+    }
+}
+
+fn hostname<'a>(site: &'a Site, task: &'a TaskInfo, options: Option<&'a image::Options>) -> &'a str {
+    let own = options.and_then(|options| options.hostname.as_ref());
+    own.or(task.container.as_ref().and_then(|container| container.hostname.as_ref())).unwrap_or(&site.hostname)
+}
+
+/// Has it a network of its own?
+#[must_use]
+pub fn has_own_network(task: &TaskInfo) -> bool {
+    bridge::wish(task).is_ok_and(|wish| wish != bridge::Wish::Host)
 }
 
 /// Whose files a container sees.
@@ -344,6 +428,10 @@ mod tests {
             unconfined: false,
             only_user: None,
             images: Images { directory: "/images".to_owned(), ..Images::default() },
+            host_paths: Vec::new(),
+            subnet: Subnet::default(),
+            processors: Processors::default(),
+            taken: BTreeSet::new(),
         }
     }
 
@@ -357,7 +445,15 @@ mod tests {
 
     fn planned(text: &str) -> Result<Plan, LaunchError> {
         let info = FrameworkInfo { user: "root".to_owned(), ..FrameworkInfo::default() };
-        plan(&site(), &"m-0000".into(), &"c1".into(), &task(text), &info, None, seat(&site(), "m-0000", "c1", text))
+        plan(
+            &site(),
+            &"m-0000".into(),
+            &"c1".into(),
+            &task(text),
+            &info,
+            Given::default(),
+            seat(&site(), "m-0000", "c1", text),
+        )
     }
 
     #[test]
@@ -379,7 +475,7 @@ mod tests {
             &"c1".into(),
             &task(text),
             &FrameworkInfo::default(),
-            Some(&root),
+            Given { root: Some(&root), ..Given::default() },
             seat(&site(), "f", "c1", text),
         )
         .unwrap();
@@ -440,7 +536,7 @@ mod tests {
         let info = FrameworkInfo { user: "root".to_owned(), ..FrameworkInfo::default() };
         let task = task(r#"{"task_id":{"value":"t"},"command":{"value":"true"}}"#);
         let seat = Seat::alone(&site, &"f".into(), &"t".into(), &"c".into());
-        let plan = plan(&site, &"f".into(), &"c".into(), &task, &info, None, seat).unwrap();
+        let plan = plan(&site, &"f".into(), &"c".into(), &task, &info, Given::default(), seat).unwrap();
         assert_eq!(plan.config["process"]["cwd"], plan.sandbox.as_str());
         assert!(plan.config.get("linux").is_none());
     }

@@ -1,12 +1,16 @@
 //! What is kept of one run of one task: the checkpoint's unit, one file each.
 
+use std::collections::BTreeSet;
+
 use api::v1::{FrameworkInfo, TaskInfo};
 use api::{AgentId, ContainerId, ExecutorId, FrameworkId, TaskId, TaskState};
 use serde::{Deserialize, Serialize};
 
+use crate::bridge::Address;
 use crate::container::Phase;
 use crate::executor::Token;
-use crate::launch::ImageRoot;
+use crate::launch::{ImageRoot, Secrets};
+use crate::overrun::Overrun;
 use crate::status::Updates;
 
 /// The version of [`Record`]'s form. Fields may be added; a changed meaning raises it.
@@ -50,6 +54,18 @@ pub struct Record {
     /// What it is to its executor.
     #[serde(default)]
     pub part: Part,
+    /// What it names by reference.
+    #[serde(default)]
+    pub secrets: Secrets,
+    /// What it has on the bridge.
+    #[serde(default)]
+    pub network: Option<Address>,
+    /// Processors it has to itself.
+    #[serde(default)]
+    pub cores: BTreeSet<u32>,
+    /// What it overran.
+    #[serde(default)]
+    pub overrun: Option<Overrun>,
 }
 
 /// What a run is to an executor.

@@ -76,10 +76,11 @@ pub fn resume(record: &mut Record, found: &Found) -> Resume {
         Phase::Preparing { .. } => Resume::Again(Again::PrepareAfterDelete),
         Phase::Creating { .. } => match (status, container.and_then(|state| state.pid)) {
             // It was made while nobody listened.
-            (Some("created"), Some(pid)) => {
+            (Some("created"), Some(pid)) if record.network.is_none() => {
                 record.process = Some(Process { pid, start_ticks: found.start_ticks.get(&pid).copied().unwrap_or(0) });
                 Resume::Input(Input::Created(Ok(())))
             }
+            // Nor is it known whether it was connected.
             _ => Resume::Again(Again::PrepareAfterDelete),
         },
         Phase::Starting { exit: None, .. } => match status {
@@ -139,6 +140,10 @@ pub(crate) mod tests {
             image: None,
             pulls: 0,
             part: crate::record::Part::Alone,
+            secrets: crate::launch::Secrets::new(),
+            network: None,
+            cores: BTreeSet::new(),
+            overrun: None,
         }
     }
 

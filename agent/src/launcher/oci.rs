@@ -19,6 +19,7 @@ use super::executable::{self, ExecutableError};
 use super::first_process;
 use super::image_root::{self, ImageRootError};
 use super::loopback;
+use super::volumes::{self, VolumeError};
 use super::{Failure, Runtime, check_id};
 use crate::logging::chain;
 
@@ -48,6 +49,8 @@ enum OciError {
     Create { causes: Vec<String>, source: Box<LibcontainerError> },
     #[error(transparent)]
     Root(ImageRootError),
+    #[error(transparent)]
+    Volume(VolumeError),
     #[error("cannot give the container its loopback interface")]
     Loopback(#[source] io::Error),
     #[error("libcontainer made no process")]
@@ -110,6 +113,7 @@ impl OciRuntime {
         }
         // Until the container has it in its own mount namespace; whatever happens, nobody else needs it longer.
         let _root = image_root::mount(bundle, &spec).map_err(OciError::Root)?;
+        let _volumes = volumes::show(bundle).map_err(OciError::Volume)?;
         executable::check(&spec, bundle).map_err(OciError::Executable)?;
         let (stdout, stderr) = (append_to(stdout)?, append_to(stderr)?);
         let oom_score = spec.process().as_ref().and_then(|process| process.oom_score_adj()).unwrap_or_default();

@@ -10,7 +10,7 @@ use agent_images::Store;
 use agent_images::container_root::ContainerRootError;
 use api::ContainerId;
 
-use super::private_file;
+use super::{private_file, volumes};
 
 /// What could not be made.
 #[derive(Debug, thiserror::Error)]
@@ -19,6 +19,8 @@ pub(crate) enum BundleError {
     Sandbox { path: PathBuf, source: io::Error },
     #[error("cannot make the bundle {}", path.display())]
     Bundle { path: PathBuf, source: io::Error },
+    #[error("cannot make the volume {path}")]
+    Volume { path: String, source: io::Error },
     #[error(transparent)]
     Root(#[from] ContainerRootError),
     #[error("this node has no image store")]
@@ -27,6 +29,11 @@ pub(crate) enum BundleError {
 
 /// What the launcher mounts for the container's root, beside `config.json`.
 pub(crate) const ROOT_FILE: &str = "root.json";
+
+/// What volumes the launcher shows, beside `config.json`.
+pub(crate) const VOLUMES_FILE: &str = "volumes.json";
+/// The read-only root it covers, if it has to.
+pub(crate) const COVER_FILE: &str = "cover.json";
 
 /// Makes the sandbox, its `stdout` and `stderr`, the bundle, and with an image what the root is put together from. Doing
 /// it again changes nothing.
@@ -41,6 +48,40 @@ pub(crate) fn make(container: &ContainerId, plan: &Plan, store: Option<&Store>) 
         let root = store.ok_or(BundleError::NoStore)?.make_root(container.as_str(), layers)?;
         let root = serde_json::to_vec(&root).map_err(|error| failed(error.into()))?;
         private_file::write(&bundle.join(ROOT_FILE), &root).map_err(failed)?;
+    }
+    for volume in &plan.volumes {
+        volumes::prepare(volume).map_err(|source| BundleError::Volume { path: volume.path.clone(), source })?;
+    }
+    let secrets = bundle.join("secrets");
+    for (at, secret) in plan.secrets.iter().enumerate() {
+        if at == 0 {
+            private_file::make_directory(&secrets).map_err(failed)?;
+        }
+        let path = secrets.join(&secret.name);
+        private_file::write(&path, &secret.content).map_err(failed)?;
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o400)).map_err(failed)?;
+        if nix::unistd::geteuid().is_root() {
+            std::os::unix::fs::chown(&path, Some(plan.user.uid), Some(plan.user.gid)).map_err(failed)?;
+        }
+    }
+    let resolver = plan.names.resolver.as_ref().map(|resolver| {
+        let node = fs::read_to_string("/etc/resolv.conf").unwrap_or_default();
+        resolver.text(&node)
+    });
+    for (name, text) in [("hosts", plan.names.hosts.clone()), ("resolv.conf", resolver)] {
+        let Some(text) = text else { continue };
+        private_file::write(&bundle.join(name), text.as_bytes()).map_err(failed)?;
+        // Whoever the task is reads them.
+        fs::set_permissions(bundle.join(name), fs::Permissions::from_mode(0o644)).map_err(failed)?;
+    }
+    for (name, text) in [
+        (VOLUMES_FILE, (!plan.volumes.is_empty()).then(|| serde_json::to_vec(&plan.volumes))),
+        (COVER_FILE, plan.covered_root.as_ref().map(serde_json::to_vec)),
+    ] {
+        if let Some(text) = text {
+            let text = text.map_err(|error| failed(error.into()))?;
+            private_file::write(&bundle.join(name), &text).map_err(failed)?;
+        }
     }
     private_file::write(&bundle.join("config.json"), config.as_bytes()).map_err(failed)
 }
@@ -94,6 +135,10 @@ mod tests {
                 user: User { uid: nix::unistd::geteuid().as_raw(), gid: nix::unistd::getegid().as_raw() },
                 config: serde_json::json!({ "ociVersion": "1.0.2" }),
                 layers: None,
+                volumes: Vec::new(),
+                secrets: Vec::new(),
+                covered_root: None,
+                names: agent_core::launch::Names::default(),
             };
             make(&"c".into(), &plan, None).unwrap();
         }

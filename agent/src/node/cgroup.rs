@@ -69,6 +69,15 @@ impl Cgroup {
         self.limit_cpu(first, &limits.cpu_max()).await
     }
 
+    /// Writes cpuset.cpus.
+    pub(crate) fn share_cores(&self, cpus: &str) -> std::io::Result<()> {
+        match fs::write(self.0.join("cpuset.cpus"), cpus) {
+            // It has ended already, and its cgroup with it.
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(()),
+            result => result,
+        }
+    }
+
     fn processes(&self) -> Vec<i32> {
         let text = fs::read_to_string(self.0.join("cgroup.procs")).unwrap_or_default();
         text.lines().filter_map(|line| line.trim().parse().ok()).filter(|pid| *pid > 0).collect()

@@ -5,12 +5,14 @@ use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
 use agent_core::agent::Input;
+use agent_core::bridge::Address;
 use agent_core::handover::{ContainerState, LauncherReply, LauncherRequest, MAX_PACKET};
 use agent_core::launch::Plan;
 use agent_core::record::Process;
 use agent_images::Store;
 use api::ContainerId;
 
+use super::bridge::Bridge;
 use super::bundle;
 use super::cgroup::start_ticks;
 use super::events::{Event, Events};
@@ -28,7 +30,7 @@ const DELETE_TRIES: u32 = 3;
 #[derive(Debug)]
 pub(crate) enum Job {
     Prepare { container: ContainerId, plan: Box<Plan> },
-    Create { container: ContainerId, bundle: String, sandbox: String },
+    Create { container: ContainerId, bundle: String, sandbox: String, network: Option<Address> },
     Start(ContainerId),
     Signal { container: ContainerId, signal: i32 },
     KillAll(ContainerId),
@@ -57,10 +59,16 @@ pub(crate) enum LauncherError {
 
 impl Containers {
     /// Starts the thread on an open line.
-    pub(crate) fn start(line: Line, bundles: PathBuf, store: Option<Store>, events: Events) -> std::io::Result<Self> {
+    pub(crate) fn start(
+        line: Line,
+        bundles: PathBuf,
+        store: Option<Store>,
+        bridge: Bridge,
+        events: Events,
+    ) -> std::io::Result<Self> {
         let (sender, jobs) = mpsc::channel();
         std::thread::Builder::new().name("containers".to_owned()).stack_size(512 * 1024).spawn(move || {
-            let mut worker = Worker { line, bundles, store, events };
+            let mut worker = Worker { line, bundles, store, bridge, events };
             let mut waiting = Vec::new();
             while let Some(job) = next(&jobs, &mut waiting) {
                 worker.perform(job);
@@ -175,6 +183,7 @@ struct Worker {
     bundles: PathBuf,
     /// Where roots of containers with an image are.
     store: Option<Store>,
+    bridge: Bridge,
     events: Events,
 }
 
@@ -185,8 +194,9 @@ impl Worker {
                 let result = bundle::make(&container, &plan, self.store.as_ref()).map_err(|error| chain(&error));
                 Input::Prepared { container, result }
             }
-            Job::Create { container, bundle, sandbox } => {
-                let result = self.create(&container, bundle, &sandbox).map_err(|error| chain(&error));
+            Job::Create { container, bundle, sandbox, network } => {
+                let made = self.create(&container, bundle, &sandbox).map_err(|error| chain(&error));
+                let result = made.and_then(|process| self.connect(&container, process, network));
                 Input::Created { container, result }
             }
             Job::Start(container) => {
@@ -238,6 +248,13 @@ impl Worker {
         }
     }
 
+    /// A container that should be on the bridge and is not does not run.
+    fn connect(&mut self, id: &ContainerId, process: Process, network: Option<Address>) -> Result<Process, String> {
+        let Some(address) = network else { return Ok(process) };
+        let attached = self.bridge.attach(id.as_str(), process.pid, &address);
+        attached.map(|()| process).map_err(|error| chain(&error))
+    }
+
     fn start(&mut self, container: &ContainerId) -> Result<(), LauncherError> {
         let request = LauncherRequest::Start { container: container.to_string() };
         match self.line.done(&request) {
@@ -262,6 +279,7 @@ impl Worker {
             }
             std::thread::sleep(RETRY);
         }
+        self.bridge.detach(container.as_str());
         if let Err(error) = bundle::remove(&self.bundles.join(container.as_str())) {
             tracing::warn!(%container, %error, "a bundle could not be removed");
         }
@@ -278,7 +296,12 @@ mod tests {
     #[test]
     fn a_made_container_starts_before_the_next_one_is_made() {
         let (sender, jobs) = mpsc::channel();
-        let create = |name: &str| Job::Create { container: name.into(), bundle: String::new(), sandbox: String::new() };
+        let create = |name: &str| Job::Create {
+            container: name.into(),
+            bundle: String::new(),
+            sandbox: String::new(),
+            network: None,
+        };
         for job in [create("a"), create("b"), Job::Delete("c".into()), Job::Start("d".into()), Job::Start("e".into())] {
             sender.send(job).unwrap();
         }

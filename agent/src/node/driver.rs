@@ -2,6 +2,7 @@
 
 mod master_said;
 mod standing_by;
+pub(crate) mod watching;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::convert::Infallible;
@@ -25,8 +26,9 @@ use super::events::{Event, Events, JoinFailure, Online, Session};
 use super::identity::{Identity, IdentityError};
 use super::init_client::{GreetingError, InitClient};
 use super::settings::Settings;
+use super::statistics::Seen;
 use super::supervision::{Supervision, SupervisionError};
-use super::{capacity, executor_api, garbage, hotplug, join, link, machine, network, supervision};
+use super::{capacity, executor_api, garbage, hotplug, join, link, machine, network, supervision, volumes};
 use crate::logging::chain;
 use crate::uptime;
 use standing_by::Waiting;
@@ -92,6 +94,10 @@ struct Driver {
     renewal: Option<JoinHandle<()>>,
     /// The last removal of old sandboxes.
     collector: Option<JoinHandle<()>>,
+    /// The last look at what tasks take.
+    watching: Option<JoinHandle<()>>,
+    /// What it found.
+    seen: BTreeMap<api::ContainerId, Seen>,
     /// What the network knows of our place.
     surroundings: Surroundings,
     /// When to look at the machine again.
@@ -175,6 +181,8 @@ pub(crate) async fn run(settings: Settings) -> Result<Infallible, DriverError> {
         master: String::new(),
         renewal: None,
         collector: None,
+        watching: None,
+        seen: BTreeMap::new(),
         surroundings: Surroundings::default(),
         look: Debounce::default(),
         looking: None,
@@ -185,6 +193,7 @@ pub(crate) async fn run(settings: Settings) -> Result<Infallible, DriverError> {
     let mut alive = tokio::time::interval(ALIVE);
     let mut garbage = tokio::time::interval(garbage::EVERY);
     let mut renewal = tokio::time::interval(RENEWAL);
+    let mut watch = tokio::time::interval(watching::EVERY);
     loop {
         driver.supervision.perform(&mut driver.init, driver.session.as_ref());
         driver.poll_registration();
@@ -200,6 +209,7 @@ pub(crate) async fn run(settings: Settings) -> Result<Infallible, DriverError> {
             _ = alive.tick() => driver.init.call(InitRequest::Alive),
             _ = garbage.tick() => driver.collect_garbage(),
             _ = renewal.tick() => driver.renew_certificate(),
+            _ = watch.tick() => driver.watch(),
             () = tokio::time::sleep(sleep) => driver.supervision.input(Input::Tick),
         }
     }
@@ -282,6 +292,7 @@ impl Driver {
                 self.look.nudge(uptime::millis());
             }
             Event::HardwareChanged => self.look.nudge(uptime::millis()),
+            Event::Watched(watched) => self.watched(*watched),
             Event::Told(told) => self.told = Some(*told),
             Event::Detected(detected) => self.tell_detected(*detected),
             Event::Power(action) => self.init.call(InitRequest::Power(action)),
@@ -588,6 +599,11 @@ impl Driver {
                 Some(Ok(0)) | None => {}
                 Some(Ok(removed)) => tracing::info!(removed, "removed layers of images nobody uses to make room"),
                 Some(Err(error)) => tracing::warn!(error = %chain(&error), "unused images cannot be removed"),
+            }
+            match volumes::collect(&work_dir, asked) {
+                Ok(0) => {}
+                Ok(removed) => tracing::info!(removed, "removed persistent volumes no master knew"),
+                Err(error) => tracing::warn!(%error, "persistent volumes no master knew cannot be removed"),
             }
             let removed = garbage::collect(&work_dir, &in_use, asked);
             if removed > 0 {

@@ -10,6 +10,7 @@ use api::{ContainerId, FrameworkId, TaskId};
 use tokio::sync::{mpsc, oneshot};
 
 use super::capacity::{Detected, Told};
+use super::driver::watching::Watched;
 use super::executors::Asked;
 use super::identity::Identity;
 
@@ -36,6 +37,8 @@ pub(crate) enum Event {
     Told(Box<Told>),
     /// The machine was looked at again.
     Detected(Box<Detected>),
+    /// What tasks wrote was looked at.
+    Watched(Box<Watched>),
     /// The session is over, or could not be opened.
     SessionEnded { generation: u64, reason: String },
     /// An operator ends the machine.

@@ -13,6 +13,10 @@ use api::node_api::{Method, NodeRole};
 use hwdetect::SysRoot;
 use serde_json::{Value, json};
 
+pub(crate) use counters::pressure;
+
+use super::statistics::{self, Running};
+
 use crate::uptime;
 
 /// Between the answer and the end: the answer has to reach the master first.
@@ -62,12 +66,13 @@ impl Asked {
             | Method::Links
             | Method::Routes
             | Method::Processes
+            | Method::Containers
             | Method::Dmesg => None,
         }
     }
 
     /// Reads what was asked for. May take a moment: not for the driver's own task.
-    pub(crate) fn answer(&self, boot_id: &str, owner: Owner) -> NodeReply {
+    pub(crate) fn answer(&self, boot_id: &str, owner: Owner, running: &[Running]) -> NodeReply {
         let result = match self.method {
             Method::Version => Ok(version(boot_id, owner)),
             Method::Inventory => {
@@ -78,6 +83,7 @@ impl Asked {
             Method::Links => network::links(),
             Method::Routes => network::routes(),
             Method::Processes => processes::list(),
+            Method::Containers => Ok(statistics::containers(running)),
             Method::Dmesg => kernel_log::read(),
             Method::Reboot | Method::PowerOff if owner == Owner::Host => {
                 Err("this node is hosted: its machine is not ours to end".to_owned())
@@ -140,7 +146,7 @@ mod tests {
     fn this_machine_answers_every_question_and_a_hosted_one_is_not_ended() {
         for method in Method::ALL {
             let asked = Asked::read(call(method.name(), "admin")).unwrap();
-            let reply = asked.answer("boot", Owner::Host);
+            let reply = asked.answer("boot", Owner::Host, &[]);
             if method.changes() {
                 assert!(reply.error.contains("hosted"), "{method}: {}", reply.error);
             } else if method == Method::Dmesg && !reply.error.is_empty() {

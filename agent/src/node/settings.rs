@@ -4,6 +4,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use agent_core::cmdline::{ConfigMistakes, NodeConfig};
+use agent_core::cores::{Processor, Processors};
 use agent_core::launch::{Images, PIDS_MAX, Root, Site, User};
 use agent_images::{Registries, RegistriesError};
 use api::attributes::AttributeValue;
@@ -86,6 +87,7 @@ impl Settings {
             ("image", &args.image),
             ("image_roles", &args.image_roles),
             ("image_limit_mib", &args.image_limit_mib),
+            ("host_paths", &args.host_paths),
         ] {
             if let Some(value) = value {
                 config.set(key, value, &mut mistakes);
@@ -162,6 +164,9 @@ impl Settings {
                 by_role: config.image_roles.clone(),
                 refused,
             },
+            host_paths: config.host_paths.clone(),
+            subnet: config.bridge,
+            processors: processors(),
             ..Site::default()
         };
         let authorities = AUTHORITIES.iter().map(PathBuf::from).find(|path| path.exists());
@@ -179,6 +184,18 @@ impl Settings {
             authorities,
         })
     }
+}
+
+/// As they are now: those that come later are shared by everybody.
+fn processors() -> Processors {
+    let online = hwdetect::detect(&hwdetect::SysRoot::host()).cpu.logical.into_iter().filter(|cpu| cpu.online);
+    let one = |cpu: hwdetect::LogicalCpu| Processor {
+        id: cpu.id,
+        numa_node: cpu.numa_node.unwrap_or(0),
+        // The first of its siblings stands for a core.
+        core: (cpu.socket.unwrap_or(0), cpu.thread_siblings.iter().next().unwrap_or(cpu.id)),
+    };
+    Processors(online.map(one).collect())
 }
 
 /// Where images lie and come from.

@@ -11,6 +11,7 @@ use agent_core::recovery::Found;
 use api::link::{FromAgent, StatusUpdate, from_agent};
 use api::v1::executor::call;
 
+use super::bridge::{Bridge, Others};
 use super::cgroup::{Cgroup, start_ticks};
 use super::checkpoint::{Checkpoint, CheckpointError};
 use super::containers::{Containers, Job, LauncherError, Line};
@@ -97,7 +98,10 @@ impl Supervision {
         let known = agent.containers().map(ToString::to_string).collect();
         images.recover(agent.layers_in_use(), &known);
         let store = images.store().cloned();
-        let containers = Containers::start(line, settings.state.join("bundles"), store, events.clone())
+        let connected = agent.connected().map(|(id, address)| (id.to_string(), address.clone())).collect();
+        let others = if settings.hosted { Others::Leave } else { Others::Drop };
+        let bridge = Bridge::new(settings.config.bridge, others, connected);
+        let containers = Containers::start(line, settings.state.join("bundles"), store, bridge, events.clone())
             .map_err(SupervisionError::Thread)?;
         Ok(Self {
             agent,
@@ -157,8 +161,8 @@ impl Supervision {
             Effect::Pull { container, request } => self.images.pull(container, *request),
             Effect::CancelPull(container) => self.images.cancel(&container),
             Effect::Prepare { container, plan } => self.containers.tell(Job::Prepare { container, plan }),
-            Effect::Create { container, bundle, sandbox } => {
-                self.containers.tell(Job::Create { container, bundle, sandbox });
+            Effect::Create { container, bundle, sandbox, network } => {
+                self.containers.tell(Job::Create { container, bundle, sandbox, network });
             }
             Effect::Start(container) => self.containers.tell(Job::Start(container)),
             Effect::LimitCpu { container, process, cpu_max } => {
@@ -168,6 +172,12 @@ impl Supervision {
                         tracing::warn!(%container, %error, "a task's processor time is not limited");
                     }
                 });
+            }
+            Effect::ShareCores { container, cpus } => {
+                let cgroup = Cgroup::of(&self.cgroup_parent, container.as_str());
+                if let Err(error) = cgroup.share_cores(&cpus) {
+                    tracing::warn!(%container, %error, "a task runs on processors another has to itself");
+                }
             }
             Effect::Terminate { container, process, grace_ms } if !self.unconfined => {
                 let cgroup = Cgroup::of(&self.cgroup_parent, container.as_str());

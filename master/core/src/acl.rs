@@ -65,13 +65,21 @@ impl Acls {
     pub fn allows(&self, principal: Option<&str>, action: Action, object: Option<&str>) -> bool {
         let Some(rules) = self.rules.get(&action) else { return self.permissive };
         let (subject, object) = (Request::of(principal), Request::of(object));
-        let names = if action.objects_are_roles() { Names::Roles } else { Names::Plain };
+        let names = if action.objects_are_paths() { Names::Roles } else { Names::Plain };
         for rule in rules {
             if rule.subjects.speaks_of(subject, Names::Plain) && rule.objects.speaks_of(object, names) {
                 return rule.subjects.allows(subject, Names::Plain) && rule.objects.allows(object, names);
             }
         }
         self.permissive
+    }
+
+    /// Is there a rule that allows it? For what nobody has unless an operator says so.
+    #[must_use]
+    pub fn allows_expressly(&self, principal: Option<&str>, action: Action, object: Option<&str>) -> bool {
+        let strict = Self { permissive: false, rules: BTreeMap::new() };
+        let rules = self.rules.get(&action).map(|rules| (action, rules.clone()));
+        Self { rules: rules.into_iter().collect(), ..strict }.allows(principal, action, object)
     }
 
     /// May `principal` do `action` to every one of `objects`? The first one it may not is returned.

@@ -376,6 +376,13 @@ pub enum ToAgent {
         /// Which.
         framework: FrameworkId,
     },
+    /// Its persistent volumes, all of them: the others were destroyed.
+    Volumes {
+        /// Each with its size, role and id.
+        persistent: Resources,
+        /// What came before is not known to have been heard.
+        first: bool,
+    },
     /// Answer with the same nonce.
     Ping {
         /// Any number.

@@ -15,6 +15,7 @@ mod operator;
 mod react;
 mod reconcile;
 mod telling;
+mod volumes;
 
 pub(crate) use maintenance::OutstandingInverseOffer;
 

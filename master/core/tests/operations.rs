@@ -77,7 +77,8 @@ fn a_task_uses_the_volume_its_own_accept_made() {
     accept(&mut rig, "f", &["m-O0".to_owned()], operations);
     assert!(rig.task("m-0000", "t").is_some(), "{:?}", rig.statuses);
     assert_eq!(total(&rig), "cpus:3; mem:1024; disk:500; cpus(a):1; disk(a):500");
-    assert_eq!(rig.sent(1), ["registered m-S0", "run m-0000 t"]);
+    // The agent makes the volume before it runs what uses it.
+    assert_eq!(rig.sent(1), ["registered m-S0", "volumes first=false disk(a):500", "run m-0000 t"]);
     rig.wait(2000);
     assert_eq!(
         rig.take("f"),

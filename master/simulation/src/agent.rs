@@ -234,6 +234,8 @@ impl Agent {
             | ToAgent::ExecutorMessage { .. }
             | ToAgent::ShutdownExecutor { .. }
             | ToAgent::ForgetExecutor { .. } => {}
+            // Of what is written on a node nothing is known here.
+            ToAgent::Volumes { .. } => {}
             ToAgent::Ping { nonce } => return vec![Wish::Say(AgentMessage::Pong { nonce })],
         }
         Vec::new()

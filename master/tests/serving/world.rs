@@ -364,7 +364,7 @@ impl Agent {
             let word = tokio::time::timeout(PATIENCE, self.inbound.message()).await.expect("a word in time").unwrap();
             match word.expect("the session goes on").message.unwrap() {
                 FromMaster::Ping(ping) => self.say(FromAgent::Pong(link::Pong { nonce: ping.nonce })).await,
-                FromMaster::Masters(_) => {}
+                FromMaster::Masters(_) | FromMaster::Volumes(_) => {}
                 other => return other,
             }
         }

@@ -247,6 +247,8 @@ impl Agent {
             | Message::ExecutorMessage(_)
             | Message::ShutdownExecutor(_)
             | Message::ForgetExecutor(_) => {}
+            // It keeps none.
+            Message::Volumes(_) => {}
             Message::Masters(masters) => {
                 self.stand_by_with(&masters.standby);
                 for link in masters.links {

@@ -170,6 +170,13 @@ impl World {
         let end = self.run("docker", command, container);
         assert_eq!(end["state"], "TASK_FINISHED", "{end}");
         assert_eq!(self.stdout("docker"), "lo\n1\n1234\n44\n/made/for/me\ninside\nfrom a parameter\n");
+        let container = json!({"type": "DOCKER", "docker": {"image": format!("{ADDRESS}/lab/base:1"), "network": "BRIDGE", "parameters": [
+            {"key": "dns", "value": "10.9.9.9"}, {"key": "add-host", "value": "db:10.9.9.8"}, {"key": "tmpfs", "value": "/scratch:size=1m"}]}});
+        let command =
+            "cat /etc/resolv.conf; grep db /etc/hosts; grep -c '/scratch tmpfs' /proc/mounts; ls /sys/class/net";
+        let end = self.run("docker-bridge", json!({ "value": command }), container);
+        assert_eq!(end["state"], "TASK_FINISHED", "{end}");
+        assert_eq!(self.stdout("docker-bridge"), "nameserver 10.9.9.9\n10.9.9.8 db\n1\neth0\nlo\n");
     }
 
     fn a_task_without_an_image_runs_in_the_default_one(&mut self) {
@@ -197,14 +204,13 @@ impl World {
                 "`/bin/nothing` not found",
             ),
             ("appc", shell.clone(), appc, "APPC images ('coreos.com/etcd')"),
-            ("bridge", shell.clone(), docker(json!({"network": "BRIDGE"})), "network BRIDGE"),
+            ("user-network", shell.clone(), docker(json!({"network": "USER"})), "name the network"),
             (
                 "parameter",
                 shell.clone(),
-                docker(json!({"parameters": [{"key": "cap-add", "value": "ALL"}]})),
-                "'cap-add'",
+                docker(json!({"parameters": [{"key": "device", "value": "/dev/fuse"}]})),
+                "'device'",
             ),
-            ("privileged", shell.clone(), docker(json!({"privileged": true})), "privileged"),
         ] {
             let end = self.run(id, command, container);
             assert_eq!(

@@ -3,10 +3,12 @@
 use api::v1::{FrameworkInfo, TaskInfo, TaskStatus};
 use api::{AgentId, ContainerId, FrameworkId, TaskId, TaskState};
 
+use crate::bridge::Address;
 use crate::container::Usage;
 use crate::handover::Exit;
 use crate::image::{Accounts, Image, ImageRequest};
-use crate::launch::Plan;
+use crate::launch::{Plan, Secrets};
+use crate::overrun::Overrun;
 use crate::record::{Process, Record};
 
 /// Both clocks, read once per input.
@@ -38,6 +40,8 @@ pub enum Input {
         task: Box<TaskInfo>,
         /// Its framework.
         framework_info: Box<FrameworkInfo>,
+        /// What it names by reference.
+        secrets: Secrets,
     },
     /// End a task.
     KillTask {
@@ -102,6 +106,13 @@ pub enum Input {
         /// Which.
         container: ContainerId,
     },
+    /// It takes more than it may.
+    Overran {
+        /// Which.
+        container: ContainerId,
+        /// Of what.
+        overrun: Overrun,
+    },
     /// `init` reaped a child.
     Exited(Exit),
     /// Of executors.
@@ -142,6 +153,8 @@ pub enum Effect {
         bundle: String,
         /// Directory of stdout and stderr.
         sandbox: String,
+        /// What it gets on the bridge, before it runs.
+        network: Option<Address>,
     },
     /// Let it run; answered by [`Input::Started`].
     Start(ContainerId),
@@ -153,6 +166,13 @@ pub enum Effect {
         process: Process,
         /// What to write.
         cpu_max: String,
+    },
+    /// Write cpuset.cpus: some of what everybody shared is a single task's now, or is so no longer.
+    ShareCores {
+        /// Which.
+        container: ContainerId,
+        /// What to write.
+        cpus: String,
     },
     /// SIGTERM, as if to the whole process tree.
     Terminate {

@@ -568,6 +568,10 @@ impl Agent {
             complete_by_ms: None,
             image: None,
             pulls: 0,
+            secrets: crate::launch::Secrets::new(),
+            network: None,
+            cores: std::collections::BTreeSet::new(),
+            overrun: None,
             part,
         }
     }

@@ -1,7 +1,7 @@
 //! One run: its record, its container's phase, and the statuses that follow from it.
 
 use api::TaskState;
-use api::v1::network_info::{IpAddress, Protocol};
+use api::v1::network_info::{IpAddress, PortMapping, Protocol};
 use api::v1::{Capability, ContainerId, ContainerStatus, NetworkInfo, Source, TaskStatus};
 
 use super::effects::{Effect, Now, Report};
@@ -9,7 +9,8 @@ use crate::container::{Ending, Exit, Input, Phase, Step};
 use crate::ending::{Verdict, verdict};
 use crate::handover::{self, ExitStatus};
 use crate::image::ImageRequest;
-use crate::launch::{self, LaunchError, Limits, Plan, Seat, Site};
+use crate::launch::{self, Given, LaunchError, Limits, Plan, Seat, Site};
+use crate::overrun::{self, Overrun};
 use crate::randomness::Randomness;
 use crate::record::{Part, Record};
 
@@ -57,8 +58,14 @@ impl Task {
     pub(super) fn plan(&self, site: &Site) -> Result<Plan, LaunchError> {
         let record = &self.record;
         let (framework, container) = (&record.framework, &record.container);
-        let (image, seat) = (record.image.as_ref(), Seat::of(site, record));
-        launch::plan(site, framework, container, &record.info, &record.framework_info, image, seat)
+        let (info, framework_info) = (&record.info, &record.framework_info);
+        let given = Given {
+            root: record.image.as_ref(),
+            secrets: Some(&record.secrets),
+            address: record.network.as_ref(),
+            cores: Some(&record.cores),
+        };
+        launch::plan(site, framework, container, info, framework_info, given, Seat::of(site, record))
     }
 
     /// Asks for the image; counted, and written down first.
@@ -164,7 +171,12 @@ impl Task {
             Step::Create => {
                 self.create_asked_ms = now.uptime_ms;
                 let sandbox = Seat::of(site, &self.record).sandbox;
-                Some(Effect::Create { bundle: format!("{}/{container}", site.bundle_dir), sandbox, container })
+                Some(Effect::Create {
+                    bundle: format!("{}/{container}", site.bundle_dir),
+                    sandbox,
+                    container,
+                    network: self.record.network.clone(),
+                })
             }
             // All of a pod's group start together.
             Step::Start if matches!(self.record.part, Part::Member { .. }) => {
@@ -193,7 +205,8 @@ impl Task {
                 None
             }
             Step::Ended(ending) => {
-                let verdict = verdict(&ending, &self.record.info);
+                let overrun = self.record.overrun.as_ref().filter(|_| overrun::ended_it(&ending));
+                let verdict = overrun.map_or_else(|| verdict(&ending, &self.record.info), Overrun::verdict);
                 self.signal(Signal::Ended(Box::new(verdict.clone()), wait_status(&ending)));
                 tracing::info!(
                     framework = %self.record.framework, task = %self.record.task, %container,
@@ -237,15 +250,10 @@ impl Task {
         let seconds = now.unix_ms as f64 / 1000.0;
         status.timestamp = Some(seconds);
         status.uuid = Some(randomness.uuid().to_vec());
-        let networks = site.address.as_ref().map(|address| {
-            let protocol = if address.contains(':') { Protocol::IPv6 } else { Protocol::IPv4 };
-            let address = IpAddress { protocol: Some(protocol.into()), ip_address: Some(address.clone()) };
-            NetworkInfo { ip_addresses: vec![address], ..NetworkInfo::default() }
-        });
         status.container_status = Some(Box::new(ContainerStatus {
             container_id: Some(container_id),
             executor_pid: record.process.and_then(|process| u32::try_from(process.pid).ok()),
-            network_infos: networks.into_iter().collect(),
+            network_infos: networks(site, record),
             ..ContainerStatus::default()
         }));
         record.updates.push(status, now.uptime_ms);
@@ -261,4 +269,35 @@ fn wait_status(ending: &Ending) -> i32 {
         | Ending::NeverStarted(_)
         | Ending::LaunchFailed(_) => -1,
     }
+}
+
+/// Where a run can be reached.
+#[must_use]
+pub fn networks(site: &Site, record: &Record) -> Vec<NetworkInfo> {
+    if let Some(address) = &record.network {
+        let ip = IpAddress { protocol: Some(Protocol::IPv4.into()), ip_address: Some(address.ip.to_string()) };
+        let mapping = |one: &crate::bridge::Mapping| PortMapping {
+            host_port: one.host.into(),
+            container_port: one.container.into(),
+            protocol: Some(one.protocol.name().to_owned()),
+        };
+        return vec![NetworkInfo {
+            name: Some("bridge".to_owned()),
+            ip_addresses: vec![ip],
+            port_mappings: address.mappings.iter().map(mapping).collect(),
+            ..NetworkInfo::default()
+        }];
+    }
+    let network = site.address.as_ref().map(|address| {
+        let protocol = if address.contains(':') { Protocol::IPv6 } else { Protocol::IPv4 };
+        let address = IpAddress { protocol: Some(protocol.into()), ip_address: Some(address.clone()) };
+        NetworkInfo { ip_addresses: vec![address], ..NetworkInfo::default() }
+    });
+    network.into_iter().collect()
+}
+
+/// Has it interfaces of its own?
+#[must_use]
+pub fn has_own_network(record: &Record) -> bool {
+    launch::has_own_network(&record.info)
 }

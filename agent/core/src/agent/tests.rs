@@ -44,6 +44,8 @@ struct World {
     pulling: BTreeSet<ContainerId>,
     pulls: usize,
     executors: executors::Seen,
+    /// What runs share, as last told.
+    shared: BTreeMap<ContainerId, String>,
 }
 
 impl World {
@@ -65,6 +67,7 @@ impl World {
             pulling: BTreeSet::new(),
             pulls: 0,
             executors: executors::Seen::default(),
+            shared: BTreeMap::new(),
         };
         world.input(Input::Registered { agent: "m-S0".into() });
         world
@@ -83,6 +86,7 @@ impl World {
             container: format!("c-{task}").into(),
             task: Box::new(info),
             framework_info: Box::new(FrameworkInfo { user: "root".to_owned(), ..FrameworkInfo::default() }),
+            secrets: crate::launch::Secrets::new(),
         });
     }
 
@@ -139,6 +143,9 @@ impl World {
                 self.input(Input::Deleted { container });
             }
             Effect::Claim { .. } | Effect::LimitCpu { .. } => {}
+            Effect::ShareCores { container, cpus } => {
+                self.shared.insert(container, cpus);
+            }
             Effect::AcknowledgeExit { sequence } => self.exits.retain(|exit| exit.sequence != sequence),
             Effect::Send { status, .. } => {
                 let uuid = status.uuid.clone().unwrap();
@@ -291,7 +298,7 @@ fn an_exit_that_comes_before_its_pid_is_matched() {
 #[test]
 fn what_cannot_be_launched_fails_with_its_reason() {
     let mut world = World::new();
-    world.run_task("t", r#","container":{"type":"DOCKER","docker":{"image":"nginx","privileged":true}}"#);
+    world.run_task("t", r#","container":{"type":"DOCKER","docker":{"image":"nginx","volume_driver":"rexray"}}"#);
     world.settle();
     assert_eq!(world.states("t"), [TaskState::Failed]);
     world.fail_create = true;
@@ -440,4 +447,71 @@ proptest::proptest! {
         }
         proptest::prop_assert!(world.records.is_empty() && world.containers.is_empty() && world.exits.is_empty());
     }
+}
+
+fn resources(cpus: u32) -> String {
+    format!(
+        r#","resources":[{{"name":"cpus","type":"SCALAR","scalar":{{"value":{cpus}}}}},
+        {{"name":"ports","type":"RANGES","ranges":{{"range":[{{"begin":80,"end":81}}]}}}}]"#
+    )
+}
+
+#[test]
+fn processors_of_ones_own_are_nobody_elses_until_the_end() {
+    let mut world = World::new();
+    let one = |id| crate::cores::Processor { id, numa_node: 0, core: (0, id) };
+    world.agent.site_mut().processors = crate::cores::Processors((0..4).map(one).collect());
+    world.run_task("shared", "");
+    world.settle();
+    assert!(world.shared.is_empty(), "nothing is taken");
+    let exclusive =
+        format!(r#"{},"labels":{{"labels":[{{"key":"mesolith.cpus","value":"exclusive"}}]}}"#, resources(2));
+    world.run_task("own", &exclusive);
+    world.settle();
+    assert_eq!(world.records[&"c-own".into()].cores, BTreeSet::from([0, 1]));
+    assert_eq!(world.shared.get(&"c-shared".into()).map(String::as_str), Some("2-3"));
+    assert_eq!(world.shared.get(&"c-own".into()), None);
+    world.run_task("too-many", &exclusive);
+    world.settle();
+    assert_eq!(world.states("too-many"), [TaskState::Failed]);
+    world.end(&"c-own".into(), ExitStatus::Code(0));
+    world.settle();
+    assert_eq!(world.shared.get(&"c-shared".into()).map(String::as_str), Some("0-3"));
+}
+
+#[test]
+fn an_address_and_a_port_are_one_runs_until_its_end() {
+    let mut world = World::new();
+    let bridge = |host: u16| {
+        let mapping = format!(r#"{{"host_port":{host},"container_port":80}}"#);
+        let container = format!(r#","container":{{"type":"MESOS","network_infos":[{{"port_mappings":[{mapping}]}}]}}"#);
+        format!("{}{container}", resources(1))
+    };
+    world.run_task("one", &bridge(80));
+    world.run_task("two", &bridge(81));
+    world.settle();
+    let address = |world: &World, task: &str| {
+        world.records[&format!("c-{task}").into()].network.as_ref().map(|network| network.ip.to_string())
+    };
+    assert_eq!(address(&world, "one").as_deref(), Some("10.88.0.2"));
+    assert_eq!(address(&world, "two").as_deref(), Some("10.88.0.3"));
+    world.run_task("again", &bridge(80));
+    world.settle();
+    assert_eq!(world.states("again"), [TaskState::Failed], "the port is another's");
+    world.end(&"c-one".into(), ExitStatus::Code(0));
+    world.settle();
+    world.run_task("three", &bridge(80));
+    world.settle();
+    assert_eq!(address(&world, "three").as_deref(), Some("10.88.0.2"));
+}
+
+#[test]
+fn a_task_that_overruns_ends_with_the_reason() {
+    let mut world = World::new();
+    world.run_task("t", "");
+    world.settle();
+    let overrun = crate::overrun::Overrun::Ports(vec![22]);
+    world.input(Input::Overran { container: "c-t".into(), overrun });
+    world.settle();
+    assert_eq!(world.states("t").last(), Some(&TaskState::Failed));
 }

@@ -2,11 +2,11 @@
 
 use serde_json::{Value, json};
 
-use super::{Files, SANDBOX, User};
+use super::{Files, Names, SANDBOX};
 
 /// Enough for ordinary daemons that drop privileges themselves; neither raw sockets nor device nodes,
 /// which a shared network and a shared kernel do not forgive.
-const CAPABILITIES: [&str; 9] = [
+pub(super) const CAPABILITIES: [&str; 9] = [
     "CAP_CHOWN",
     "CAP_DAC_OVERRIDE",
     "CAP_FOWNER",
@@ -38,11 +38,6 @@ pub(super) const MASKED: [&str; 13] = [
 /// Readable, not writable.
 pub(super) const READ_ONLY: [&str; 5] = ["/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger"];
 
-pub(super) fn capabilities(user: User) -> Value {
-    let root: &[&str] = if user.uid == 0 { &CAPABILITIES } else { &[] };
-    json!({ "bounding": CAPABILITIES, "effective": root, "permitted": root, "inheritable": [], "ambient": [] })
-}
-
 /// Everything is forbidden but what no program can do without.
 pub(super) fn devices() -> Value {
     let allow = |major: i64, minor: Option<i64>| {
@@ -71,13 +66,17 @@ fn mount(kind: &str, source: &str, destination: &str, options: &[&str]) -> Value
 
 /// The file systems of a container. On the host's own root it keeps the host's files, but neither the host's devices nor
 /// a writable view of its kernel: there a task could lift its own limits.
-pub(super) fn mounts(sandbox: &str, files: Files) -> Value {
+pub(super) fn mounts(sandbox: &str, files: Files, shm_mib: Option<u64>, names: &Names, bundle: &str) -> Vec<Value> {
+    let mut shm = mount("tmpfs", "shm", "/dev/shm", &["nosuid", "noexec", "nodev", "mode=1777"]);
+    if let (Some(mib), Some(options)) = (shm_mib, shm["options"].as_array_mut()) {
+        options.push(json!(format!("size={mib}m")));
+    }
     let mut mounts = vec![
         mount("proc", "proc", "/proc", &["nosuid", "noexec", "nodev"]),
         mount("tmpfs", "tmpfs", "/dev", &["nosuid", "strictatime", "mode=755", "size=64k"]),
         mount("devpts", "devpts", "/dev/pts", &["nosuid", "noexec", "newinstance", "ptmxmode=0666", "mode=0620"]),
         // Counts against the task's own memory limit.
-        mount("tmpfs", "shm", "/dev/shm", &["nosuid", "noexec", "nodev", "mode=1777"]),
+        shm,
         mount("sysfs", "sysfs", "/sys", &["nosuid", "noexec", "nodev", "ro"]),
         mount("cgroup", "cgroup", "/sys/fs/cgroup", &["nosuid", "noexec", "nodev", "relatime", "ro"]),
     ];
@@ -86,13 +85,16 @@ pub(super) fn mounts(sandbox: &str, files: Files) -> Value {
         mounts.push(mount("tmpfs", "tmpfs", "/tmp", &["nosuid", "nodev", "mode=1777"]));
     }
     if files != Files::Hosts {
-        mounts.extend([
-            mount("bind", "/etc/hosts", "/etc/hosts", &["bind", "ro", "nosuid", "nodev"]),
-            mount("bind", "/etc/resolv.conf", "/etc/resolv.conf", &["bind", "ro", "nosuid", "nodev"]),
-            mount("bind", sandbox, SANDBOX, &["bind", "rw", "nosuid", "nodev"]),
-        ]);
+        mounts.push(mount("bind", sandbox, SANDBOX, &["bind", "rw", "nosuid", "nodev"]));
     }
-    Value::Array(mounts)
+    for (name, own) in [("hosts", names.hosts.is_some()), ("resolv.conf", names.resolver.is_some())] {
+        let place = format!("/etc/{name}");
+        let source = if own { format!("{bundle}/{name}") } else { place.clone() };
+        if own || files != Files::Hosts {
+            mounts.push(mount("bind", &source, &place, &["bind", "ro", "nosuid", "nodev"]));
+        }
+    }
+    mounts
 }
 
 #[cfg(test)]
@@ -102,20 +104,22 @@ mod tests {
     #[test]
     fn on_the_hosts_root_devices_and_the_kernels_files_are_the_containers_own() {
         let places = |files: Files| -> Vec<String> {
-            let mounts = mounts("/s", files);
-            let places =
-                mounts.as_array().unwrap().iter().map(|mount| mount["destination"].as_str().unwrap().to_owned());
-            places.collect()
+            let mounts = mounts("/s", files, None, &Names::default(), "/b");
+            mounts.iter().map(|mount| mount["destination"].as_str().unwrap().to_owned()).collect()
         };
         assert_eq!(places(Files::Hosts), ["/proc", "/dev", "/dev/pts", "/dev/shm", "/sys", "/sys/fs/cgroup"]);
         assert!(places(Files::TaskRoots).starts_with(&places(Files::Hosts)));
-        assert!(mounts("/s", Files::Hosts)[5]["options"].as_array().unwrap().contains(&json!("ro")));
+        assert!(
+            mounts("/s", Files::Hosts, None, &Names::default(), "/b")[5]["options"]
+                .as_array()
+                .unwrap()
+                .contains(&json!("ro"))
+        );
     }
 
     #[test]
-    fn only_root_starts_with_capabilities_and_none_can_touch_devices() {
-        assert_eq!(capabilities(User { uid: 33, gid: 33 })["effective"], json!([]));
-        let root = capabilities(User::default()).to_string();
+    fn no_default_capability_can_touch_devices() {
+        let root = CAPABILITIES.join(" ");
         for forbidden in ["SYS_ADMIN", "MKNOD", "NET_RAW", "NET_ADMIN", "SYS_PTRACE", "SYS_MODULE"] {
             assert!(!root.contains(forbidden), "{forbidden}");
         }

@@ -1,14 +1,27 @@
 //! What a task finds in its environment (mesos-api 2.4): only this, nothing of the agent's own.
 
 use api::FrameworkId;
+use api::v1::environment::Variable;
+use api::v1::environment::variable::Type;
 use api::v1::{FrameworkInfo, TaskInfo};
 
+use super::volumes::{self, Secrets};
 use super::{LaunchError, Site};
 
 /// Where programs are when the task does not say.
 const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 /// The port a Mesos agent has; tasks read it together with the address.
 const AGENT_PORT: u16 = 5051;
+
+/// A variable's value; a secret's, if it is one.
+pub(super) fn value_of(variable: &Variable, secrets: &Secrets) -> Result<String, LaunchError> {
+    let Some(secret) = variable.secret.as_ref().filter(|_| variable.r#type() == Type::Secret) else {
+        return Ok(variable.value.clone().unwrap_or_default());
+    };
+    let bytes = volumes::value(secret, secrets)?;
+    let text = String::from_utf8(bytes);
+    text.map_err(|_| LaunchError::Volume(format!("the secret in the variable '{}' is not text", variable.name)))
+}
 
 pub(super) fn variables(
     site: &Site,
@@ -17,6 +30,7 @@ pub(super) fn variables(
     framework_info: &FrameworkInfo,
     of_executor: &[(String, String)],
     (sandbox, inside): (&str, &str),
+    secrets: &Secrets,
 ) -> Result<Vec<(String, String)>, LaunchError> {
     let task_id = task.task_id.as_str();
     let address = site.address.as_deref().unwrap_or("127.0.0.1");
@@ -54,7 +68,7 @@ pub(super) fn variables(
     let own =
         task.command.iter().flat_map(|command| &command.environment).flat_map(|environment| &environment.variables);
     for variable in own {
-        let value = variable.value.clone().unwrap_or_default();
+        let value = value_of(variable, secrets)?;
         if variable.name.contains(['\0', '=']) || value.contains('\0') {
             return Err(LaunchError::Nul("an environment variable"));
         }
@@ -79,7 +93,8 @@ mod tests {
                 "command":{"value":"x","environment":{"variables":[{"name":"PATH","value":"/opt"},{"name":"A","value":"1"}]}}}"#,
         );
         let variables =
-            variables(&site(), &"f".into(), &task, &FrameworkInfo::default(), &[], ("/out", "/in")).unwrap();
+            variables(&site(), &"f".into(), &task, &FrameworkInfo::default(), &[], ("/out", "/in"), &Secrets::new())
+                .unwrap();
         let get = |name: &str| variables.iter().find(|(key, _)| key == name).map(|(_, value)| value.as_str());
         assert_eq!(get("PATH"), Some("/opt"));
         assert_eq!(get("A"), Some("1"));

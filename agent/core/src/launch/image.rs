@@ -1,11 +1,11 @@
 //! Tasks with an image: what they ask for, and how that and the image's own defaults become a process.
 
-use api::v1::container_info::docker_info::Network as DockerNetwork;
-use api::v1::container_info::{self, DockerInfo};
+use api::v1::container_info;
 use api::v1::{CommandInfo, ContainerInfo, FrameworkInfo, TaskInfo, image, secret};
 use serde::{Deserialize, Serialize};
 
-use super::{LaunchError, Site, User};
+use super::volumes::{Parameter, Secrets};
+use super::{LaunchError, Site, User, linux, parameters};
 use crate::image::{Accounts, Cached, Credentials, Identity, Image, ImageConfig, ImageRequest, Reference};
 
 /// An image that is here, and who the task is in it: decided once, kept in the task's record.
@@ -24,22 +24,11 @@ pub(super) enum Containerizer {
     Docker,
 }
 
-/// The network a task asks for.
-#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
-pub(super) enum Network {
-    /// The node's own.
-    #[default]
-    Host,
-    /// Loopback and nothing else.
-    Nothing,
-}
-
 /// Everything a task says about its container that has a meaning with an image.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub(super) struct Wish {
     pub(super) request: ImageRequest,
     pub(super) containerizer: Containerizer,
-    pub(super) network: Network,
     pub(super) options: Options,
 }
 
@@ -53,6 +42,16 @@ pub(super) struct Options {
     pub(super) entrypoint: Option<String>,
     pub(super) labels: Vec<(String, String)>,
     pub(super) read_only: bool,
+    /// Named ones, and whether they are added.
+    pub(super) capabilities: Vec<(String, bool)>,
+    pub(super) ulimits: Vec<(String, u64, u64)>,
+    pub(super) shm_mib: Option<u64>,
+    pub(super) unfiltered: bool,
+    pub(super) mounts: Vec<Parameter>,
+    pub(super) dns: Vec<String>,
+    pub(super) dns_search: Vec<String>,
+    /// Name and address.
+    pub(super) hosts: Vec<(String, String)>,
 }
 
 /// What must be brought to the node before this task can be planned; `None` for a task without an image.
@@ -88,7 +87,7 @@ fn default(site: &Site, task: &TaskInfo, hostname: Option<String>) -> Option<Wis
     let reference = of_role.or(site.images.default.as_ref())?.clone();
     let request = ImageRequest { reference, cached: Cached::Accepted, credentials: None };
     let options = Options { hostname, ..Options::default() };
-    Some(Wish { request, containerizer: Containerizer::Mesos, network: Network::Host, options })
+    Some(Wish { request, containerizer: Containerizer::Mesos, options })
 }
 
 fn mesos(container: &ContainerInfo, image: &api::v1::Image) -> Result<Wish, LaunchError> {
@@ -113,7 +112,7 @@ fn mesos(container: &ContainerInfo, image: &api::v1::Image) -> Result<Wish, Laun
         credentials: docker.config.as_ref().map(credentials).transpose()?,
     };
     let options = Options { hostname: container.hostname.clone(), ..Options::default() };
-    Ok(Wish { request, containerizer: Containerizer::Mesos, network: Network::Host, options })
+    Ok(Wish { request, containerizer: Containerizer::Mesos, options })
 }
 
 fn docker(container: &ContainerInfo) -> Result<Wish, LaunchError> {
@@ -123,41 +122,16 @@ fn docker(container: &ContainerInfo) -> Result<Wish, LaunchError> {
     if container.mesos.as_ref().is_some_and(|mesos| mesos.image.is_some()) {
         return Err(LaunchError::Image("the container has two images, in `docker` and in `mesos`".to_owned()));
     }
-    if docker.privileged() {
-        return Err(LaunchError::Unsupported("privileged containers".to_owned()));
-    }
     if docker.volume_driver.as_ref().is_some_and(|driver| !driver.is_empty()) {
         return Err(LaunchError::Unsupported("containers with a Docker volume driver".to_owned()));
     }
-    let network = network(docker)?;
     let mut options = Options { hostname: container.hostname.clone(), ..Options::default() };
     for parameter in &docker.parameters {
         options.set(&parameter.key, &parameter.value)?;
     }
     let cached = if docker.force_pull_image() { Cached::Refused } else { Cached::Accepted };
     let request = ImageRequest { reference: reference(&docker.image)?, cached, credentials: None };
-    Ok(Wish { request, containerizer: Containerizer::Docker, network, options })
-}
-
-fn network(docker: &DockerInfo) -> Result<Network, LaunchError> {
-    let network = match docker.network() {
-        DockerNetwork::Host => Network::Host,
-        DockerNetwork::None => Network::Nothing,
-        DockerNetwork::Bridge => {
-            return Err(LaunchError::Unsupported(
-                "containers on network BRIDGE: use HOST and the ports of the offer, or NONE".to_owned(),
-            ));
-        }
-        DockerNetwork::User => {
-            return Err(LaunchError::Unsupported("containers on network USER: use HOST or NONE".to_owned()));
-        }
-    };
-    if !docker.port_mappings.is_empty() {
-        return Err(LaunchError::Image(
-            "port mappings need network BRIDGE or USER; with HOST the task has the ports of its offer".to_owned(),
-        ));
-    }
-    Ok(network)
+    Ok(Wish { request, containerizer: Containerizer::Docker, options })
 }
 
 fn reference(name: &str) -> Result<Reference, LaunchError> {
@@ -177,7 +151,8 @@ fn credentials(config: &api::v1::Secret) -> Result<Credentials, LaunchError> {
 }
 
 /// The parameters [`Options::set`] knows.
-const PARAMETERS: &str = "env, user, workdir, hostname, entrypoint, label and read-only";
+const PARAMETERS: &str = "env, user, workdir, hostname, entrypoint, label, read-only, volume, tmpfs, shm-size, ulimit, \
+    cap-add, cap-drop, dns, dns-search, add-host and security-opt seccomp=unconfined";
 
 impl Options {
     fn set(&mut self, key: &str, value: &str) -> Result<(), LaunchError> {
@@ -212,6 +187,18 @@ impl Options {
                     )));
                 }
             },
+            "volume" | "v" => self.mounts.push(parameters::volume(value)?),
+            "tmpfs" => self.mounts.push(parameters::tmpfs(value)),
+            "shm-size" => self.shm_mib = Some(parameters::mebibytes(key, value)?),
+            "ulimit" => self.ulimits.push(linux::ulimit(value)?),
+            "dns" => self.dns.push(parameters::address(key, value)?),
+            "dns-search" => self.dns_search.push(parameters::word(key, value)?),
+            "add-host" => self.hosts.push(parameters::host(value)?),
+            "cap-add" => self.capabilities.push((value.to_owned(), true)),
+            "cap-drop" => self.capabilities.push((value.to_owned(), false)),
+            "security-opt" if matches!(value, "seccomp=unconfined" | "seccomp:unconfined") => self.unfiltered = true,
+            // Every container is one.
+            "security-opt" if value.starts_with("no-new-privileges") => {}
             _ => {
                 return Err(LaunchError::Unsupported(format!(
                     "containers with the docker parameter '{key}': only {PARAMETERS} have a meaning here"
@@ -302,11 +289,13 @@ pub(super) fn environment(
     wish: &Wish,
     root: &ImageRoot,
     command: &CommandInfo,
+    secrets: &Secrets,
 ) -> Result<Vec<(String, String)>, LaunchError> {
     let image = root.image.config.env.iter().filter_map(|variable| variable.split_once('='));
     let image = image.map(|(name, value)| (name.to_owned(), value.to_owned()));
     let own = command.environment.iter().flat_map(|environment| &environment.variables);
-    let own = own.map(|variable| (variable.name.clone(), variable.value.clone().unwrap_or_default()));
+    let own = own.map(|variable| Ok((variable.name.clone(), super::environment::value_of(variable, secrets)?)));
+    let own: Vec<(String, String)> = own.collect::<Result<_, LaunchError>>()?;
     let mut variables = ours;
     // `ours` holds the command's already; what stands before them is put in anew below.
     for (name, value) in image.chain(wish.options.env.iter().cloned()).chain(own) {
@@ -414,7 +403,7 @@ mod tests {
         )
         .unwrap()
         .unwrap();
-        assert_eq!((docker.network, docker.request.cached), (Network::Nothing, Cached::Refused));
+        assert_eq!(docker.request.cached, Cached::Refused);
         assert_eq!(docker.options.env, [("A".to_owned(), "b=c".to_owned())]);
         assert!(docker.options.read_only && docker.options.workdir.as_deref() == Some("/w"));
         assert_eq!(wished(r#"{"type":"MESOS"}"#), Ok(None));
@@ -449,16 +438,9 @@ mod tests {
                 "by reference",
             ),
             (r#"{"type":"DOCKER"}"#, "`docker.image`"),
-            (r#"{"type":"DOCKER","docker":{"image":"a","privileged":true}}"#, "privileged"),
-            (r#"{"type":"DOCKER","docker":{"image":"a","network":"BRIDGE"}}"#, "network BRIDGE: use HOST"),
-            (r#"{"type":"DOCKER","docker":{"image":"a","network":"USER"}}"#, "network USER"),
             (
-                r#"{"type":"DOCKER","docker":{"image":"a","port_mappings":[{"host_port":1,"container_port":2}]}}"#,
-                "port mappings need",
-            ),
-            (
-                r#"{"type":"DOCKER","docker":{"image":"a","parameters":[{"key":"cap-add","value":"ALL"}]}}"#,
-                "'cap-add': only env, user",
+                r#"{"type":"DOCKER","docker":{"image":"a","parameters":[{"key":"device","value":"/dev/fuse"}]}}"#,
+                "'device': only env, user",
             ),
             (r#"{"type":"DOCKER","docker":{"image":"a","parameters":[{"key":"env","value":"A"}]}}"#, "not NAME=value"),
             (
@@ -511,7 +493,7 @@ mod tests {
         let image = Image { config: ImageConfig { env, ..ImageConfig::default() }, ..Image::default() };
         let root = ImageRoot { image, identity: Identity { home: Some("/h".to_owned()), ..Identity::default() } };
         let ours = vec![("PATH".to_owned(), "/ours".to_owned()), ("MESOS_X".to_owned(), "1".to_owned())];
-        let variables = environment(ours, &wish, &root, task.command.as_ref().unwrap()).unwrap();
+        let variables = environment(ours, &wish, &root, task.command.as_ref().unwrap(), &Secrets::new()).unwrap();
         let texts: Vec<String> = variables.iter().map(|(name, value)| format!("{name}={value}")).collect();
         assert_eq!(texts, ["PATH=/image", "MESOS_X=1", "A=image", "B=parameter", "C=task", "HOME=/h"]);
     }

@@ -6,6 +6,8 @@ use serde_json::{Value, json};
 /// Hard limits of one container.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Limits {
+    /// What it asked for, in thousandths of a processor.
+    pub cpu_milli: u64,
     /// cpu.weight, 1 to 10000.
     pub cpu_weight: u64,
     /// Microseconds of each 100 ms; `None` is no limit.
@@ -55,6 +57,7 @@ impl Limits {
             Limit::Units(units) => Some(whole(units).saturating_mul(MIB).max(request_bytes)),
         };
         Self {
+            cpu_milli: cpus,
             cpu_weight: (cpus / 10).clamp(1, 10_000),
             cpu_quota_us,
             memory_bytes,
@@ -98,6 +101,15 @@ impl Limits {
 #[must_use]
 pub fn memory_limit_bytes(task: &TaskInfo) -> Option<u64> {
     Limits::of(task, 0).memory_bytes
+}
+
+/// What a task may write in its sandbox; persistent volumes have limits of their own. `None` when it has none.
+#[must_use]
+pub fn disk_limit_bytes(task: &TaskInfo) -> Option<u64> {
+    let resources = resources_from_wire(&task.resources).unwrap_or_default();
+    let persists = |resource: &api::Resource| resource.disk.as_ref().is_some_and(|disk| disk.persistence.is_some());
+    let disk = resources.filter(|resource| resource.name == "disk" && !persists(resource));
+    (!disk.is_empty()).then(|| disk.scalar("disk").0.saturating_mul(MIB) / 1000)
 }
 
 fn limit(task: &TaskInfo, name: &str) -> Limit {

@@ -1,7 +1,6 @@
 //! What this version cannot run, said in words before anything is made.
 
 use api::v1::TaskInfo;
-use api::v1::environment::variable;
 
 use super::LaunchError;
 
@@ -14,18 +13,8 @@ pub(super) fn check(task: &TaskInfo) -> Result<(), LaunchError> {
     if let Some(uri) = command.uris.first() {
         return no(format!("tasks with URIs to fetch ('{}')", uri.value));
     }
-    let variables = command.environment.iter().flat_map(|environment| &environment.variables);
-    if let Some(secret) = variables.into_iter().find(|variable| variable.r#type() == variable::Type::Secret) {
-        return no(format!("tasks with secrets in the environment ('{}')", secret.name));
-    }
     let Some(container) = &task.container else { return Ok(()) };
-    let asked = [
-        ("volumes", !container.volumes.is_empty()),
-        ("network_infos", !container.network_infos.is_empty()),
-        ("rlimit_info", container.rlimit_info.as_ref().is_some_and(|info| !info.rlimits.is_empty())),
-        ("tty_info", container.tty_info.as_ref().is_some_and(|info| info.window_size.is_some())),
-        ("linux_info", container.linux_info.as_ref().is_some_and(|info| *info != api::v1::LinuxInfo::default())),
-    ];
+    let asked = [("tty_info", container.tty_info.as_ref().is_some_and(|info| info.window_size.is_some()))];
     match asked.into_iter().find(|(_, asked)| *asked) {
         Some((field, _)) => no(format!("containers with {field}")),
         None => Ok(()),
@@ -42,8 +31,6 @@ mod tests {
         for (text, words) in [
             (r#"{"executor":{"executor_id":{"value":"mine"}}}"#, "custom executors (executor 'mine')"),
             (r#"{"command":{"value":"x","uris":[{"value":"http://a/b.tgz"}]}}"#, "http://a/b.tgz"),
-            (r#"{"command":{"value":"x"},"container":{"type":"MESOS","volumes":[{"host_path":"/"}]}}"#, "volumes"),
-            (r#"{"command":{"value":"x","environment":{"variables":[{"name":"P","type":"SECRET"}]}}}"#, "secrets"),
         ] {
             let error = check(&task(text)).unwrap_err().to_string();
             assert!(error.starts_with("this version cannot run ") && error.contains(words), "{error}");

@@ -6,12 +6,15 @@ use agent_core::agent::{Input, executors};
 use agent_core::executor::{Launch, Token};
 use agent_core::registration;
 use api::link::{FromAgent, FromMaster, Pong, from_agent, from_master};
+use api::node_api::Method;
+use api::v1::resources_from_wire;
 
 use super::{Driver, DriverError};
 use crate::node::events::Event;
 use crate::node::file_reader::{self, Reader, Source};
 use crate::node::node_api::{Asked, LAST_WORDS, Owner};
 use crate::node::residents;
+use crate::node::volumes::{self, Unnamed};
 use crate::uptime;
 
 /// When the memory that starting took is given back.
@@ -103,6 +106,7 @@ impl Driver {
             }
             from_master::Message::ReadFile(read) => self.read_file(read),
             from_master::Message::NodeCall(call) => self.node_call(call),
+            from_master::Message::Volumes(volumes) => self.volumes(volumes),
             from_master::Message::CancelRead(cancel) => {
                 if let Some(reader) = self.readers.remove(&cancel.request) {
                     reader.abort();
@@ -110,6 +114,24 @@ impl Driver {
             }
         }
         Ok(())
+    }
+
+    /// The master says which persistent volumes there are. In the order of its words: a task that uses one comes after.
+    fn volumes(&self, volumes: api::link::Volumes) {
+        let Ok(persistent) = resources_from_wire(&volumes.persistent) else {
+            tracing::error!("the master sent volumes that cannot be read");
+            return;
+        };
+        let unnamed = if volumes.first { Unnamed::SetAside } else { Unnamed::Remove };
+        let work_dir = self.settings.work_dir.clone();
+        match volumes::keep(&work_dir, &persistent, unnamed) {
+            Ok(0) => {}
+            Ok(_) => {
+                // What fails here the next collection of garbage tries again.
+                tokio::task::spawn_blocking(move || volumes::collect(&work_dir, std::time::SystemTime::now()));
+            }
+            Err(error) => tracing::error!(%error, "persistent volumes cannot be brought up to date"),
+        }
     }
 
     /// Somebody asks what this node sees, or for its end.
@@ -126,11 +148,12 @@ impl Driver {
             }
         };
         tracing::info!(method = %asked.method, principal = ?asked.principal, "the node API is asked");
+        let running = if asked.method == Method::Containers { self.running() } else { Vec::new() };
         let owner = if self.settings.hosted { Owner::Host } else { Owner::We };
         let (boot_id, events) = (self.settings.boot_id.clone(), self.events.clone());
         tokio::spawn(async move {
             let power = asked.power().filter(|_| owner == Owner::We);
-            let reply = tokio::task::spawn_blocking(move || asked.answer(&boot_id, owner)).await;
+            let reply = tokio::task::spawn_blocking(move || asked.answer(&boot_id, owner, &running)).await;
             // Whoever asked sees that there is no answer.
             let Ok(reply) = reply else { return };
             let _ = out.send(message(reply)).await;
@@ -148,6 +171,7 @@ impl Driver {
                 container: run.container_id.into(),
                 task: Box::new(task),
                 framework_info: Box::new(framework_info),
+                secrets: run.secrets.into_iter().map(|secret| (secret.name, secret.value)).collect(),
             }),
             (None, _) | (_, None) => {
                 // The master has read it before: versions that differ too much.

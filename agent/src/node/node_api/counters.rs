@@ -42,7 +42,7 @@ fn processors(text: &str) -> BTreeMap<&'static str, u64> {
 }
 
 /// `some avg10=0.00 avg60=0.00 avg300=0.00 total=0`.
-fn pressure(text: &str) -> Value {
+pub(crate) fn pressure(text: &str) -> Value {
     let line = |line: &str| {
         let (kind, rest) = line.split_once(' ')?;
         let fields: Map<String, Value> = rest

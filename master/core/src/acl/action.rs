@@ -57,11 +57,14 @@ pub enum Action {
     ViewResourceProvider,
     MarkResourceProviderGone,
     PruneImages,
+    // Ours: Mesos has no say over them.
+    RunPrivilegedTask,
+    MountHostPath,
 }
 
 impl Action {
     /// Every one.
-    pub const ALL: [Self; 53] = [
+    pub const ALL: [Self; 55] = [
         Self::RegisterFramework,
         Self::RunTask,
         Self::TeardownFramework,
@@ -115,6 +118,8 @@ impl Action {
         Self::ViewResourceProvider,
         Self::MarkResourceProviderGone,
         Self::PruneImages,
+        Self::RunPrivilegedTask,
+        Self::MountHostPath,
     ];
 
     /// The list's name, and what its objects are called in it.
@@ -173,6 +178,8 @@ impl Action {
             Self::ViewResourceProvider => ("view_resource_providers", "resource_providers"),
             Self::MarkResourceProviderGone => ("mark_resource_providers_gone", "resource_providers"),
             Self::PruneImages => ("prune_images", "images"),
+            Self::RunPrivilegedTask => ("run_privileged_tasks", "users"),
+            Self::MountHostPath => ("mount_host_paths", "host_paths"),
         }
     }
 
@@ -188,12 +195,17 @@ impl Action {
         self.names().1
     }
 
-    /// Roles are paths, and `a/%` means every role below `a`.
-    pub(super) fn objects_are_roles(self) -> bool {
-        self.objects() == "roles"
+    /// Roles are paths, and `a/%` means every role below `a`; with paths of nodes it is the same.
+    pub(super) fn objects_are_paths(self) -> bool {
+        is_path(self.objects())
     }
 
     pub(super) fn of_list(list: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|action| action.list() == list)
     }
+}
+
+/// Are objects of this name paths?
+pub(super) fn is_path(objects: &str) -> bool {
+    matches!(objects, "roles" | "host_paths")
 }

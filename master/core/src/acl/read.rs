@@ -6,6 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde::Deserialize;
 use serde_json::{Map, Value};
 
+use super::action::is_path;
 use super::entity::Names;
 use super::{Acls, Action, Entity, Rule};
 
@@ -67,7 +68,7 @@ fn rule(action: Action, written: Value) -> Result<Rule, String> {
     let objects = action.objects();
     let mut side = |name: &str| {
         let written = sides.remove(name).ok_or_else(|| format!("'{name}' is missing"))?;
-        entity(written, if name == "roles" { Names::Roles } else { Names::Plain })
+        entity(written, if is_path(name) { Names::Roles } else { Names::Plain })
             .map_err(|mistake| format!("'{name}' {mistake}"))
     };
     let (subjects, objects) = (side("principals")?, side(objects)?);

@@ -4,6 +4,7 @@ use api::v1::scheduler::Event;
 use api::{AgentId, FrameworkId, NodeName, TaskId};
 
 use super::executors::executor_of;
+use super::volumes::Told;
 use super::{Contest, Leader, Session, Timer, Turn};
 use crate::allocator::{Activity, AgentFacts};
 use crate::command::Command;
@@ -149,6 +150,7 @@ impl Leader {
             tracing::info!(agent = %id, %node, address = %agent.address, resources = %agent.resources, "agent registered");
         }
         turn.tell_agent(session, ToAgent::Registered { agent: id.clone() });
+        self.send_volumes(turn, id, Told::Nothing);
     }
 
     /// What the agent missed.

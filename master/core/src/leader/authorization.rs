@@ -8,6 +8,7 @@ use super::Leader;
 use crate::acl::Action;
 use crate::operation::{ResourceOperation, volume};
 use crate::state::Framework;
+use crate::validate::{host_paths, privilege};
 
 impl Leader {
     /// May it run the task as the user it names? `executor` is the group's.
@@ -22,11 +23,25 @@ impl Leader {
     ) -> Result<(), String> {
         let user = user_of(task, executor).unwrap_or(&framework.info.user);
         let principal = framework.info.principal.as_deref();
-        if self.config.acls.allows(principal, Action::RunTask, Some(user)) {
-            return Ok(());
+        let acls = &self.config.acls;
+        let (id, of) = (&task.task_id, &framework.id);
+        if !acls.allows(principal, Action::RunTask, Some(user)) {
+            return Err(format!("launch task {id} of framework {of} under user '{user}'"));
         }
-        let (task, framework) = (&task.task_id, &framework.id);
-        Err(format!("launch task {task} of framework {framework} under user '{user}'"))
+        if let Some(what) = privilege(task, executor)
+            && !acls.allows_expressly(principal, Action::RunPrivilegedTask, Some(user))
+        {
+            let list = Action::RunPrivilegedTask.list();
+            return Err(format!("launch task {id} of framework {of} with {what}: a rule of {list} must allow it"));
+        }
+        for path in host_paths(task, executor) {
+            // One that climbs could be below an allowed one by name only.
+            let climbs = path.split('/').any(|part| part == "..");
+            if climbs || !acls.allows(principal, Action::MountHostPath, Some(path)) {
+                return Err(format!("launch task {id} of framework {of} with the node's path '{path}'"));
+            }
+        }
+        Ok(())
     }
 
     /// May it do this to the resources?

@@ -162,6 +162,7 @@ impl Leader {
     pub(super) fn operation_applied(&mut self, turn: &mut Turn<'_>, apply: &ApplyOperation) {
         match self.converting.remove(&apply.uuid) {
             Some(Converting { back, .. }) => {
+                self.volumes_changed(turn, &apply.agent, &apply.operation.consumed(), &apply.operation.converted());
                 if let Some(back) = back {
                     self.give_back(&back, Consider::Now);
                 }

@@ -100,6 +100,7 @@ impl Leader {
                 self.total_anew(turn, agent);
             }
         }
+        self.volumes_changed(turn, agent, from, to);
         self.conversion_over(turn, agent);
     }
 

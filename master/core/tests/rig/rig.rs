@@ -238,7 +238,12 @@ impl Rig {
     /// What a session was sent since last asked, without pings, as short lines.
     pub fn sent(&mut self, session: u64) -> Vec<String> {
         let messages = self.messages.remove(&session).unwrap_or_default();
-        messages.iter().filter(|message| !matches!(message, ToAgent::Ping { .. })).map(describe_message).collect()
+        let nothing = |message: &&ToAgent| match message {
+            ToAgent::Ping { .. } => true,
+            ToAgent::Volumes { persistent, .. } => persistent.is_empty(),
+            _ => false,
+        };
+        messages.iter().filter(|message| !nothing(message)).map(describe_message).collect()
     }
 
     pub fn pings(&self, session: u64) -> Vec<u64> {
@@ -370,6 +375,7 @@ pub fn describe_message(message: &ToAgent) -> String {
         ToAgent::KillTask { framework, task, grace_ms } => format!("kill {framework} {task} {grace_ms:?}"),
         ToAgent::Acknowledge { framework, task, uuid } => format!("ack {framework} {task} {}", uuid[0]),
         ToAgent::ShutdownFramework { framework } => format!("shutdown {framework}"),
+        ToAgent::Volumes { persistent, first } => format!("volumes first={first} {persistent}"),
         ToAgent::Ping { nonce } => format!("ping {nonce}"),
     }
 }
