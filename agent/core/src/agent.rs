@@ -1,6 +1,7 @@
 //! The agent: inputs in, effects out. The shell performs the effects in order and nothing else.
 
 mod effects;
+mod probing;
 mod task;
 
 pub use effects::{Effect, Input, Now, Pulled, Report};
@@ -64,10 +65,11 @@ impl Agent {
             if let Some(process) = record.process.filter(|_| !record.phase.is_over()) {
                 effects.push(Effect::Claim { pid: process.pid });
             }
-            let task = Task::new(record);
+            let mut task = Task::new(record);
             if matches!(task.record.phase, Phase::Running | Phase::Killing { .. }) {
                 effects.extend(task.limit_cpu(&agent.site));
             }
+            task.resume_checks(now);
             agent.tasks.insert(container.clone(), task);
             match resume {
                 Resume::Wait => effects.extend(agent.forget_if_told(&container)),
@@ -147,6 +149,7 @@ impl Agent {
                 effects
             }
             Input::Exited(exit) => self.exited(exit, now),
+            Input::Probed { container, kind, number, seen } => self.probed(&container, kind, number, &seen, now),
             Input::Tick => self.tick(now),
         };
         if self.registered {
@@ -193,6 +196,7 @@ impl Agent {
             complete_by_ms: None,
             image: None,
             pulls: 0,
+            checks: crate::checks::Checks::default(),
         });
         if let Ok(Some(request)) = launch::image_request(&self.site, &task.record.info) {
             // It stays in TASK_STAGING until the image is here.
@@ -313,6 +317,7 @@ impl Agent {
         for container in containers {
             let Some(task) = self.tasks.get_mut(&container) else { continue };
             let unseen = task.unseen_at_ms.take_if(|at_ms| *at_ms <= now.uptime_ms).is_some();
+            effects.extend(task.probe(now));
             let late = task.record.complete_by_ms.take_if(|at_ms| *at_ms <= now.uptime_ms).is_some();
             if unseen && !task.record.phase.is_over() {
                 effects.extend(self.step(&container, container::Input::Exited(Exit::Unseen), now));

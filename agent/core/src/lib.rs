@@ -13,6 +13,7 @@ pub mod agent;
 pub mod attributes;
 pub mod backoff;
 pub mod capacity;
+pub mod checks;
 pub mod cmdline;
 pub mod container;
 pub mod debounce;

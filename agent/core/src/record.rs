@@ -4,6 +4,7 @@ use api::v1::{FrameworkInfo, TaskInfo};
 use api::{AgentId, ContainerId, FrameworkId, TaskId, TaskState};
 use serde::{Deserialize, Serialize};
 
+use crate::checks::Checks;
 use crate::container::Phase;
 use crate::launch::ImageRoot;
 use crate::status::Updates;
@@ -46,6 +47,9 @@ pub struct Record {
     /// How often its image was asked for: once in the life of an agent.
     #[serde(default)]
     pub pulls: u32,
+    /// What its checks have told.
+    #[serde(default)]
+    pub checks: Checks,
 }
 
 /// A process that no reused pid can be taken for.

@@ -138,6 +138,7 @@ pub(crate) mod tests {
             complete_by_ms: None,
             image: None,
             pulls: 0,
+            checks: crate::checks::Checks::default(),
         }
     }
 

@@ -3,6 +3,7 @@
 use api::v1::{FrameworkInfo, TaskInfo, TaskStatus};
 use api::{AgentId, ContainerId, FrameworkId, TaskId, TaskState};
 
+use crate::checks::{Kind, Probe, Seen};
 use crate::container::Usage;
 use crate::handover::Exit;
 use crate::image::{Accounts, Image, ImageRequest};
@@ -104,6 +105,17 @@ pub enum Input {
     },
     /// `init` reaped a child.
     Exited(Exit),
+    /// To [`Effect::Probe`].
+    Probed {
+        /// Which.
+        container: ContainerId,
+        /// For which of its checks.
+        kind: Kind,
+        /// From [`Probe::number`].
+        number: u64,
+        /// What it saw.
+        seen: Seen,
+    },
     /// A deadline has come.
     Tick,
 }
@@ -167,6 +179,15 @@ pub enum Effect {
     ReadUsage(ContainerId),
     /// Remove the container; answered by [`Input::Deleted`].
     Delete(ContainerId),
+    /// Look at a task; answered by [`Input::Probed`].
+    Probe {
+        /// Which.
+        container: ContainerId,
+        /// Its first process: whose namespaces count.
+        process: Process,
+        /// What to look at.
+        probe: Box<Probe>,
+    },
     /// Tell `init` that this child's status matters.
     Claim {
         /// The child.

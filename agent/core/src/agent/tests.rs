@@ -6,6 +6,7 @@ use api::v1::{FrameworkInfo, TaskInfo};
 use api::{ContainerId, TaskState};
 
 use super::*;
+use crate::checks::Seen;
 use crate::container::Usage;
 use crate::handover::{ContainerState, ExitStatus};
 use crate::launch::Root;
@@ -41,6 +42,8 @@ struct World {
     /// Containers that wait for an image, and how often one was asked for.
     pulling: BTreeSet<ContainerId>,
     pulls: usize,
+    /// What every look at a task sees.
+    sees: Seen,
 }
 
 impl World {
@@ -61,6 +64,7 @@ impl World {
             slow_registry: false,
             pulling: BTreeSet::new(),
             pulls: 0,
+            sees: Seen::Exit(0),
         };
         world.input(Input::Registered { agent: "m-S0".into() });
         world
@@ -135,6 +139,10 @@ impl World {
                 self.input(Input::Deleted { container });
             }
             Effect::Claim { .. } | Effect::LimitCpu { .. } => {}
+            Effect::Probe { container, probe, .. } => {
+                let (kind, number, seen) = (probe.kind, probe.number, self.sees.clone());
+                self.input(Input::Probed { container, kind, number, seen });
+            }
             Effect::AcknowledgeExit { sequence } => self.exits.retain(|exit| exit.sequence != sequence),
             Effect::Send { status, .. } => {
                 let uuid = status.uuid.clone().unwrap();
