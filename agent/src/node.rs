@@ -4,14 +4,17 @@
 //! interface and talks to it through a bounded channel. The process may die at any moment: what it must remember is in
 //! the checkpoint before anything depends on it, tasks are children of `init`, and the next process goes on.
 
+mod beside;
 pub(crate) mod bundle;
 mod capacity;
 mod cgroup;
 mod checkpoint;
 mod clock;
 mod containers;
+mod directory;
 mod driver;
 mod events;
+mod exec;
 mod file_reader;
 mod garbage;
 mod hotplug;
@@ -25,6 +28,7 @@ mod network;
 mod node_api;
 mod node_log;
 mod private_file;
+mod probes;
 mod residents;
 mod settings;
 mod supervision;

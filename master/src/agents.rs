@@ -1,5 +1,7 @@
 //! One gRPC stream per agent: words of the link to the driver, the driver's words to the link.
 
+pub mod beside;
+
 use std::collections::BTreeMap;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -75,6 +77,12 @@ pub enum SessionCommand {
     /// Ask the node API.
     // Boxed like the above.
     Call(Box<Call>),
+    /// Run a program beside a task.
+    OpenExec(Box<beside::Exec>),
+    /// A word for such a program.
+    ExecInput(link::ExecInput),
+    /// Look into a directory.
+    List(Box<beside::List>),
     /// End the connection after what was sent before.
     Close,
 }
@@ -195,6 +203,7 @@ impl Link for LinkService {
             queue,
             reads: BTreeMap::new(),
             calls: BTreeMap::new(),
+            beside: beside::Beside::default(),
             ping_timeout: self.ping_timeout,
         };
         let words = futures_util::stream::unfold(session, |mut session| async move {
@@ -221,6 +230,7 @@ struct Session {
     queue: mpsc::Receiver<SessionCommand>,
     reads: BTreeMap<u64, mpsc::Sender<Chunk>>,
     calls: BTreeMap<u64, oneshot::Sender<Result<Bytes, String>>>,
+    beside: beside::Beside,
     ping_timeout: Duration,
 }
 
@@ -323,10 +333,13 @@ impl Session {
                     return Ok(None);
                 }
                 self.reads.insert(request, chunks);
-                Ok(Some(FromMaster::ReadFile(link::ReadFile { request, source: Some(source), offset, follow })))
+                Ok(Some(FromMaster::ReadFile(link::ReadFile { request, source: Some(source), offset, length: None, follow })))
             }
             SessionCommand::CancelRead(request) => Ok(self.cancel(request)),
             SessionCommand::Call(call) => Ok(self.call(*call)),
+            SessionCommand::OpenExec(exec) => Ok(self.beside.open(*exec)),
+            SessionCommand::ExecInput(input) => Ok(self.beside.input(input)),
+            SessionCommand::List(list) => Ok(self.beside.list(*list)),
             SessionCommand::Close => Err(Ended),
         }
     }
@@ -369,6 +382,11 @@ impl Session {
             FromAgent::FileChunk(chunk) => return self.chunk(chunk),
             FromAgent::NodeReply(reply) => {
                 self.reply(reply);
+                return Ok(None);
+            }
+            FromAgent::ExecOutput(output) => return Ok(self.beside.output(output)),
+            FromAgent::FileList(list) => {
+                self.beside.listed(list);
                 return Ok(None);
             }
             FromAgent::Register(_) => {

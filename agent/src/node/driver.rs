@@ -23,7 +23,7 @@ use super::identity::{Identity, IdentityError};
 use super::init_client::{GreetingError, InitClient};
 use super::settings::Settings;
 use super::supervision::{Supervision, SupervisionError};
-use super::{capacity, garbage, hotplug, join, link, machine, network, supervision};
+use super::{capacity, exec, garbage, hotplug, join, link, machine, network, supervision};
 use crate::logging::chain;
 use crate::uptime;
 
@@ -71,6 +71,8 @@ struct Driver {
     generation: u64,
     link: Option<JoinHandle<()>>,
     readers: BTreeMap<u64, AbortHandle>,
+    /// Programs people run beside tasks.
+    execs: exec::Sessions,
     /// Where a certificate is asked for: the master of the last session.
     master: String,
     /// The last renewal of the certificate.
@@ -150,6 +152,7 @@ pub(crate) async fn run(settings: Settings) -> Result<Infallible, DriverError> {
         generation: 0,
         link: None,
         readers: BTreeMap::new(),
+        execs: exec::Sessions::default(),
         master: String::new(),
         renewal: None,
         collector: None,
@@ -474,6 +477,7 @@ impl Driver {
         for (_, reader) in std::mem::take(&mut self.readers) {
             reader.abort();
         }
+        self.execs.end();
         self.supervision.input(Input::Disconnected);
     }
 

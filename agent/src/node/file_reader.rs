@@ -6,11 +6,12 @@ use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use api::link::{FileChunk, FromAgent, from_agent, read_file};
+use api::link::{FileChunk, FileEntry, FromAgent, SandboxFile, from_agent, read_file};
 use api::{AgentId, FrameworkId, TaskId};
 use nix::fcntl::{OFlag, OpenHow, ResolveFlag, openat2};
 use tokio::sync::{mpsc, oneshot};
 
+use super::directory;
 use super::events::{Event, Events};
 use super::node_log::NodeLog;
 
@@ -22,7 +23,7 @@ const POLL: Duration = Duration::from_millis(200);
 /// Whose file.
 #[derive(Debug)]
 pub(crate) enum Source {
-    Sandbox { framework: FrameworkId, task: TaskId, path: String },
+    Sandbox { framework: FrameworkId, task: TaskId, run: String, path: String },
     NodeLog(String),
 }
 
@@ -32,6 +33,8 @@ pub(crate) struct Reader {
     pub(crate) request: u64,
     pub(crate) source: Source,
     pub(crate) offset: u64,
+    /// No more than this.
+    pub(crate) length: u64,
     pub(crate) follow: bool,
     pub(crate) work_dir: PathBuf,
     pub(crate) logs: PathBuf,
@@ -42,7 +45,7 @@ pub(crate) struct Reader {
 
 /// Why a file cannot be read.
 #[derive(Debug, thiserror::Error)]
-enum ReadError {
+pub(crate) enum ReadError {
     #[error("`{0}` is not a valid id")]
     Id(String),
     #[error("there is no task `{0}` on this node, or its sandbox is gone")]
@@ -61,7 +64,8 @@ impl Source {
     pub(crate) fn of(source: Option<read_file::Source>) -> Option<Self> {
         match source? {
             read_file::Source::Sandbox(file) => {
-                Some(Self::Sandbox { framework: file.framework_id.into(), task: file.task_id.into(), path: file.path })
+                let (framework, task) = (file.framework_id.into(), file.task_id.into());
+                Some(Self::Sandbox { framework, task, run: file.container_id, path: file.path })
             }
             read_file::Source::NodeLog(name) => Some(Self::NodeLog(name)),
         }
@@ -116,9 +120,12 @@ impl Reader {
         let mut buffer = vec![0; CHUNK];
         // Asked before the last read, so that nothing written before the end is missed.
         let mut last = !self.follow;
+        let mut left = self.length;
         loop {
-            let length = file.read_at(&mut buffer, offset).map_err(failed)?;
+            let room = usize::try_from(left).unwrap_or(usize::MAX).min(CHUNK);
+            let length = file.read_at(&mut buffer[..room], offset).map_err(failed)?;
             if length > 0 {
+                left -= length as u64;
                 offset += u64::try_from(length).unwrap_or(0);
                 let chunk = FileChunk {
                     request: self.request,
@@ -131,7 +138,7 @@ impl Reader {
                 }
                 continue;
             }
-            if last {
+            if last || left == 0 {
                 return Ok(());
             }
             last = !self.is_live().await;
@@ -161,13 +168,8 @@ impl Reader {
                 };
                 (self.logs.clone(), file.to_owned())
             }
-            Source::Sandbox { framework, task, path } => {
-                for id in [framework.as_str(), task.as_str()] {
-                    api::id::validate(id).map_err(|_| ReadError::Id(id.to_owned()))?;
-                }
-                let runs = format!("slaves/{}/frameworks/{framework}/executors/{task}/runs/latest", self.agent);
-                let sandbox = self.work_dir.join(runs);
-                let sandbox = sandbox.canonicalize().map_err(|_| ReadError::NoTask(task.to_string()))?;
+            Source::Sandbox { framework, task, run, path } => {
+                let sandbox = sandbox(&self.work_dir, &self.agent, framework, task, run)?;
                 (sandbox, path.trim_start_matches('/').to_owned())
             }
         };
@@ -179,8 +181,36 @@ impl Reader {
     }
 }
 
+/// What a directory of a sandbox holds, and whether there is more.
+pub(crate) fn list(
+    work_dir: &Path,
+    agent: &AgentId,
+    of: Option<SandboxFile>,
+) -> Result<(Vec<FileEntry>, bool), ReadError> {
+    let of = of.ok_or(ReadError::NoSource)?;
+    let (framework, task) = (of.framework_id.into(), of.task_id.into());
+    let sandbox = sandbox(work_dir, agent, &framework, &task, &of.container_id)?;
+    directory::list(&sandbox, &of.path).map_err(|source| ReadError::Open { path: of.path, source })
+}
+
+/// The newest run's sandbox, or that of the run that is named.
+fn sandbox(
+    work_dir: &Path,
+    agent: &AgentId,
+    framework: &FrameworkId,
+    task: &TaskId,
+    run: &str,
+) -> Result<PathBuf, ReadError> {
+    let run = if run.is_empty() { "latest" } else { run };
+    for id in [framework.as_str(), task.as_str(), run] {
+        api::id::validate(id).map_err(|_| ReadError::Id(id.to_owned()))?;
+    }
+    let path = work_dir.join(format!("slaves/{agent}/frameworks/{framework}/executors/{task}/runs/{run}"));
+    path.canonicalize().map_err(|_| ReadError::NoTask(task.to_string()))
+}
+
 /// Opens a file below a directory whatever links a task has planted: the kernel refuses every way out (openat2(2)).
-fn open_beneath(directory: &Path, name: &str) -> io::Result<File> {
+pub(crate) fn open_beneath(directory: &Path, name: &str) -> io::Result<File> {
     let directory = File::open(directory)?;
     let how = OpenHow::new()
         // A FIFO must not hold us up.

@@ -1,20 +1,24 @@
 //! The core and the hands that do what it wants, in its order.
 
 use std::collections::VecDeque;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use agent_core::agent::{Agent, Effect, Input, Now};
 use agent_core::handover::InitRequest;
 use agent_core::launch::Site;
 use agent_core::recovery::Found;
+use api::ContainerId;
 use api::link::{FromAgent, StatusUpdate, from_agent};
 
+use super::beside::Isolation;
 use super::cgroup::{Cgroup, start_ticks};
 use super::checkpoint::{Checkpoint, CheckpointError};
 use super::containers::{Containers, Job, LauncherError, Line};
 use super::events::{Events, Session};
 use super::images::Images;
 use super::init_client::InitClient;
+use super::probes::{self, Look};
 use super::settings::Settings;
 use crate::logging::chain;
 use crate::uptime;
@@ -34,6 +38,8 @@ pub(crate) struct Supervision {
     pub(crate) images: Images,
     cgroup_parent: String,
     unconfined: bool,
+    bundles: PathBuf,
+    events: Events,
 }
 
 /// The agent cannot look after tasks.
@@ -103,7 +109,19 @@ impl Supervision {
             images,
             cgroup_parent,
             unconfined,
+            bundles: settings.state.join("bundles"),
+            events: events.clone(),
         })
+    }
+
+    /// A container's specification.
+    pub(crate) fn config(&self, container: &ContainerId) -> PathBuf {
+        self.bundles.join(container.as_str()).join("config.json")
+    }
+
+    /// Whether tasks are kept apart here.
+    pub(crate) const fn isolation(&self) -> Isolation {
+        if self.unconfined { Isolation::None } else { Isolation::Containers }
     }
 
     /// Tells the core.
@@ -174,6 +192,10 @@ impl Supervision {
             Effect::ReadUsage(container) => {
                 let usage = Cgroup::of(&self.cgroup_parent, container.as_str()).usage();
                 self.input(Input::Used { container, usage });
+            }
+            Effect::Probe { container, process, probe } => {
+                let (config, isolation) = (self.config(&container), self.isolation());
+                probes::start(Look { container, process, config, isolation, probe: *probe }, self.events.clone());
             }
             Effect::Delete(container) => self.containers.tell(Job::Delete(container)),
             Effect::Claim { pid } => init.call(InitRequest::Claim { pid }),

@@ -62,7 +62,7 @@ pub(super) async fn task_file(
     if !approvers.can_access_sandbox(owner.own_user.as_deref(), &owner.framework_user) {
         return forbidden();
     }
-    let source = SandboxFile { framework_id: framework.into(), task_id: task.into(), path };
+    let source = SandboxFile { framework_id: framework.into(), task_id: task.into(), path, ..SandboxFile::default() };
     read(&api, AgentName::Id(agent), Source::Sandbox(source), &range, "application/octet-stream").await
 }
 
@@ -95,13 +95,13 @@ pub(super) fn find_agent(view: &View, name: &str) -> Option<AgentId> {
 }
 
 /// The users a sandbox is of.
-struct Owner {
-    own_user: Option<String>,
-    framework_user: String,
+pub(super) struct Owner {
+    pub(super) own_user: Option<String>,
+    pub(super) framework_user: String,
 }
 
 /// Where the newest run of that name is or was, and whose.
-fn run_of(view: &View, framework: &FrameworkId, task: &TaskId) -> Option<(AgentId, Owner)> {
+pub(super) fn run_of(view: &View, framework: &FrameworkId, task: &TaskId) -> Option<(AgentId, Owner)> {
     let state = &view.state;
     let removed = || state.completed_frameworks.iter().rev().find(|completed| completed.id == *framework);
     let (info, ended) = match state.framework(framework) {

@@ -197,7 +197,16 @@ impl Agent {
                 error: "a simulated node has nothing to show".to_owned(),
                 ..link::NodeReply::default()
             })),
-            Message::CancelRead(_) => {}
+            Message::OpenExec(open) => out.push(from_agent::Message::ExecOutput(link::ExecOutput {
+                request: open.request,
+                word: Some(link::exec_output::Word::Failed("a simulated agent runs nothing".to_owned())),
+            })),
+            Message::ListFiles(list) => out.push(from_agent::Message::FileList(link::FileList {
+                request: list.request,
+                error: "a simulated agent has no files".to_owned(),
+                ..link::FileList::default()
+            })),
+            Message::CancelRead(_) | Message::ExecInput(_) => {}
             Message::Masters(masters) => {
                 for link in masters.links {
                     if !self.masters.iter().any(|known| **known == *link) {

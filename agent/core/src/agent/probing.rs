@@ -1,13 +1,14 @@
 //! Checks and health checks as part of a run: when they are made, and what their outcome does to the task.
 
 use api::v1::Reason;
-use api::{ContainerId, TaskState};
+use api::{ContainerId, FrameworkId, TaskId, TaskState};
 
 use super::effects::{Effect, Now};
 use super::task::Task;
 use super::{Agent, GRACE_MS};
 use crate::checks::{Kind, News, Seen};
 use crate::container::{self, Cause, Kill, Phase};
+use crate::record::Process;
 
 impl Task {
     /// Only what runs, and is not being killed, is looked at.
@@ -37,6 +38,17 @@ impl Task {
 }
 
 impl Agent {
+    /// The first process of the newest run of a task, while there is one others can stand beside.
+    #[must_use]
+    pub fn first_process(&self, framework: &FrameworkId, task: &TaskId) -> Option<(ContainerId, Process)> {
+        let of_task = |run: &&Task| {
+            run.record.framework == *framework && run.record.task == *task && !run.record.phase.is_over()
+        };
+        let record = &self.tasks.values().rfind(of_task)?.record;
+        let runs = matches!(record.phase, Phase::Running | Phase::Killing { .. });
+        Some((record.container.clone(), record.process.filter(|_| runs)?))
+    }
+
     /// What a look has seen. A task that fails its health check too often is killed, as if its framework had asked.
     pub(super) fn probed(
         &mut self,
