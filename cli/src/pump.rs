@@ -29,9 +29,10 @@ pub(crate) struct Pump {
 }
 
 impl Pump {
-    /// A file of a task's sandbox: `stdout` or `stderr`.
+    /// A file of a task's sandbox.
     pub(crate) fn task(master: &Master, framework: &str, task: &str, file: &str) -> Self {
-        let path = format!("/mesolith/v1/tasks/{}/{}/files/{}", segment(framework), segment(task), segment(file));
+        let file: Vec<String> = file.split('/').filter(|part| !part.is_empty()).map(segment).collect();
+        let path = format!("/mesolith/v1/tasks/{}/{}/files/{}", segment(framework), segment(task), file.join("/"));
         Self { master: master.clone(), path, offset: 0 }
     }
 

@@ -333,7 +333,13 @@ impl Session {
                     return Ok(None);
                 }
                 self.reads.insert(request, chunks);
-                Ok(Some(FromMaster::ReadFile(link::ReadFile { request, source: Some(source), offset, length: None, follow })))
+                Ok(Some(FromMaster::ReadFile(link::ReadFile {
+                    request,
+                    source: Some(source),
+                    offset,
+                    length: None,
+                    follow,
+                })))
             }
             SessionCommand::CancelRead(request) => Ok(self.cancel(request)),
             SessionCommand::Call(call) => Ok(self.call(*call)),

@@ -164,7 +164,8 @@ fn spawn(program: &Program, order: &Order, packet: &[u8], target: &OwnedFd) -> R
         Some(_) => Some(agent_sys::sealed::open(c"/proc/self/exe").map_err(failed)?),
         None => None,
     };
-    let path = own.as_ref().map_or_else(|| "/proc/self/exe".to_owned(), |own| format!("/proc/self/fd/{}", own.as_raw_fd()));
+    let path =
+        own.as_ref().map_or_else(|| "/proc/self/exe".to_owned(), |own| format!("/proc/self/fd/{}", own.as_raw_fd()));
     let (ours, theirs) =
         socketpair(AddressFamily::Unix, SockType::SeqPacket, None, SockFlag::SOCK_CLOEXEC).map_err(errno)?;
     let mut command = Command::new(path);
@@ -213,7 +214,11 @@ fn spawn(program: &Program, order: &Order, packet: &[u8], target: &OwnedFd) -> R
             let mut said = String::new();
             let _ = reason.take(LONGEST_REASON).read_to_string(&mut said);
             let said = said.trim();
-            Err(BesideError::Terminal(if said.is_empty() { "the task has no terminal".to_owned() } else { said.to_owned() }))
+            Err(BesideError::Terminal(if said.is_empty() {
+                "the task has no terminal".to_owned()
+            } else {
+                said.to_owned()
+            }))
         }
     }
 }

@@ -16,7 +16,8 @@ pub fn open_peer(master: &impl AsFd) -> io::Result<OwnedFd> {
         return Err(io::Error::last_os_error());
     }
     // SAFETY: TIOCGPTPEER takes flags by value.
-    let peer: RawFd = unsafe { libc::ioctl(master, libc::TIOCGPTPEER, libc::O_RDWR | libc::O_NOCTTY | libc::O_CLOEXEC) };
+    let peer: RawFd =
+        unsafe { libc::ioctl(master, libc::TIOCGPTPEER, libc::O_RDWR | libc::O_NOCTTY | libc::O_CLOEXEC) };
     if peer < 0 {
         return Err(io::Error::last_os_error());
     }

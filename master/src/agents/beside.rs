@@ -90,10 +90,12 @@ impl Beside {
         if last || !taken {
             self.execs.remove(&output.request);
         }
-        (!last && !taken).then(|| FromMaster::ExecInput(link::ExecInput {
-            request: output.request,
-            word: Some(exec_input::Word::Close(true)),
-        }))
+        (!last && !taken).then(|| {
+            FromMaster::ExecInput(link::ExecInput {
+                request: output.request,
+                word: Some(exec_input::Word::Close(true)),
+            })
+        })
     }
 
     pub(super) fn listed(&mut self, list: link::FileList) {

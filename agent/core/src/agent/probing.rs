@@ -41,9 +41,8 @@ impl Agent {
     /// The first process of the newest run of a task, while there is one others can stand beside.
     #[must_use]
     pub fn first_process(&self, framework: &FrameworkId, task: &TaskId) -> Option<(ContainerId, Process)> {
-        let of_task = |run: &&Task| {
-            run.record.framework == *framework && run.record.task == *task && !run.record.phase.is_over()
-        };
+        let of_task =
+            |run: &&Task| run.record.framework == *framework && run.record.task == *task && !run.record.phase.is_over();
         let record = &self.tasks.values().rfind(of_task)?.record;
         let runs = matches!(record.phase, Phase::Running | Phase::Killing { .. });
         Some((record.container.clone(), record.process.filter(|_| runs)?))

@@ -83,7 +83,10 @@ impl Task {
         };
         let over = self.record.phase.is_over();
         let complete_by_ms = self.record.complete_by_ms.filter(|_| !over);
-        [updates, self.record.phase.deadline_ms(), complete_by_ms, self.unseen_at_ms, self.probe_at_ms()].into_iter().flatten().min()
+        [updates, self.record.phase.deadline_ms(), complete_by_ms, self.unseen_at_ms, self.probe_at_ms()]
+            .into_iter()
+            .flatten()
+            .min()
     }
 
     /// Safe to repeat, so a restarted agent does it again.

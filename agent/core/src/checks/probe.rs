@@ -91,9 +91,7 @@ pub(super) fn of_check(check: &CheckInfo) -> Option<Target> {
             let path = http.path.clone().unwrap_or_default();
             Some(Target::Http { tls: false, v6: false, port: u16::try_from(http.port).ok()?, path })
         }
-        check_info::Type::Tcp => {
-            Some(Target::Tcp { v6: false, port: u16::try_from(check.tcp.as_ref()?.port).ok()? })
-        }
+        check_info::Type::Tcp => Some(Target::Tcp { v6: false, port: u16::try_from(check.tcp.as_ref()?.port).ok()? }),
         check_info::Type::Unknown => None,
     }
 }

@@ -119,14 +119,14 @@ fn what_older_frameworks_leave_out_is_read_from_what_they_say() {
         checks.begin(&task, 0);
         checks.due(&task, 60_000).pop().map(|probe| (probe.target, probe.timeout_ms))
     };
-    let (target, timeout) =
-        probe(r#"{"command":{"value":"a b","environment":{"variables":[{"name":"N","value":"v"}]}},"timeout_seconds":0}"#)
-            .unwrap();
+    let (target, timeout) = probe(
+        r#"{"command":{"value":"a b","environment":{"variables":[{"name":"N","value":"v"}]}},"timeout_seconds":0}"#,
+    )
+    .unwrap();
     let arguments = ["/bin/sh", "-c", "a b"].map(str::to_owned).to_vec();
     let environment = vec![("N".to_owned(), "v".to_owned())];
     assert_eq!((target, timeout), (Target::Command { arguments, environment }, None));
-    let (target, _) =
-        probe(r#"{"http":{"port":8443,"scheme":"https","path":"/up","protocol":"IPv6"}}"#).unwrap();
+    let (target, _) = probe(r#"{"http":{"port":8443,"scheme":"https","path":"/up","protocol":"IPv6"}}"#).unwrap();
     assert_eq!(target, Target::Http { tls: true, v6: true, port: 8443, path: "/up".to_owned() });
     assert_eq!(probe("{}"), None);
     assert_eq!(probe(r#"{"type":"HTTP","http":{"port":70000}}"#), None);

@@ -66,8 +66,7 @@ impl Attached {
                 growing.offset += length as u64;
                 credit = credit.saturating_sub(cost(length));
                 let data = buffer[..length].to_vec();
-                let word =
-                    if number == 0 { exec_output::Word::Stdout(data) } else { exec_output::Word::Stderr(data) };
+                let word = if number == 0 { exec_output::Word::Stdout(data) } else { exec_output::Word::Stderr(data) };
                 self.voice.say(word).await?;
                 told = true;
             }

@@ -108,7 +108,20 @@ impl Session {
         let (pid, ended) = (started.pid, started.ended);
         let waiting = VecDeque::new();
         let (waiting_cost, input_ends, credit) = (0, false, WINDOW);
-        Ok(Self { voice, words, pid, ended, input, terminal, output, errors, waiting, waiting_cost, input_ends, credit })
+        Ok(Self {
+            voice,
+            words,
+            pid,
+            ended,
+            input,
+            terminal,
+            output,
+            errors,
+            waiting,
+            waiting_cost,
+            input_ends,
+            credit,
+        })
     }
 
     async fn run(mut self) -> Result<ExitStatus, Ending> {
@@ -223,7 +236,7 @@ impl Session {
 
 fn end(descriptor: OwnedFd) -> io::Result<End> {
     fcntl(&descriptor, FcntlArg::F_SETFL(OFlag::O_NONBLOCK))?;
-    AsyncFd::new(File::from(descriptor))
+    AsyncFd::register(File::from(descriptor))
 }
 
 /// Nothing at the end. A terminal whose other side is closed says so with an error.

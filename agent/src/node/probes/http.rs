@@ -75,7 +75,8 @@ fn redirected(tls: bool, at: SocketAddr, path: &str, to: &str) -> Option<(bool, 
     let mut next = uri.path_and_query().map_or("/", |path| path.as_str()).to_owned();
     let Some(host) = uri.host() else {
         if !next.starts_with('/') {
-            let directory = path.split('?').next().and_then(|path| path.rsplit_once('/')).map_or("", |(directory, _)| directory);
+            let directory =
+                path.split('?').next().and_then(|path| path.rsplit_once('/')).map_or("", |(directory, _)| directory);
             next = format!("{directory}/{next}");
         }
         return Some((tls, at, next));
