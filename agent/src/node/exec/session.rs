@@ -236,7 +236,10 @@ impl Session {
 
 fn end(descriptor: OwnedFd) -> io::Result<End> {
     fcntl(&descriptor, FcntlArg::F_SETFL(OFlag::O_NONBLOCK))?;
-    AsyncFd::register(File::from(descriptor))
+    // It asks that the descriptor stays the same as long as it is registered. A `File` gives no other, and the call
+    // that replaces this one is unsafe.
+    #[allow(deprecated)]
+    AsyncFd::new(File::from(descriptor))
 }
 
 /// Nothing at the end. A terminal whose other side is closed says so with an error.
