@@ -12,6 +12,7 @@ pub mod container_root;
 mod disk;
 pub mod docker_config;
 pub mod download;
+pub mod fetch;
 mod flights;
 pub mod garbage;
 pub mod manifest;

@@ -36,8 +36,9 @@ fn tasks_are_looked_at_and_entered_on_a_booted_node() {
     world.a_failing_health_check_kills_and_tells();
     world.http_and_tcp_are_looked_at();
     world.checks_go_on_in_another_agent();
-    world.pymesos_sees_checks();
+    // From here on the offers are another's.
     world.tasks.framework.call("TEARDOWN", &Value::Null).unwrap();
+    world.pymesos_sees_checks();
     world.rack.end().unwrap();
 }
 
