@@ -1,6 +1,7 @@
 //! The agent: inputs in, effects out. The shell performs the effects in order and nothing else.
 
 mod effects;
+mod fetching;
 mod probing;
 mod task;
 
@@ -139,6 +140,7 @@ impl Agent {
             Input::ShutdownFramework { framework } => self.shutdown_framework(&framework, now),
             Input::Acknowledge { framework, task, uuid } => self.acknowledge(&framework, &task, &uuid, now),
             Input::Pulled { container, result } => self.pulled(&container, result, now),
+            Input::Fetched { container, result } => self.fetched(&container, result, now),
             Input::Prepared { container, result } => self.step(&container, container::Input::Prepared(result), now),
             Input::Created { container, result } => self.created(&container, result, now),
             Input::Started { container, result } => self.step(&container, container::Input::Started(result), now),
@@ -207,6 +209,8 @@ impl Agent {
         }
         let planned = task.plan(&self.site);
         let effects = match planned {
+            // It stays in TASK_STAGING until they are here.
+            Ok(plan) if !task.uris().is_empty() => task.fetch(plan),
             Ok(plan) => {
                 task.starting(&self.site, &mut self.randomness, now);
                 vec![Effect::Save(task.saved()), Effect::Prepare { container: container.clone(), plan: Box::new(plan) }]
@@ -349,12 +353,8 @@ impl Agent {
             planned.map_err(|error| error.to_string())
         });
         match planned {
-            Ok(plan) => {
-                task.starting(&self.site, &mut self.randomness, now);
-                let mut effects = self.step(container, container::Input::Pulled(Ok(())), now);
-                effects.push(Effect::Prepare { container: container.clone(), plan: Box::new(plan) });
-                effects
-            }
+            Ok(plan) if !task.uris().is_empty() => task.fetch(plan),
+            Ok(plan) => self.go_on(container, plan, now),
             Err(reason) => self.step(container, container::Input::Pulled(Err(reason)), now),
         }
     }
@@ -367,6 +367,15 @@ impl Agent {
                 format!("the agent was restarted {} times while it pulled the image", task.record.pulls)
             }
             Ok(Some(request)) => return task.pull(request),
+            Ok(None) if !task.uris().is_empty() => {
+                let mut site = self.site.clone();
+                site.agent = task.record.agent.clone();
+                let planned = task.plan(&site).map_err(|error| error.to_string());
+                match planned.and_then(|plan| task.fetch_again(plan)) {
+                    Ok(effects) => return effects,
+                    Err(reason) => reason,
+                }
+            }
             Ok(None) => "the default image was taken away while it was pulled".to_owned(),
             Err(error) => error.to_string(),
         };

@@ -5,6 +5,7 @@ mod master_said;
 use std::collections::{BTreeMap, BTreeSet};
 use std::convert::Infallible;
 use std::net::IpAddr;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use agent_core::agent::Input;
@@ -13,7 +14,7 @@ use agent_core::debounce::Debounce;
 use agent_core::handover::InitRequest;
 use agent_core::registration::{self, Action, Credential, Registration};
 use api::link::{FromAgent, Register, TaskReport, from_agent};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 use tokio::task::{AbortHandle, JoinHandle};
 
 use super::capacity::{Detected, Told};
@@ -23,7 +24,7 @@ use super::identity::{Identity, IdentityError};
 use super::init_client::{GreetingError, InitClient};
 use super::settings::Settings;
 use super::supervision::{Supervision, SupervisionError};
-use super::{capacity, exec, garbage, hotplug, join, link, machine, network, supervision};
+use super::{capacity, exec, garbage, hotplug, join, link, log_cap, machine, network, supervision};
 use crate::logging::chain;
 use crate::uptime;
 
@@ -164,6 +165,7 @@ pub(crate) async fn run(settings: Settings) -> Result<Infallible, DriverError> {
         memory_report: Some(status),
     };
     let mut alive = tokio::time::interval(ALIVE);
+    tokio::spawn(keep_logs_short(driver.settings.work_dir.clone(), driver.events.clone()));
     let mut garbage = tokio::time::interval(garbage::EVERY);
     let mut renewal = tokio::time::interval(RENEWAL);
     loop {
@@ -182,6 +184,21 @@ pub(crate) async fn run(settings: Settings) -> Result<Infallible, DriverError> {
             _ = renewal.tick() => driver.renew_certificate(),
             () = tokio::time::sleep(sleep) => driver.supervision.input(Input::Tick),
         }
+    }
+}
+
+/// Tasks that write without end are told nothing; what they wrote first goes.
+async fn keep_logs_short(work_dir: PathBuf, events: Events) {
+    let mut wait = log_cap::EVERY;
+    loop {
+        tokio::time::sleep(wait).await;
+        let (reply, sandboxes) = oneshot::channel();
+        if events.send(Event::LiveSandboxes(reply)).await.is_err() {
+            return;
+        }
+        let Ok(sandboxes) = sandboxes.await else { return };
+        let work_dir = work_dir.clone();
+        wait = tokio::task::spawn_blocking(move || log_cap::look(&work_dir, &sandboxes)).await.unwrap_or(log_cap::EVERY);
     }
 }
 
@@ -237,6 +254,9 @@ impl Driver {
             Event::IsLive { framework, task, reply } => {
                 let live = self.supervision.agent.sandbox(&framework, &task).is_some_and(|(_, live)| live);
                 let _ = reply.send(live);
+            }
+            Event::LiveSandboxes(reply) => {
+                let _ = reply.send(self.supervision.agent.live_sandboxes().map(PathBuf::from).collect());
             }
             Event::InitGone => return Err(DriverError::InitGone),
         }

@@ -1,6 +1,7 @@
 //! What the driver hears.
 
 use std::net::Ipv4Addr;
+use std::path::PathBuf;
 
 use agent_core::agent::Input;
 use agent_core::attributes::Surroundings;
@@ -41,6 +42,8 @@ pub(crate) enum Event {
     Power(PowerAction),
     /// A reader asks whether a task still runs.
     IsLive { framework: FrameworkId, task: TaskId, reply: oneshot::Sender<bool> },
+    /// Somebody asks where tasks that run write.
+    LiveSandboxes(oneshot::Sender<Vec<PathBuf>>),
     /// `init` does not answer any more: nothing can be supervised.
     InitGone,
 }

@@ -11,7 +11,7 @@ use api::{AgentId, FrameworkId, TaskId};
 use nix::fcntl::{OFlag, OpenHow, ResolveFlag, openat2};
 use tokio::sync::{mpsc, oneshot};
 
-use super::directory;
+use super::{directory, log_cap};
 use super::events::{Event, Events};
 use super::node_log::NodeLog;
 
@@ -123,6 +123,10 @@ impl Reader {
         let mut left = self.length;
         loop {
             let room = usize::try_from(left).unwrap_or(usize::MAX).min(CHUNK);
+            // Only at the beginning: what comes later is there, or will be.
+            if offset == self.offset {
+                offset = log_cap::past_hole(&file, offset);
+            }
             let length = file.read_at(&mut buffer[..room], offset).map_err(failed)?;
             if length > 0 {
                 left -= length as u64;

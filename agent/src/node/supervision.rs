@@ -16,6 +16,7 @@ use super::cgroup::{Cgroup, start_ticks};
 use super::checkpoint::{Checkpoint, CheckpointError};
 use super::containers::{Containers, Job, LauncherError, Line};
 use super::events::{Events, Session};
+use super::fetches::Fetches;
 use super::images::Images;
 use super::init_client::InitClient;
 use super::probes::{self, Look};
@@ -36,6 +37,7 @@ pub(crate) struct Supervision {
     checkpoint: Checkpoint,
     containers: Containers,
     pub(crate) images: Images,
+    fetches: Fetches,
     cgroup_parent: String,
     unconfined: bool,
     bundles: PathBuf,
@@ -107,6 +109,7 @@ impl Supervision {
             checkpoint,
             containers,
             images,
+            fetches: Fetches::open(settings, events.clone()),
             cgroup_parent,
             unconfined,
             bundles: settings.state.join("bundles"),
@@ -164,7 +167,11 @@ impl Supervision {
                 }
             }
             Effect::Pull { container, request } => self.images.pull(container, *request),
-            Effect::CancelPull(container) => self.images.cancel(&container),
+            Effect::Fetch { container, plan, uris } => self.fetches.start(container, &plan, &uris),
+            Effect::CancelPull(container) => {
+                self.images.cancel(&container);
+                self.fetches.cancel(&container);
+            }
             Effect::Prepare { container, plan } => self.containers.tell(Job::Prepare { container, plan }),
             Effect::Create { container, bundle, sandbox } => {
                 self.containers.tell(Job::Create { container, bundle, sandbox });

@@ -1,5 +1,6 @@
 //! The agent's vocabulary: what it hears and what it wants done.
 
+use api::v1::command_info::Uri;
 use api::v1::{FrameworkInfo, TaskInfo, TaskStatus};
 use api::{AgentId, ContainerId, FrameworkId, TaskId, TaskState};
 
@@ -70,6 +71,13 @@ pub enum Input {
         /// What is here now, or why it is not.
         result: Result<Box<Pulled>, String>,
     },
+    /// To [`Effect::Fetch`].
+    Fetched {
+        /// Which.
+        container: ContainerId,
+        /// Why not.
+        result: Result<(), String>,
+    },
     /// To [`Effect::Prepare`].
     Prepared {
         /// Which.
@@ -135,7 +143,16 @@ pub enum Effect {
         /// What.
         request: Box<ImageRequest>,
     },
-    /// Nobody waits for this container's image any more.
+    /// Make the sandbox and bring what these name into it; answered by [`Input::Fetched`].
+    Fetch {
+        /// For which container.
+        container: ContainerId,
+        /// Whose sandbox.
+        plan: Box<Plan>,
+        /// What.
+        uris: Vec<Uri>,
+    },
+    /// Nobody waits for this container's image or files any more.
     CancelPull(ContainerId),
     /// Make the sandbox and the bundle; answered by [`Input::Prepared`].
     Prepare {

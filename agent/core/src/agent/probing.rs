@@ -8,6 +8,7 @@ use super::task::Task;
 use super::{Agent, GRACE_MS};
 use crate::checks::{Kind, News, Seen};
 use crate::container::{self, Cause, Kill, Phase};
+use crate::launch;
 use crate::record::Process;
 
 impl Task {
@@ -38,6 +39,15 @@ impl Task {
 }
 
 impl Agent {
+    /// The sandboxes of what runs.
+    pub fn live_sandboxes(&self) -> impl Iterator<Item = String> {
+        let live = self.tasks.values().map(|task| &task.record).filter(|record| !record.phase.is_over());
+        live.map(|record| {
+            let task = record.task.as_str();
+            launch::sandbox(&self.site.work_dir, &record.agent, &record.framework, task, &record.container)
+        })
+    }
+
     /// The first process of the newest run of a task, while there is one others can stand beside.
     #[must_use]
     pub fn first_process(&self, framework: &FrameworkId, task: &TaskId) -> Option<(ContainerId, Process)> {

@@ -11,9 +11,6 @@ pub(super) fn check(task: &TaskInfo) -> Result<(), LaunchError> {
         return no(format!("custom executors (executor '{}')", executor.executor_id));
     }
     let Some(command) = &task.command else { return Err(LaunchError::NoCommand) };
-    if let Some(uri) = command.uris.first() {
-        return no(format!("tasks with URIs to fetch ('{}')", uri.value));
-    }
     let variables = command.environment.iter().flat_map(|environment| &environment.variables);
     if let Some(secret) = variables.into_iter().find(|variable| variable.r#type() == variable::Type::Secret) {
         return no(format!("tasks with secrets in the environment ('{}')", secret.name));
@@ -41,7 +38,6 @@ mod tests {
     fn what_is_not_supported_is_named() {
         for (text, words) in [
             (r#"{"executor":{"executor_id":{"value":"mine"}}}"#, "custom executors (executor 'mine')"),
-            (r#"{"command":{"value":"x","uris":[{"value":"http://a/b.tgz"}]}}"#, "http://a/b.tgz"),
             (r#"{"command":{"value":"x"},"container":{"type":"MESOS","volumes":[{"host_path":"/"}]}}"#, "volumes"),
             (r#"{"command":{"value":"x","environment":{"variables":[{"name":"P","type":"SECRET"}]}}}"#, "secrets"),
         ] {

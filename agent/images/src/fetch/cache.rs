@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::future::Future;
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::sync::OnceCell;
@@ -117,12 +117,6 @@ impl Cache {
     pub(super) fn files(&self) -> usize {
         fs::read_dir(&self.directory).unwrap().count()
     }
-}
-
-/// The directory of the cache, below a node's own.
-#[must_use]
-pub fn directory(work_dir: &Path) -> PathBuf {
-    work_dir.join("fetched")
 }
 
 #[cfg(test)]
