@@ -69,7 +69,11 @@ impl Pump {
             Extent::Growing => "&follow=1",
         };
         let path = format!("{}?offset={}{follow}", self.path, self.offset);
-        let mut body = self.master.open(Ask::get(path)).await?.into_body();
+        let answer = self.master.open(Ask::get(path)).await?;
+        // The beginning of a long output is dropped; what comes is further on than was asked for.
+        let begins = answer.headers().get("mesolith-offset").and_then(|value| value.to_str().ok()?.parse().ok());
+        self.offset = begins.unwrap_or(self.offset);
+        let mut body = answer.into_body();
         while let Some(frame) = body.frame().await {
             let frame = frame.with_context(|| format!("the master stopped sending {}", self.path))?;
             if let Some(data) = frame.data_ref() {

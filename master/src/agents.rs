@@ -120,6 +120,8 @@ pub struct Call {
 /// A piece of a file.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum Chunk {
+    /// What follows begins here: what is before it is gone.
+    From(u64),
     /// Bytes; none when the agent only says that the file is open.
     Data(Bytes),
     /// That was all.
@@ -425,7 +427,8 @@ impl Session {
         }
         // An empty piece says that the file is open; at the end it says nothing.
         let data = Bytes::from(chunk.data);
-        let mut fits = (chunk.end && data.is_empty()) || reader.try_send(Chunk::Data(data)).is_ok();
+        let begins = chunk.offset.is_none_or(|offset| reader.try_send(Chunk::From(offset)).is_ok());
+        let mut fits = begins && ((chunk.end && data.is_empty()) || reader.try_send(Chunk::Data(data)).is_ok());
         if chunk.end {
             let last = if chunk.error.is_empty() { Chunk::End } else { Chunk::Failed(chunk.error) };
             if fits {

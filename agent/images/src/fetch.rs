@@ -209,7 +209,8 @@ impl Drop for Cancel {
 
 impl Inner {
     async fn one(self: &Arc<Self>, wish: &Wish, uri: &Uri, address: &Address) -> Result<(), Trouble> {
-        let sandbox = Sandbox::open(&wish.sandbox, wish.uid, wish.gid).map_err(Trouble::io("cannot use the sandbox"))?;
+        let sandbox =
+            Sandbox::open(&wish.sandbox, wish.uid, wish.gid).map_err(Trouble::io("cannot use the sandbox"))?;
         let archive = if uri.extract && !uri.executable { Archive::of(&address.name) } else { None };
         let mode = if uri.executable { 0o755 } else { 0o644 };
         if !uri.cache {
@@ -275,6 +276,9 @@ impl Inner {
         let (limit, name) = (self.settings.file_bytes, address.name.clone());
         let unpacked =
             tokio::task::spawn_blocking(move || extract::unpack(archive, file, &sandbox, &name, limit, &cancelled));
-        unpacked.await.map_err(Trouble::lasting)?.map_err(|error| Trouble::Lasting(format!("cannot unpack it: {error}")))
+        unpacked
+            .await
+            .map_err(Trouble::lasting)?
+            .map_err(|error| Trouble::Lasting(format!("cannot unpack it: {error}")))
     }
 }

@@ -90,9 +90,15 @@ fn answer(mut stream: TcpStream, asked: &Mutex<Vec<String>>, pages: &Mutex<Vec<(
     };
     let rest = &page.body[from.unwrap_or(0).min(page.body.len())..];
     let status = if from.is_some() { "206 Partial Content" } else { page.status };
-    let mut head = format!("HTTP/1.1 {status}\r\nContent-Length: {}\r\nETag: \"v1\"\r\nConnection: close\r\n", rest.len());
+    let mut head =
+        format!("HTTP/1.1 {status}\r\nContent-Length: {}\r\nETag: \"v1\"\r\nConnection: close\r\n", rest.len());
     if from.is_some() {
-        head.push_str(&format!("Content-Range: bytes {}-{}/{}\r\n", from.unwrap(), page.body.len() - 1, page.body.len()));
+        head.push_str(&format!(
+            "Content-Range: bytes {}-{}/{}\r\n",
+            from.unwrap(),
+            page.body.len() - 1,
+            page.body.len()
+        ));
     }
     let _ = stream.write_all(format!("{head}\r\n").as_bytes());
     let _ = stream.write_all(&rest[..page.breaks_after.unwrap_or(rest.len()).min(rest.len())]);
@@ -186,7 +192,8 @@ fn packed(dir: &Path, name: &str) -> Vec<u8> {
         \x20   t = tarfile.open(name, mode)\n\
         \x20   for path in ['bin', 'a file', 'link']: t.add(os.path.join(tree, path), path)\n\
         \x20   t.close()\n";
-    let made = Command::new("python3").args(["-c", program]).arg(&out).arg(&tree).status().expect("python3 is installed");
+    let made =
+        Command::new("python3").args(["-c", program]).arg(&out).arg(&tree).status().expect("python3 is installed");
     assert!(made.success());
     fs::read(out).unwrap()
 }

@@ -198,7 +198,8 @@ async fn keep_logs_short(work_dir: PathBuf, events: Events) {
         }
         let Ok(sandboxes) = sandboxes.await else { return };
         let work_dir = work_dir.clone();
-        wait = tokio::task::spawn_blocking(move || log_cap::look(&work_dir, &sandboxes)).await.unwrap_or(log_cap::EVERY);
+        wait =
+            tokio::task::spawn_blocking(move || log_cap::look(&work_dir, &sandboxes)).await.unwrap_or(log_cap::EVERY);
     }
 }
 

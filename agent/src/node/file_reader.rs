@@ -11,9 +11,9 @@ use api::{AgentId, FrameworkId, TaskId};
 use nix::fcntl::{OFlag, OpenHow, ResolveFlag, openat2};
 use tokio::sync::{mpsc, oneshot};
 
-use super::{directory, log_cap};
 use super::events::{Event, Events};
 use super::node_log::NodeLog;
+use super::{directory, log_cap};
 
 /// How much goes into one message.
 const CHUNK: usize = 32 * 1024;
@@ -74,7 +74,11 @@ impl Source {
 
 /// Answers a request that names nothing.
 pub(crate) async fn refuse(request: u64, out: mpsc::Sender<FromAgent>) {
-    send(&out, FileChunk { request, data: Vec::new(), end: true, error: ReadError::NoSource.to_string() }).await;
+    send(
+        &out,
+        FileChunk { request, data: Vec::new(), end: true, error: ReadError::NoSource.to_string(), offset: None },
+    )
+    .await;
 }
 
 async fn send(out: &mpsc::Sender<FromAgent>, chunk: FileChunk) -> bool {
@@ -92,7 +96,7 @@ impl Reader {
             Ok(()) => String::new(),
             Err(error) => error.to_string(),
         };
-        send(&self.out, FileChunk { request: self.request, data: Vec::new(), end: true, error }).await;
+        send(&self.out, FileChunk { request: self.request, data: Vec::new(), end: true, error, offset: None }).await;
     }
 
     /// All processes' logs together; they never end.
@@ -101,7 +105,13 @@ impl Reader {
         loop {
             let text = log.read().map_err(|source| ReadError::Open { path: "console".to_owned(), source })?;
             for data in text.chunks(CHUNK) {
-                let chunk = FileChunk { request: self.request, data: data.to_vec(), end: false, error: String::new() };
+                let chunk = FileChunk {
+                    request: self.request,
+                    data: data.to_vec(),
+                    end: false,
+                    error: String::new(),
+                    offset: None,
+                };
                 if !send(&self.out, chunk).await {
                     return Ok(());
                 }
@@ -124,8 +134,10 @@ impl Reader {
         loop {
             let room = usize::try_from(left).unwrap_or(usize::MAX).min(CHUNK);
             // Only at the beginning: what comes later is there, or will be.
+            let mut gone = None;
             if offset == self.offset {
                 offset = log_cap::past_hole(&file, offset);
+                gone = (offset > self.offset).then_some(offset);
             }
             let length = file.read_at(&mut buffer[..room], offset).map_err(failed)?;
             if length > 0 {
@@ -136,6 +148,7 @@ impl Reader {
                     data: buffer[..length].to_vec(),
                     end: false,
                     error: String::new(),
+                    offset: gone,
                 };
                 if !send(&self.out, chunk).await {
                     return Ok(());

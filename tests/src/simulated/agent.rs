@@ -191,6 +191,7 @@ impl Agent {
                 data: Vec::new(),
                 end: true,
                 error: "a simulated agent has no files".to_owned(),
+                offset: None,
             })),
             Message::NodeCall(call) => out.push(from_agent::Message::NodeReply(link::NodeReply {
                 request: call.request,

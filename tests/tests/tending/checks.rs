@@ -71,7 +71,10 @@ impl World {
             .filter_map(|update| update["check_status"]["command"]["exit_code"].as_i64())
             .collect();
         assert_eq!(codes[..3], [1, 0, 1], "{codes:?}");
-        assert!(list("seen").iter().all(|update| update["check_status"]["type"] == "COMMAND"), "every status carries it");
+        assert!(
+            list("seen").iter().all(|update| update["check_status"]["type"] == "COMMAND"),
+            "every status carries it"
+        );
         println!("pymesos saw the check's {codes:?} and the end of the sick task");
     }
 

@@ -4,6 +4,7 @@
 
 mod checks;
 mod entered;
+mod fetched;
 mod terminal;
 
 use std::path::{Path, PathBuf};
@@ -36,6 +37,9 @@ fn tasks_are_looked_at_and_entered_on_a_booted_node() {
     world.a_failing_health_check_kills_and_tells();
     world.http_and_tcp_are_looked_at();
     world.checks_go_on_in_another_agent();
+    world.files_are_fetched_for_ten_tasks_at_once();
+    world.what_cannot_be_fetched_fails_the_task();
+    world.a_log_bomb_is_kept_short_and_the_task_lives();
     // From here on the offers are another's.
     world.tasks.framework.call("TEARDOWN", &Value::Null).unwrap();
     world.pymesos_sees_checks();

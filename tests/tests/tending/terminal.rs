@@ -56,7 +56,9 @@ impl Terminal {
             let found = {
                 let seen = self.seen.lock().unwrap();
                 let rest = &seen[self.past..];
-                rest.windows(text.len()).position(|window| window == text.as_bytes()).map(|at| self.past + at + text.len())
+                rest.windows(text.len())
+                    .position(|window| window == text.as_bytes())
+                    .map(|at| self.past + at + text.len())
             };
             if let Some(end) = found {
                 self.past = end;

@@ -28,7 +28,10 @@ impl Task {
     /// The same again in a new agent.
     pub(super) fn fetch_again(&mut self, plan: Plan) -> Result<Vec<Effect>, String> {
         if self.record.pulls >= MAX_PULLS {
-            return Err(format!("the agent was restarted {} times while it fetched the task's URIs", self.record.pulls));
+            return Err(format!(
+                "the agent was restarted {} times while it fetched the task's URIs",
+                self.record.pulls
+            ));
         }
         Ok(self.fetch(plan))
     }

@@ -64,11 +64,8 @@ impl Address {
             Some((value, fragment)) => (value, Checksum::parse(fragment)?),
             None => (value, None),
         };
-        let (source, path) = if value.starts_with('/') {
-            (Source::File(value.into()), value.to_owned())
-        } else {
-            source(value)?
-        };
+        let (source, path) =
+            if value.starts_with('/') { (Source::File(value.into()), value.to_owned()) } else { source(value)? };
         let name = path.rsplit('/').next().unwrap_or_default();
         let name = percent_decoded(name);
         if name.is_empty() || name == "." || name == ".." || name.contains(['/', '\0', '\\']) || name.len() > 255 {
@@ -200,7 +197,11 @@ pub(super) fn percent_decoded(text: &str) -> String {
     let mut decoded = Vec::with_capacity(bytes.len());
     let mut at = 0;
     while at < bytes.len() {
-        let escape = if bytes[at] == b'%' { text.get(at + 1..at + 3).and_then(|digits| u8::from_str_radix(digits, 16).ok()) } else { None };
+        let escape = if bytes[at] == b'%' {
+            text.get(at + 1..at + 3).and_then(|digits| u8::from_str_radix(digits, 16).ok())
+        } else {
+            None
+        };
         decoded.push(escape.unwrap_or(bytes[at]));
         at += if escape.is_some() { 3 } else { 1 };
     }

@@ -60,7 +60,8 @@ pub(super) async fn get(ftp: &Ftp, patience: FetchPatience, sink: &mut Sink) -> 
     }
     control.ask("TYPE I", &[200]).await?;
     let (_, passive) = control.ask("EPSV", &[229]).await?;
-    let port = extended_port(&passive).ok_or_else(|| Trouble::Lasting("its passive mode is not understood".to_owned()))?;
+    let port =
+        extended_port(&passive).ok_or_else(|| Trouble::Lasting("its passive mode is not understood".to_owned()))?;
     // Where it is asked from, never elsewhere: a server could point at anybody.
     let data = SocketAddr::new(server.ip(), port);
     let connecting = timeout(patience.connect, TcpStream::connect(data));

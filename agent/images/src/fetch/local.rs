@@ -80,7 +80,9 @@ mod tests {
             std::thread::spawn(move || open(&path, uid, 4321).is_ok()).join().unwrap()
         };
         let is_root = rustix::process::geteuid().is_root();
-        for (mode, uid, expected) in [(0o600, 4321, !is_root), (0o600, 0, !is_root), (0o644, 4321, true), (0o644, 0, true)] {
+        for (mode, uid, expected) in
+            [(0o600, 4321, !is_root), (0o600, 0, !is_root), (0o644, 4321, true), (0o644, 0, true)]
+        {
             std::fs::set_permissions(&path, std::fs::Permissions::from_mode(mode)).unwrap();
             assert_eq!(open_as(uid), expected, "{mode:o} {uid}");
         }

@@ -29,8 +29,7 @@ impl Sandbox {
     pub(super) fn create(&self, path: &Path, mode: u32) -> io::Result<File> {
         let (parent, name) = self.parent(path)?;
         self.make_room(&parent, &name)?;
-        let flags =
-            OFlags::RDWR | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let flags = OFlags::RDWR | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let file = rustix::fs::openat(&parent, &name, flags, Mode::from_raw_mode(mode))?;
         Ok(File::from(file))
     }
@@ -86,9 +85,7 @@ impl Sandbox {
 
     fn give_at(&self, parent: &OwnedFd, name: &OsStr) -> io::Result<()> {
         match self.owner {
-            Some((uid, gid)) => {
-                Ok(rustix::fs::chownat(parent, name, Some(uid), Some(gid), AtFlags::SYMLINK_NOFOLLOW)?)
-            }
+            Some((uid, gid)) => Ok(rustix::fs::chownat(parent, name, Some(uid), Some(gid), AtFlags::SYMLINK_NOFOLLOW)?),
             None => Ok(()),
         }
     }

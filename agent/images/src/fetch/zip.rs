@@ -137,9 +137,8 @@ impl Entry {
         fields.skip(comment.into())?;
         *rest = fields.0;
         let mut wide = wide_fields(extra);
-        let mut widened = |narrow: u32| -> Result<u64, ZipError> {
-            if narrow == u32::MAX { wide.u64() } else { Ok(narrow.into()) }
-        };
+        let mut widened =
+            |narrow: u32| -> Result<u64, ZipError> { if narrow == u32::MAX { wide.u64() } else { Ok(narrow.into()) } };
         let (size, packed, offset) = (widened(size)?, widened(packed)?, widened(offset)?);
         let mode = (made_by >> 8 == 3).then_some(attributes >> 16);
         Ok(Self { name, flags, method, crc, packed, size, offset, mode })
