@@ -92,13 +92,8 @@ fn answer(mut stream: TcpStream, asked: &Mutex<Vec<String>>, pages: &Mutex<Vec<(
     let status = if from.is_some() { "206 Partial Content" } else { page.status };
     let mut head =
         format!("HTTP/1.1 {status}\r\nContent-Length: {}\r\nETag: \"v1\"\r\nConnection: close\r\n", rest.len());
-    if from.is_some() {
-        head.push_str(&format!(
-            "Content-Range: bytes {}-{}/{}\r\n",
-            from.unwrap(),
-            page.body.len() - 1,
-            page.body.len()
-        ));
+    if let Some(from) = from {
+        head.push_str(&format!("Content-Range: bytes {from}-{}/{}\r\n", page.body.len() - 1, page.body.len()));
     }
     let _ = stream.write_all(format!("{head}\r\n").as_bytes());
     let _ = stream.write_all(&rest[..page.breaks_after.unwrap_or(rest.len()).min(rest.len())]);

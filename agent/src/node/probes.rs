@@ -16,6 +16,8 @@ use nix::sched::{CloneFlags, setns};
 use tokio::net::TcpStream;
 use tokio::sync::oneshot;
 
+use http::Page;
+
 use super::beside::{self, Isolation, Program, Streams};
 use super::events::{Event, Events};
 use crate::logging::chain;
@@ -53,13 +55,16 @@ pub(crate) fn start(look: Look, events: Events) {
 
 impl Look {
     async fn see(&self) -> Seen {
+        let own = loopback(&self.probe.target);
         match &self.probe.target {
             Target::Command { arguments, environment } => self.run(arguments.clone(), environment.clone()).await,
-            Target::Tcp { v6, port } => match self.connect(loopback(*v6, *port)).await {
+            Target::Tcp { port, .. } => match self.connect(SocketAddr::new(own, *port)).await {
                 Ok(_) => Seen::Connected,
                 Err(error) => Seen::Refused(error.to_string()),
             },
-            Target::Http { tls, v6, port, path } => self.ask(*tls, loopback(*v6, *port), path).await,
+            Target::Http { tls, port, path, .. } => {
+                self.ask(Page { tls: *tls, at: SocketAddr::new(own, *port), path: path.clone() }).await
+            }
         }
     }
 
@@ -110,9 +115,14 @@ impl Look {
     }
 }
 
-fn loopback(v6: bool, port: u16) -> SocketAddr {
-    let address: IpAddr = if v6 { Ipv6Addr::LOCALHOST.into() } else { Ipv4Addr::LOCALHOST.into() };
-    SocketAddr::new(address, port)
+/// The task's own address, as its check wants it.
+const fn loopback(target: &Target) -> IpAddr {
+    match target {
+        Target::Http { v6: true, .. } | Target::Tcp { v6: true, .. } => IpAddr::V6(Ipv6Addr::LOCALHOST),
+        Target::Http { v6: false, .. } | Target::Tcp { v6: false, .. } | Target::Command { .. } => {
+            IpAddr::V4(Ipv4Addr::LOCALHOST)
+        }
+    }
 }
 
 /// A program that ends with the look it is for.

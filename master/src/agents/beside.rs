@@ -90,12 +90,8 @@ impl Beside {
         if last || !taken {
             self.execs.remove(&output.request);
         }
-        (!last && !taken).then(|| {
-            FromMaster::ExecInput(link::ExecInput {
-                request: output.request,
-                word: Some(exec_input::Word::Close(true)),
-            })
-        })
+        let close = link::ExecInput { request: output.request, word: Some(exec_input::Word::Close(true)) };
+        (!last && !taken).then_some(FromMaster::ExecInput(close))
     }
 
     pub(super) fn listed(&mut self, list: link::FileList) {

@@ -151,7 +151,7 @@ impl Summing {
     }
 
     /// Whether all of it was what it has to be.
-    pub(super) fn is_right(self) -> bool {
+    pub(super) fn finish(self) -> bool {
         match self {
             Self::Nothing => true,
             Self::Sha256(hash, wanted) => hash.finalize().as_slice() == wanted,
@@ -209,7 +209,7 @@ pub(super) fn percent_decoded(text: &str) -> String {
 }
 
 fn hex(digits: &str) -> Option<Vec<u8>> {
-    if digits.len() % 2 != 0 || !digits.is_ascii() {
+    if !digits.len().is_multiple_of(2) || !digits.is_ascii() {
         return None;
     }
     (0..digits.len()).step_by(2).map(|at| u8::from_str_radix(&digits[at..at + 2], 16).ok()).collect()
@@ -273,8 +273,8 @@ mod tests {
         summing.again();
         summing.add(b"a");
         summing.add(b"bc");
-        assert!(summing.is_right());
-        assert!(!Summing::new(address.checksum.as_ref()).is_right());
+        assert!(summing.finish());
+        assert!(!Summing::new(address.checksum.as_ref()).finish());
         assert_eq!(parse("http://h/x#part", None).unwrap().checksum, None);
     }
 }

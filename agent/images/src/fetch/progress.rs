@@ -58,7 +58,7 @@ impl Sink {
 
     /// All of it is here.
     pub(super) fn finish(mut self) -> Result<(), Trouble> {
-        if !self.summing.is_right() {
+        if !self.summing.finish() {
             return Err(Trouble::Lasting("it is not what its checksum says".to_owned()));
         }
         self.file.flush().and_then(|()| self.file.seek(SeekFrom::Start(0))).map(drop).map_err(Trouble::lasting)

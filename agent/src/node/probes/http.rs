@@ -21,29 +21,39 @@ use super::Look;
 /// As many as browsers follow.
 const MAX_REDIRECTS: usize = 20;
 
+/// Something a task serves.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub(super) struct Page {
+    pub(super) tls: bool,
+    pub(super) at: SocketAddr,
+    pub(super) path: String,
+}
+
 impl Look {
     /// The status of the last answer.
-    pub(super) async fn ask(&self, tls: bool, at: SocketAddr, path: &str) -> Seen {
-        let (mut tls, mut at) = (tls, at);
-        let mut path = if path.starts_with('/') { path.to_owned() } else { format!("/{path}") };
+    pub(super) async fn ask(&self, mut page: Page) -> Seen {
+        if !page.path.starts_with('/') {
+            page.path.insert(0, '/');
+        }
         let mut status = 0;
         for _ in 0..=MAX_REDIRECTS {
-            let answer = match self.get(tls, at, &path).await {
+            let answer = match self.get(&page).await {
                 Ok(answer) => answer,
                 Err(reason) => return Seen::Failed(reason),
             };
             status = answer.status().as_u16();
             let location = answer.headers().get(LOCATION).and_then(|location| location.to_str().ok());
-            match location.filter(|_| answer.status().is_redirection()).and_then(|to| redirected(tls, at, &path, to)) {
-                Some(next) => (tls, at, path) = next,
+            match location.filter(|_| answer.status().is_redirection()).and_then(|to| redirected(&page, to)) {
+                Some(next) => page = next,
                 None => return Seen::Status(status),
             }
         }
         Seen::Failed(format!("it redirects more than {MAX_REDIRECTS} times, the last time with {status}"))
     }
 
-    async fn get(&self, tls: bool, at: SocketAddr, path: &str) -> Result<Response<Incoming>, String> {
-        let stream = self.connect(at).await.map_err(|error| format!("cannot connect to {at}: {error}"))?;
+    async fn get(&self, page: &Page) -> Result<Response<Incoming>, String> {
+        let Page { tls, at, path } = page;
+        let stream = self.connect(*at).await.map_err(|error| format!("cannot connect to {at}: {error}"))?;
         let request = Request::get(path)
             .header(HOST, at.to_string())
             .header(USER_AGENT, concat!("mesolith/", env!("CARGO_PKG_VERSION")))
@@ -70,16 +80,15 @@ where
 }
 
 /// Where a redirect leads, if that is the task again; of another host the redirect itself is the answer.
-fn redirected(tls: bool, at: SocketAddr, path: &str, to: &str) -> Option<(bool, SocketAddr, String)> {
+fn redirected(page: &Page, to: &str) -> Option<Page> {
     let uri: Uri = to.parse().ok()?;
-    let mut next = uri.path_and_query().map_or("/", |path| path.as_str()).to_owned();
+    let mut path = uri.path_and_query().map_or("/", |path| path.as_str()).to_owned();
     let Some(host) = uri.host() else {
-        if !next.starts_with('/') {
-            let directory =
-                path.split('?').next().and_then(|path| path.rsplit_once('/')).map_or("", |(directory, _)| directory);
-            next = format!("{directory}/{next}");
+        if !path.starts_with('/') {
+            let here = page.path.split('?').next().and_then(|path| path.rsplit_once('/'));
+            path = format!("{}/{path}", here.map_or("", |(directory, _)| directory));
         }
-        return Some((tls, at, next));
+        return Some(Page { path, ..page.clone() });
     };
     let tls = match uri.scheme_str() {
         Some("https") => true,
@@ -87,11 +96,11 @@ fn redirected(tls: bool, at: SocketAddr, path: &str, to: &str) -> Option<(bool, 
         Some(_) | None => return None,
     };
     let host = host.trim_start_matches('[').trim_end_matches(']');
-    if host != "localhost" && host.parse() != Ok(at.ip()) {
+    if host != "localhost" && host.parse() != Ok(page.at.ip()) {
         return None;
     }
     let port = uri.port_u16().unwrap_or(if tls { 443 } else { 80 });
-    Some((tls, SocketAddr::new(at.ip(), port), next))
+    Some(Page { tls, at: SocketAddr::new(page.at.ip(), port), path })
 }
 
 fn config() -> Result<Arc<ClientConfig>, String> {
@@ -152,7 +161,8 @@ mod tests {
     #[test]
     fn a_redirect_is_followed_within_the_task_only() {
         let at: SocketAddr = "127.0.0.1:8080".parse().unwrap();
-        let next = |to: &str| redirected(false, at, "/a/b?c", to).map(|(tls, at, path)| format!("{tls} {at}{path}"));
+        let page = Page { tls: false, at, path: "/a/b?c".to_owned() };
+        let next = |to: &str| redirected(&page, to).map(|page| format!("{} {}{}", page.tls, page.at, page.path));
         for (to, expected) in [
             ("/up?x=1", Some("false 127.0.0.1:8080/up?x=1")),
             ("http://localhost:9090/x", Some("false 127.0.0.1:9090/x")),
