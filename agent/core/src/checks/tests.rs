@@ -1,3 +1,5 @@
+//! Schedules of checks, and what frameworks are told, look by look.
+
 use super::*;
 
 fn task(text: &str) -> TaskInfo {
