@@ -55,6 +55,9 @@ pub(crate) enum Role {
         /// The unit's name.
         name: String,
     },
+    /// Become a program beside a task
+    #[command(hide = true)]
+    Enter,
     /// Start a task without isolation and end, so that the supervisor inherits it
     #[command(hide = true)]
     PlainParent {

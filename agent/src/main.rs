@@ -2,6 +2,7 @@
 
 mod arguments;
 mod devices;
+mod enter;
 mod init;
 mod launcher;
 mod logging;
@@ -41,6 +42,7 @@ fn main() -> ExitCode {
         (Some(Role::SystemdScope { pid, name }), _) => init::systemd_scope::run(pid, &name),
         (Some(Role::PlainParent { task }), _) => launcher::plain_task::run_parent(&task),
         (Some(Role::PlainTask { task }), _) => launcher::plain_task::run(&task),
+        (Some(Role::Enter), _) => enter::run(),
         (Some(Role::Agent), Some(hosted)) => node::run_hosted(hosted),
         (Some(Role::Agent), None) => node::run_appliance(),
         (None, Some(hosted)) => init::hosted::run(&hosted),

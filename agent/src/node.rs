@@ -4,6 +4,7 @@
 //! interface and talks to it through a bounded channel. The process may die at any moment: what it must remember is in
 //! the checkpoint before anything depends on it, tasks are children of `init`, and the next process goes on.
 
+mod beside;
 mod bridge;
 pub(crate) mod bundle;
 mod capacity;
@@ -11,11 +12,14 @@ mod cgroup;
 mod checkpoint;
 mod clock;
 mod containers;
+mod directory;
 mod disk_usage;
 mod driver;
 mod events;
+mod exec;
 mod executor_api;
 mod executors;
+mod fetches;
 mod file_reader;
 mod garbage;
 mod hotplug;
@@ -25,11 +29,13 @@ mod init_client;
 mod join;
 mod link;
 mod listeners;
+mod log_cap;
 mod machine;
 mod network;
 mod node_api;
 mod node_log;
 mod private_file;
+mod probes;
 mod residents;
 mod settings;
 mod statistics;

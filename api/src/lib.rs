@@ -5,7 +5,9 @@
 //! behind the `link` feature, the generated agent link ([`link`]). Nothing here does IO.
 
 pub mod attributes;
+pub mod exec;
 pub mod facts;
+pub mod file_mode;
 pub mod id;
 #[cfg(feature = "link")]
 pub mod link;

@@ -2,6 +2,8 @@
 
 mod advice;
 mod cluster;
+mod exec;
+mod files;
 mod frameworks;
 mod hw;
 mod logs;
@@ -59,6 +61,9 @@ async fn perform(options: Options) -> anyhow::Result<u8> {
         }
         Verb::Offers => offers::list(&master, &output).await?,
         Verb::Logs(which) => logs::show(&master, &which).await?,
+        Verb::Files(which) => files::show(&master, &output, &which).await?,
+        Verb::Exec(what) => return exec::exec(&master, &what).await,
+        Verb::Attach(what) => return exec::attach(&master, &what).await,
         Verb::Hw { node } => hw::show(&master, &output, &node).await?,
         Verb::Node { node, method } => node::call(&master, &output, &node, method).await?,
         Verb::Stats { node } => stats::show(&master, &output, node.as_deref()).await?,

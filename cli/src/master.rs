@@ -9,6 +9,7 @@ use bytes::Bytes;
 use http_body_util::{BodyExt, Full, Limited};
 use hyper::body::Incoming;
 use hyper::header::{ACCEPT, AUTHORIZATION, HOST, LOCATION};
+use hyper::upgrade::Upgraded;
 use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::TokioIo;
 use rustls::ClientConfig;
@@ -237,6 +238,19 @@ impl Master {
         Err(self.refused(status, &path, String::from_utf8_lossy(&text).trim()))
     }
 
+    /// Leaves HTTP for another protocol.
+    pub(crate) async fn upgrade(&self, path: &str, protocol: &str) -> Result<TokioIo<Upgraded>> {
+        let ask = Ask { method: Method::POST, ..Ask::get(path) };
+        let answer = self.send(ask.header("connection", "upgrade").header("upgrade", protocol)).await?;
+        let status = answer.status();
+        if status != StatusCode::SWITCHING_PROTOCOLS {
+            let text = read(answer).await.unwrap_or_default();
+            return Err(self.refused(status, path, String::from_utf8_lossy(&text).trim()));
+        }
+        let upgraded = timeout(ANSWER_WITHIN, hyper::upgrade::on(answer)).await.context("the deadline passed")?;
+        Ok(TokioIo::new(upgraded.with_context(|| format!("{} does not go on", self.address().url()))?))
+    }
+
     /// The whole body of a 2xx answer.
     pub(crate) async fn fetch(&self, ask: Ask) -> Result<Bytes> {
         let path = ask.path.clone();
@@ -314,7 +328,7 @@ where
 {
     let (mut sender, connection) = hyper::client::conn::http1::handshake(stream).await?;
     // Ends by itself when the answer has been read or dropped.
-    tokio::spawn(connection);
+    tokio::spawn(connection.with_upgrades());
     sender.send_request(request).await
 }
 

@@ -70,6 +70,12 @@ pub(crate) enum Verb {
     Offers,
     /// The output of a task, or the log of a node
     Logs(Logs),
+    /// What is in the sandbox of a task
+    Files(Files),
+    /// Run a program beside a task, in its container and as its user, and exit with its status
+    Exec(Exec),
+    /// Show what a task writes from now on, until it ends
+    Attach(Attach),
     /// What a node is made of, and its attributes with where they are from
     Hw {
         /// Its name, agent id or address
@@ -96,7 +102,7 @@ impl Verb {
     /// What we exit with when we fail ourselves: for `run` a code of its own, as its others are the task's.
     pub(crate) const fn failure_code(&self) -> u8 {
         match self {
-            Self::Run(_) => 125,
+            Self::Run(_) | Self::Exec(_) => 125,
             Self::Nodes { .. }
             | Self::Node { .. }
             | Self::Stats { .. }
@@ -105,6 +111,8 @@ impl Verb {
             | Self::Frameworks { .. }
             | Self::Offers
             | Self::Logs(_)
+            | Self::Files(_)
+            | Self::Attach(_)
             | Self::Hw { .. }
             | Self::Teardown { .. }
             | Self::Masters { .. }
@@ -190,6 +198,51 @@ pub(crate) struct WrittenRule {
     /// Reserve for this role what nobody has reserved and no task uses, as it becomes free
     #[arg(long, value_name = "ROLE")]
     pub(crate) reserve: Option<String>,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct Files {
+    /// The task's id (FRAMEWORK/TASK if two frameworks use it)
+    pub(crate) task: String,
+    /// A directory in the sandbox [default: the sandbox]
+    pub(crate) path: Option<String>,
+    /// Copy this file to standard output instead
+    #[arg(long, value_name = "FILE", conflicts_with = "path")]
+    pub(crate) cat: Option<String>,
+    /// Go on as the file grows, until the task ends
+    #[arg(short, long, requires = "cat")]
+    pub(crate) follow: bool,
+}
+
+#[derive(Args, Debug)]
+#[command(after_help = "\
+It takes an operator (or a rule in the ACLs), and is written down at the master. The program ends when this one does.
+
+Examples:
+  mesolith exec -it web -- sh
+  mesolith exec web -- cat /proc/1/status
+  tar c . | mesolith exec -i web -- tar x -C /mnt/mesos/sandbox")]
+pub(crate) struct Exec {
+    /// Give it a terminal: programs for people want one
+    #[arg(short, long)]
+    pub(crate) tty: bool,
+    /// Pass on what is typed, or comes in
+    #[arg(short, long)]
+    pub(crate) interactive: bool,
+    /// A variable to add to those of the task; may be repeated
+    #[arg(short, long, value_name = "NAME=VALUE")]
+    pub(crate) env: Vec<String>,
+    /// The task's id (FRAMEWORK/TASK if two frameworks use it)
+    pub(crate) task: String,
+    /// The program and its arguments
+    #[arg(last = true, required = true)]
+    pub(crate) command: Vec<String>,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct Attach {
+    /// The task's id (FRAMEWORK/TASK if two frameworks use it)
+    pub(crate) task: String,
 }
 
 #[derive(Args, Debug)]

@@ -29,9 +29,10 @@ pub(crate) struct Pump {
 }
 
 impl Pump {
-    /// A file of a task's sandbox: `stdout` or `stderr`.
+    /// A file of a task's sandbox.
     pub(crate) fn task(master: &Master, framework: &str, task: &str, file: &str) -> Self {
-        let path = format!("/mesolith/v1/tasks/{}/{}/files/{}", segment(framework), segment(task), segment(file));
+        let file: Vec<String> = file.split('/').filter(|part| !part.is_empty()).map(segment).collect();
+        let path = format!("/mesolith/v1/tasks/{}/{}/files/{}", segment(framework), segment(task), file.join("/"));
         Self { master: master.clone(), path, offset: 0 }
     }
 
@@ -68,7 +69,11 @@ impl Pump {
             Extent::Growing => "&follow=1",
         };
         let path = format!("{}?offset={}{follow}", self.path, self.offset);
-        let mut body = self.master.open(Ask::get(path)).await?.into_body();
+        let answer = self.master.open(Ask::get(path)).await?;
+        // The beginning of a long output is dropped; what comes is further on than was asked for.
+        let begins = answer.headers().get("mesolith-offset").and_then(|value| value.to_str().ok()?.parse().ok());
+        self.offset = begins.unwrap_or(self.offset);
+        let mut body = answer.into_body();
         while let Some(frame) = body.frame().await {
             let frame = frame.with_context(|| format!("the master stopped sending {}", self.path))?;
             if let Some(data) = frame.data_ref() {

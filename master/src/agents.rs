@@ -1,5 +1,6 @@
 //! One gRPC stream per agent: words of the link to the driver, the driver's words to the link.
 
+pub mod beside;
 mod reading;
 mod standby;
 
@@ -75,6 +76,12 @@ pub enum SessionCommand {
     /// Ask the node API.
     // Boxed like the above.
     Call(Box<Call>),
+    /// Run a program beside a task.
+    OpenExec(Box<beside::Exec>),
+    /// A word for such a program.
+    ExecInput(link::ExecInput),
+    /// Look into a directory.
+    List(Box<beside::List>),
     /// End the connection after what was sent before.
     Close,
 }
@@ -112,6 +119,8 @@ pub struct Call {
 /// A piece of a file.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum Chunk {
+    /// What follows begins here: what is before it is gone.
+    From(u64),
     /// Bytes; none when the agent only says that the file is open.
     Data(Bytes),
     /// That was all.
@@ -200,6 +209,7 @@ impl Link for LinkService {
             queue,
             reads: BTreeMap::new(),
             calls: BTreeMap::new(),
+            beside: beside::Beside::default(),
             ping_timeout: self.ping_timeout,
         };
         let words = futures_util::stream::unfold(session, |mut session| async move {
@@ -229,6 +239,7 @@ struct Session {
     queue: mpsc::Receiver<SessionCommand>,
     reads: BTreeMap<u64, mpsc::Sender<Chunk>>,
     calls: BTreeMap<u64, oneshot::Sender<Result<Bytes, String>>>,
+    beside: beside::Beside,
     ping_timeout: Duration,
 }
 
@@ -373,6 +384,8 @@ impl Session {
             | FromAgent::Capacity(_)
             | FromAgent::ExecutorMessage(_)
             | FromAgent::ExecutorEnded(_)
+            | FromAgent::ExecOutput(_)
+            | FromAgent::FileList(_)
             | FromAgent::NodeReply(_) => Err("the first message of a session must be a registration".to_owned()),
         }
     }
@@ -394,10 +407,19 @@ impl Session {
                     return Ok(None);
                 }
                 self.reads.insert(request, chunks);
-                Ok(Some(FromMaster::ReadFile(link::ReadFile { request, source: Some(source), offset, follow })))
+                Ok(Some(FromMaster::ReadFile(link::ReadFile {
+                    request,
+                    source: Some(source),
+                    offset,
+                    length: None,
+                    follow,
+                })))
             }
             SessionCommand::CancelRead(request) => Ok(self.cancel(request)),
             SessionCommand::Call(call) => Ok(self.call(*call)),
+            SessionCommand::OpenExec(exec) => Ok(self.beside.open(*exec)),
+            SessionCommand::ExecInput(input) => Ok(self.beside.input(input)),
+            SessionCommand::List(list) => Ok(self.beside.list(*list)),
             SessionCommand::Close => Err(Ended),
         }
     }
@@ -451,6 +473,11 @@ impl Session {
                 self.driver.send(message).await.map_err(|_| Ended)?;
                 return Ok(None);
             }
+            FromAgent::ExecOutput(output) => return Ok(self.beside.output(output)),
+            FromAgent::FileList(list) => {
+                self.beside.listed(list);
+                return Ok(None);
+            }
             FromAgent::Register(_) | FromAgent::Back(_) | FromAgent::Standby(_) => {
                 tracing::warn!(node = %self.node, "agent registers twice on one connection; it is closed");
                 return Err(Ended);
@@ -492,7 +519,8 @@ impl Session {
         }
         // An empty piece says that the file is open; at the end it says nothing.
         let data = Bytes::from(chunk.data);
-        let mut fits = (chunk.end && data.is_empty()) || reader.try_send(Chunk::Data(data)).is_ok();
+        let begins = chunk.offset.is_none_or(|offset| reader.try_send(Chunk::From(offset)).is_ok());
+        let mut fits = begins && ((chunk.end && data.is_empty()) || reader.try_send(Chunk::Data(data)).is_ok());
         if chunk.end {
             let last = if chunk.error.is_empty() { Chunk::End } else { Chunk::Failed(chunk.error) };
             if fits {

@@ -2,6 +2,8 @@
 
 pub mod auth;
 mod body_budget;
+mod browse;
+mod exec;
 mod files;
 mod legacy;
 mod masters;

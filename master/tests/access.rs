@@ -308,7 +308,13 @@ async fn a_boot_token_is_for_a_listed_machine_that_is_not_up() {
         }
     });
     let FromMaster::ReadFile(read) = agent.next().await else { panic!("expected ReadFile") };
-    let chunk = link::FileChunk { request: read.request, data: b"log".to_vec(), end: false, error: String::new() };
+    let chunk = link::FileChunk {
+        request: read.request,
+        data: b"log".to_vec(),
+        end: false,
+        error: String::new(),
+        offset: None,
+    };
     agent.say(FromAgent::FileChunk(chunk)).await;
     let (status, text) = asking.await.unwrap();
     assert!(status == 409 && text.contains("node-1 is up and connected"), "{status} {text}");

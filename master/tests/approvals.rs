@@ -279,8 +279,13 @@ async fn reads_show_what_may_be_seen() {
             request(&http, &format!("GET {path} HTTP/1.1\r\nHost: m\r\nConnection: close\r\n{head}\r\n"))
         });
         let FromMaster::ReadFile(wanted) = agent.next().await else { panic!("expected ReadFile") };
-        let chunk =
-            link::FileChunk { request: wanted.request, data: b"seen".to_vec(), end: true, error: String::new() };
+        let chunk = link::FileChunk {
+            request: wanted.request,
+            data: b"seen".to_vec(),
+            end: true,
+            error: String::new(),
+            offset: None,
+        };
         agent.say(FromAgent::FileChunk(chunk)).await;
         assert_eq!(reading.await.unwrap(), (200, "seen".to_owned()));
     }

@@ -58,6 +58,8 @@ class Framework(Scheduler):
                     "agent": status.get("agent_id", {}).get("value"),
                     "uuid": status.get("uuid"),
                     "limitation": status.get("limitation"),
+                    "healthy": status.get("healthy"),
+                    "check_status": status.get("check_status"),
                 }
             )
             self.changed.notify_all()
@@ -283,6 +285,39 @@ class Scenarios:
             "sleep 2; look before; sleep 30; look after; kill %1 %2; exit 0"
         )
         return self.run("cpu", command, cpus=0.5, mem=32)
+
+    def checks(self):
+        """One task whose check sees a file come and go, one whose health check fails after a while."""
+        framework = self.framework
+        script = "sleep 6; touch seen; sleep 6; rm seen; sleep 1000"
+        seen = new_task("seen", script)
+        seen["check"] = {
+            "type": "COMMAND",
+            "command": {"command": {"value": "test -e seen"}},
+            "delay_seconds": 0,
+            "interval_seconds": 1,
+        }
+        seen = self.launch(seen, 0.1, 32)
+        sick = new_task("sick", "touch well; sleep 5; rm well; sleep 1000")
+        sick["health_check"] = {
+            "type": "COMMAND",
+            "command": {"value": "test -e well"},
+            "delay_seconds": 0,
+            "interval_seconds": 1,
+            "grace_period_seconds": 0,
+            "consecutive_failures": 2,
+        }
+        sick = self.launch(sick, 0.1, 32)
+        end = framework.wait_end(sick)
+
+        def saw():
+            codes = [(update["check_status"] or {}).get("command", {}).get("exit_code") for update in framework.of(seen)]
+            return len([code for code in codes if code is not None]) >= 3
+
+        framework.wait("three changes of the check", saw)
+        self.driver.killTask({"value": seen})
+        framework.wait_end(seen)
+        return {"seen": framework.of(seen), "sick": framework.of(sick), "end": end}
 
 
 def main():

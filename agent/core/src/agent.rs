@@ -2,7 +2,9 @@
 
 mod effects;
 pub mod executors;
+mod fetching;
 mod pods;
+mod probing;
 mod task;
 
 pub use effects::{Effect, Input, Now, Pulled, Report};
@@ -72,10 +74,11 @@ impl Agent {
             if let Some(process) = record.process.filter(|_| !record.phase.is_over()) {
                 effects.push(Effect::Claim { pid: process.pid });
             }
-            let task = Task::new(record);
+            let mut task = Task::new(record);
             if matches!(task.record.phase, Phase::Running | Phase::Killing { .. }) {
                 effects.extend(task.limit_cpu(&agent.site));
             }
+            task.resume_checks(now);
             agent.tasks.insert(container.clone(), task);
             match resume {
                 Resume::Wait => effects.extend(agent.forget_if_told(&container)),
@@ -166,6 +169,7 @@ impl Agent {
             Input::ShutdownFramework { framework } => self.shutdown_framework(&framework, now),
             Input::Acknowledge { framework, task, uuid } => self.acknowledge(&framework, &task, &uuid, now),
             Input::Pulled { container, result } => self.pulled(&container, result, now),
+            Input::Fetched { container, result } => self.fetched(&container, result, now),
             Input::Prepared { container, result } => self.step(&container, container::Input::Prepared(result), now),
             Input::Created { container, result } => self.created(&container, result, now),
             Input::Started { container, result } => self.step(&container, container::Input::Started(result), now),
@@ -178,6 +182,7 @@ impl Agent {
             Input::Overran { container, overrun } => self.overran(&container, overrun, now),
             Input::Exited(exit) => self.exited(exit, now),
             Input::Executor(input) => self.hear_of_executors(input, now),
+            Input::Probed { container, kind, number, seen } => self.probed(&container, kind, number, &seen, now),
             Input::Tick => self.tick(now),
         };
         effects.extend(self.look_after_executors(now));
@@ -231,6 +236,8 @@ impl Agent {
         }
         let planned = self.allot(&mut task).and_then(|()| task.plan(&self.site));
         let effects = match planned {
+            // It stays in TASK_STAGING until they are here.
+            Ok(plan) if !task.uris().is_empty() => task.fetch(plan),
             Ok(plan) => {
                 task.starting(&self.site, &mut self.randomness, now);
                 vec![Effect::Save(task.saved()), Effect::Prepare { container: container.clone(), plan: Box::new(plan) }]
@@ -424,6 +431,7 @@ impl Agent {
         for container in containers {
             let Some(task) = self.tasks.get_mut(&container) else { continue };
             let unseen = task.unseen_at_ms.take_if(|at_ms| *at_ms <= now.uptime_ms).is_some();
+            effects.extend(task.probe(now));
             let late = task.record.complete_by_ms.take_if(|at_ms| *at_ms <= now.uptime_ms).is_some();
             if unseen && !task.record.phase.is_over() {
                 effects.extend(self.step(&container, container::Input::Exited(Exit::Unseen), now));
@@ -444,17 +452,21 @@ impl Agent {
         }
         let Some(mut task) = self.tasks.remove(container) else { return Vec::new() };
         let planned = result.and_then(|pulled| self.plan_pulled(&mut task, *pulled).map_err(|error| error.to_string()));
-        if planned.is_ok() {
-            task.starting(&self.site, &mut self.randomness, now);
-        }
-        self.tasks.insert(container.clone(), task);
+        let fetches = !task.uris().is_empty();
         match planned {
-            Ok(plan) => {
-                let mut effects = self.step(container, container::Input::Pulled(Ok(())), now);
-                effects.push(Effect::Prepare { container: container.clone(), plan: Box::new(plan) });
+            Ok(plan) if fetches => {
+                let effects = task.fetch(plan);
+                self.tasks.insert(container.clone(), task);
                 effects
             }
-            Err(reason) => self.step(container, container::Input::Pulled(Err(reason)), now),
+            Ok(plan) => {
+                self.tasks.insert(container.clone(), task);
+                self.go_on(container, plan, now)
+            }
+            Err(reason) => {
+                self.tasks.insert(container.clone(), task);
+                self.step(container, container::Input::Pulled(Err(reason)), now)
+            }
         }
     }
 
@@ -477,6 +489,15 @@ impl Agent {
                 format!("the agent was restarted {} times while it pulled the image", task.record.pulls)
             }
             Ok(Some(request)) => return task.pull(request),
+            Ok(None) if !task.uris().is_empty() => {
+                let mut site = self.site.clone();
+                site.agent = task.record.agent.clone();
+                let planned = task.plan(&site).map_err(|error| error.to_string());
+                match planned.and_then(|plan| task.fetch_again(plan)) {
+                    Ok(effects) => return effects,
+                    Err(reason) => reason,
+                }
+            }
             Ok(None) => "the default image was taken away while it was pulled".to_owned(),
             Err(error) => error.to_string(),
         };

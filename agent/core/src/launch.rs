@@ -387,7 +387,7 @@ impl<'a> View<'a> {
 }
 
 /// `/bin/sh -c value`, or the arguments as they are (Mesos: `execvp(value, arguments)`).
-fn arguments(command: &api::v1::CommandInfo) -> Result<Vec<String>, LaunchError> {
+pub(crate) fn arguments(command: &api::v1::CommandInfo) -> Result<Vec<String>, LaunchError> {
     let args = if command.shell() {
         let value = command.value.clone().ok_or(LaunchError::NoCommand)?;
         vec!["/bin/sh".to_owned(), "-c".to_owned(), value]

@@ -15,6 +15,7 @@ pub mod attributes;
 pub mod backoff;
 pub mod bridge;
 pub mod capacity;
+pub mod checks;
 pub mod cmdline;
 pub mod container;
 pub mod cores;

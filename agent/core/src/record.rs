@@ -7,6 +7,7 @@ use api::{AgentId, ContainerId, ExecutorId, FrameworkId, TaskId, TaskState};
 use serde::{Deserialize, Serialize};
 
 use crate::bridge::Address;
+use crate::checks::Checks;
 use crate::container::Phase;
 use crate::executor::Token;
 use crate::launch::{ImageRoot, Secrets};
@@ -51,6 +52,9 @@ pub struct Record {
     /// How often its image was asked for: once in the life of an agent.
     #[serde(default)]
     pub pulls: u32,
+    /// What its checks have told.
+    #[serde(default)]
+    pub checks: Checks,
     /// What it is to its executor.
     #[serde(default)]
     pub part: Part,

@@ -144,6 +144,7 @@ pub(crate) mod tests {
             network: None,
             cores: BTreeSet::new(),
             overrun: None,
+            checks: crate::checks::Checks::default(),
         }
     }
 

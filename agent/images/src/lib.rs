@@ -5,6 +5,8 @@
 //! ([`unpack`]). What several pulls want at the same time is done once. A layer is here whole or not at all, under the
 //! digest of its content; [`ContainerRoot`] puts the layers of an image together for one container.
 //!
+//! [`fetch`] brings what else tasks want: `CommandInfo.uris`.
+//!
 //! What may go when the store is too full is chosen in [`garbage`]; nothing else removes anything that is in use.
 
 pub mod archive;
@@ -12,6 +14,7 @@ pub mod container_root;
 mod disk;
 pub mod docker_config;
 pub mod download;
+pub mod fetch;
 mod flights;
 pub mod garbage;
 pub mod manifest;

@@ -286,28 +286,30 @@ fn words(said: &str) -> String {
 
 /// Certificates to trust: the operator's and the host's.
 fn roots(authorities: &[String], host_list: Option<&[u8]>) -> Result<Vec<Certificate>, String> {
+    let known = certificates(authorities, host_list)?;
+    Ok(known.into_iter().map(|data| Certificate { encoding: CertificateEncoding::Der, data }).collect())
+}
+
+/// The same as they are, in DER.
+pub(crate) fn certificates(authorities: &[String], host_list: Option<&[u8]>) -> Result<Vec<Vec<u8>>, String> {
     use rustls::pki_types::CertificateDer;
     use rustls::pki_types::pem::PemObject;
-    let der = |certificate: &CertificateDer<'_>| Certificate {
-        encoding: CertificateEncoding::Der,
-        data: certificate.as_ref().to_vec(),
-    };
-    let mut roots = Vec::new();
+    let mut known = Vec::new();
     for text in authorities {
-        let before = roots.len();
+        let before = known.len();
         for certificate in CertificateDer::pem_slice_iter(text.as_bytes()) {
-            roots
-                .push(der(&certificate.map_err(|error| format!("an authority is not a certificate in PEM: {error}"))?));
+            let certificate =
+                certificate.map_err(|error| format!("an authority is not a certificate in PEM: {error}"))?;
+            known.push(certificate.as_ref().to_vec());
         }
-        if roots.len() == before {
+        if known.len() == before {
             return Err("an authority holds no certificate in PEM".to_owned());
         }
     }
     // Of a long list one entry that cannot be read shall not spoil the others.
-    roots.extend(
-        CertificateDer::pem_slice_iter(host_list.unwrap_or_default()).flatten().map(|certificate| der(&certificate)),
-    );
-    Ok(roots)
+    let listed = CertificateDer::pem_slice_iter(host_list.unwrap_or_default()).flatten();
+    known.extend(listed.map(|certificate| certificate.as_ref().to_vec()));
+    Ok(known)
 }
 
 #[cfg(test)]

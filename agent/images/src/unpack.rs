@@ -5,7 +5,7 @@
 //! character device 0:0 for a name, an attribute for a directory whose lower content is gone.
 
 pub(crate) mod archive;
-mod archive_entries;
+pub(crate) mod archive_entries;
 mod entry;
 mod stream;
 

@@ -8,13 +8,13 @@ use std::process::{Command, ExitCode, Stdio};
 
 use anyhow::{Context, bail};
 use nix::unistd::{Gid, Uid, execve, geteuid, setgid, setgroups, setsid, setuid};
-use oci_spec::runtime::Spec;
+use oci_spec::runtime::{Spec, User};
 
 use super::plain::START_FIFO;
 use crate::arguments::PlainTask;
 
 /// Where the search goes without a PATH.
-const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+pub(crate) const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 /// What a shell answers when it cannot execute something.
 const CANNOT_EXECUTE: u8 = 127;
 
@@ -68,10 +68,7 @@ fn become_task(task: &PlainTask) -> anyhow::Result<std::convert::Infallible> {
     let name = arguments.first().context("the specification names nothing to execute")?;
     wait_for_start(&task.state.join(START_FIFO))?;
     if geteuid().is_root() {
-        let user = process.user();
-        setgroups(&[]).context("cannot drop groups")?;
-        setgid(Gid::from_raw(user.gid())).context("cannot change the group")?;
-        setuid(Uid::from_raw(user.uid())).context("cannot change the user")?;
+        become_user(process.user())?;
     }
     std::env::set_current_dir(process.cwd()).with_context(|| format!("cannot enter {}", process.cwd().display()))?;
     let to_c = |texts: &[String]| -> anyhow::Result<Vec<CString>> {
@@ -90,6 +87,13 @@ fn become_task(task: &PlainTask) -> anyhow::Result<std::convert::Infallible> {
     bail!("cannot execute `{name}`: {}", failed.desc())
 }
 
+/// Drops what is root's.
+pub(crate) fn become_user(user: &User) -> anyhow::Result<()> {
+    setgroups(&[]).context("cannot drop groups")?;
+    setgid(Gid::from_raw(user.gid())).context("cannot change the group")?;
+    setuid(Uid::from_raw(user.uid())).context("cannot change the user")
+}
+
 fn wait_for_start(fifo: &Path) -> anyhow::Result<()> {
     let mut byte = [0];
     let mut fifo = File::open(fifo).context("cannot wait for the start")?;
@@ -97,7 +101,7 @@ fn wait_for_start(fifo: &Path) -> anyhow::Result<()> {
     fifo.read_exact(&mut byte).context("never started")
 }
 
-fn candidates(name: &str, path: &str) -> Vec<PathBuf> {
+pub(crate) fn candidates(name: &str, path: &str) -> Vec<PathBuf> {
     if name.contains('/') {
         return vec![name.into()];
     }
@@ -106,7 +110,7 @@ fn candidates(name: &str, path: &str) -> Vec<PathBuf> {
 
 /// A specification as it is without namespaces: the host's root, nothing mounted, and a working directory inside a
 /// bound directory replaced by that directory's own path.
-pub(super) fn as_on_host(mut spec: Spec, bundle: &Path) -> Spec {
+pub(crate) fn as_on_host(mut spec: Spec, bundle: &Path) -> Spec {
     let mounts = spec.mounts().clone().unwrap_or_default();
     let cwd = spec.process().as_ref().map(|process| process.cwd().clone()).unwrap_or_default();
     let bound = mounts.iter().filter(|mount| cwd.starts_with(mount.destination())).filter_map(|mount| {

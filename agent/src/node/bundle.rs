@@ -94,7 +94,7 @@ pub(crate) fn remove(bundle: &Path) -> io::Result<()> {
     }
 }
 
-fn make_sandbox(path: &Path, user: User) -> io::Result<()> {
+pub(crate) fn make_sandbox(path: &Path, user: User) -> io::Result<()> {
     fs::DirBuilder::new().recursive(true).mode(0o755).create(path)?;
     fs::set_permissions(path, fs::Permissions::from_mode(0o755))?;
     let own = nix::unistd::geteuid().is_root();

@@ -7,6 +7,7 @@ pub(crate) mod watching;
 use std::collections::{BTreeMap, BTreeSet};
 use std::convert::Infallible;
 use std::net::IpAddr;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use agent_core::agent::{Input, executors};
@@ -17,7 +18,7 @@ use agent_core::registration::{self, Action, Credential, Registration};
 use agent_core::standby::Standby;
 use api::link::{ExecutorReport, FromAgent, Register, TaskReport, from_agent};
 use tokio::net::TcpListener;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 use tokio::task::{AbortHandle, JoinHandle};
 
 use super::capacity::{Detected, Told};
@@ -28,7 +29,9 @@ use super::init_client::{GreetingError, InitClient};
 use super::settings::Settings;
 use super::statistics::Seen;
 use super::supervision::{Supervision, SupervisionError};
-use super::{capacity, executor_api, garbage, hotplug, join, link, machine, network, supervision, volumes};
+use super::{
+    capacity, exec, executor_api, garbage, hotplug, join, link, log_cap, machine, network, supervision, volumes,
+};
 use crate::logging::chain;
 use crate::uptime;
 use standing_by::Waiting;
@@ -88,6 +91,8 @@ struct Driver {
     edition: u64,
     link: Option<JoinHandle<()>>,
     readers: BTreeMap<u64, AbortHandle>,
+    /// Programs people run beside tasks.
+    execs: exec::Sessions,
     /// Where a certificate is asked for: the master of the last session.
     master: String,
     /// The last renewal of the certificate.
@@ -178,6 +183,7 @@ pub(crate) async fn run(settings: Settings) -> Result<Infallible, DriverError> {
         edition: 0,
         link: None,
         readers: BTreeMap::new(),
+        execs: exec::Sessions::default(),
         master: String::new(),
         renewal: None,
         collector: None,
@@ -191,6 +197,7 @@ pub(crate) async fn run(settings: Settings) -> Result<Infallible, DriverError> {
         memory_report: Some(status),
     };
     let mut alive = tokio::time::interval(ALIVE);
+    tokio::spawn(keep_logs_short(driver.settings.work_dir.clone(), driver.events.clone()));
     let mut garbage = tokio::time::interval(garbage::EVERY);
     let mut renewal = tokio::time::interval(RENEWAL);
     let mut watch = tokio::time::interval(watching::EVERY);
@@ -235,6 +242,22 @@ async fn listen_to_executors(
         checkpoint.keep(kept)?;
     }
     Ok((listener, address.port()))
+}
+
+/// Tasks that write without end are told nothing; what they wrote first goes.
+async fn keep_logs_short(work_dir: PathBuf, events: Events) {
+    let mut wait = log_cap::EVERY;
+    loop {
+        tokio::time::sleep(wait).await;
+        let (reply, sandboxes) = oneshot::channel();
+        if events.send(Event::LiveSandboxes(reply)).await.is_err() {
+            return;
+        }
+        let Ok(sandboxes) = sandboxes.await else { return };
+        let work_dir = work_dir.clone();
+        wait =
+            tokio::task::spawn_blocking(move || log_cap::look(&work_dir, &sandboxes)).await.unwrap_or(log_cap::EVERY);
+    }
 }
 
 /// What this node is called: by the operator, by the master, by the host.
@@ -303,6 +326,9 @@ impl Driver {
             Event::ExecutorCall(asked) => self.supervision.executor_calls(*asked),
             Event::ExecutorHungUp { container, stream } => {
                 self.supervision.input(Input::Executor(executors::Input::HungUp { container, stream }));
+            }
+            Event::LiveSandboxes(reply) => {
+                let _ = reply.send(self.supervision.agent.live_sandboxes().map(PathBuf::from).collect());
             }
             Event::InitGone => return Err(DriverError::InitGone),
         }
@@ -571,6 +597,7 @@ impl Driver {
         for (_, reader) in std::mem::take(&mut self.readers) {
             reader.abort();
         }
+        self.execs.end();
         self.supervision.input(Input::Disconnected);
     }
 

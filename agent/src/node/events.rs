@@ -1,6 +1,7 @@
 //! What the driver hears.
 
 use std::net::Ipv4Addr;
+use std::path::PathBuf;
 
 use agent_core::agent::Input;
 use agent_core::attributes::Surroundings;
@@ -49,6 +50,8 @@ pub(crate) enum Event {
     ExecutorCall(Box<Asked>),
     /// An executor's stream is closed.
     ExecutorHungUp { container: ContainerId, stream: u64 },
+    /// Somebody asks where tasks that run write.
+    LiveSandboxes(oneshot::Sender<Vec<PathBuf>>),
     /// `init` does not answer any more: nothing can be supervised.
     InitGone,
 }

@@ -6,13 +6,14 @@ use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use api::link::{FileChunk, FromAgent, from_agent, read_file};
+use api::link::{FileChunk, FileEntry, FromAgent, SandboxFile, from_agent, read_file};
 use api::{AgentId, FrameworkId, TaskId};
 use nix::fcntl::{OFlag, OpenHow, ResolveFlag, openat2};
 use tokio::sync::{mpsc, oneshot};
 
 use super::events::{Event, Events};
 use super::node_log::NodeLog;
+use super::{directory, log_cap};
 
 /// How much goes into one message.
 const CHUNK: usize = 32 * 1024;
@@ -22,7 +23,7 @@ const POLL: Duration = Duration::from_millis(200);
 /// Whose file.
 #[derive(Debug)]
 pub(crate) enum Source {
-    Sandbox { framework: FrameworkId, task: TaskId, path: String },
+    Sandbox { framework: FrameworkId, task: TaskId, run: String, path: String },
     NodeLog(String),
 }
 
@@ -32,6 +33,8 @@ pub(crate) struct Reader {
     pub(crate) request: u64,
     pub(crate) source: Source,
     pub(crate) offset: u64,
+    /// No more than this.
+    pub(crate) length: u64,
     pub(crate) follow: bool,
     pub(crate) work_dir: PathBuf,
     pub(crate) logs: PathBuf,
@@ -42,7 +45,7 @@ pub(crate) struct Reader {
 
 /// Why a file cannot be read.
 #[derive(Debug, thiserror::Error)]
-enum ReadError {
+pub(crate) enum ReadError {
     #[error("`{0}` is not a valid id")]
     Id(String),
     #[error("there is no task `{0}` on this node, or its sandbox is gone")]
@@ -61,7 +64,8 @@ impl Source {
     pub(crate) fn of(source: Option<read_file::Source>) -> Option<Self> {
         match source? {
             read_file::Source::Sandbox(file) => {
-                Some(Self::Sandbox { framework: file.framework_id.into(), task: file.task_id.into(), path: file.path })
+                let (framework, task) = (file.framework_id.into(), file.task_id.into());
+                Some(Self::Sandbox { framework, task, run: file.container_id, path: file.path })
             }
             read_file::Source::NodeLog(name) => Some(Self::NodeLog(name)),
         }
@@ -70,7 +74,11 @@ impl Source {
 
 /// Answers a request that names nothing.
 pub(crate) async fn refuse(request: u64, out: mpsc::Sender<FromAgent>) {
-    send(&out, FileChunk { request, data: Vec::new(), end: true, error: ReadError::NoSource.to_string() }).await;
+    send(
+        &out,
+        FileChunk { request, data: Vec::new(), end: true, error: ReadError::NoSource.to_string(), offset: None },
+    )
+    .await;
 }
 
 async fn send(out: &mpsc::Sender<FromAgent>, chunk: FileChunk) -> bool {
@@ -88,7 +96,7 @@ impl Reader {
             Ok(()) => String::new(),
             Err(error) => error.to_string(),
         };
-        send(&self.out, FileChunk { request: self.request, data: Vec::new(), end: true, error }).await;
+        send(&self.out, FileChunk { request: self.request, data: Vec::new(), end: true, error, offset: None }).await;
     }
 
     /// All processes' logs together; they never end.
@@ -97,7 +105,13 @@ impl Reader {
         loop {
             let text = log.read().map_err(|source| ReadError::Open { path: "console".to_owned(), source })?;
             for data in text.chunks(CHUNK) {
-                let chunk = FileChunk { request: self.request, data: data.to_vec(), end: false, error: String::new() };
+                let chunk = FileChunk {
+                    request: self.request,
+                    data: data.to_vec(),
+                    end: false,
+                    error: String::new(),
+                    offset: None,
+                };
                 if !send(&self.out, chunk).await {
                     return Ok(());
                 }
@@ -116,22 +130,32 @@ impl Reader {
         let mut buffer = vec![0; CHUNK];
         // Asked before the last read, so that nothing written before the end is missed.
         let mut last = !self.follow;
+        let mut left = self.length;
         loop {
-            let length = file.read_at(&mut buffer, offset).map_err(failed)?;
+            let room = usize::try_from(left).unwrap_or(usize::MAX).min(CHUNK);
+            // Only at the beginning: what comes later is there, or will be.
+            let mut gone = None;
+            if offset == self.offset {
+                offset = log_cap::past_hole(&file, offset);
+                gone = (offset > self.offset).then_some(offset);
+            }
+            let length = file.read_at(&mut buffer[..room], offset).map_err(failed)?;
             if length > 0 {
+                left -= length as u64;
                 offset += u64::try_from(length).unwrap_or(0);
                 let chunk = FileChunk {
                     request: self.request,
                     data: buffer[..length].to_vec(),
                     end: false,
                     error: String::new(),
+                    offset: gone,
                 };
                 if !send(&self.out, chunk).await {
                     return Ok(());
                 }
                 continue;
             }
-            if last {
+            if last || left == 0 {
                 return Ok(());
             }
             last = !self.is_live().await;
@@ -161,13 +185,8 @@ impl Reader {
                 };
                 (self.logs.clone(), file.to_owned())
             }
-            Source::Sandbox { framework, task, path } => {
-                for id in [framework.as_str(), task.as_str()] {
-                    api::id::validate(id).map_err(|_| ReadError::Id(id.to_owned()))?;
-                }
-                let runs = format!("slaves/{}/frameworks/{framework}/executors/{task}/runs/latest", self.agent);
-                let sandbox = self.work_dir.join(runs);
-                let sandbox = sandbox.canonicalize().map_err(|_| ReadError::NoTask(task.to_string()))?;
+            Source::Sandbox { framework, task, run, path } => {
+                let sandbox = sandbox(&self.work_dir, &self.agent, framework, task, run)?;
                 (sandbox, path.trim_start_matches('/').to_owned())
             }
         };
@@ -179,8 +198,36 @@ impl Reader {
     }
 }
 
+/// What a directory of a sandbox holds, and whether there is more.
+pub(crate) fn list(
+    work_dir: &Path,
+    agent: &AgentId,
+    of: Option<SandboxFile>,
+) -> Result<(Vec<FileEntry>, bool), ReadError> {
+    let of = of.ok_or(ReadError::NoSource)?;
+    let (framework, task) = (of.framework_id.into(), of.task_id.into());
+    let sandbox = sandbox(work_dir, agent, &framework, &task, &of.container_id)?;
+    directory::list(&sandbox, &of.path).map_err(|source| ReadError::Open { path: of.path, source })
+}
+
+/// The newest run's sandbox, or that of the run that is named.
+fn sandbox(
+    work_dir: &Path,
+    agent: &AgentId,
+    framework: &FrameworkId,
+    task: &TaskId,
+    run: &str,
+) -> Result<PathBuf, ReadError> {
+    let run = if run.is_empty() { "latest" } else { run };
+    for id in [framework.as_str(), task.as_str(), run] {
+        api::id::validate(id).map_err(|_| ReadError::Id(id.to_owned()))?;
+    }
+    let path = work_dir.join(format!("slaves/{agent}/frameworks/{framework}/executors/{task}/runs/{run}"));
+    path.canonicalize().map_err(|_| ReadError::NoTask(task.to_string()))
+}
+
 /// Opens a file below a directory whatever links a task has planted: the kernel refuses every way out (openat2(2)).
-fn open_beneath(directory: &Path, name: &str) -> io::Result<File> {
+pub(crate) fn open_beneath(directory: &Path, name: &str) -> io::Result<File> {
     let directory = File::open(directory)?;
     let how = OpenHow::new()
         // A FIFO must not hold us up.

@@ -1,6 +1,7 @@
 //! The core and the hands that do what it wants, in its order.
 
 use std::collections::VecDeque;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use agent_core::agent::executors::{ExecutorEffect, Input as ExecutorInput};
@@ -8,17 +9,21 @@ use agent_core::agent::{Agent, Effect, Input, Now};
 use agent_core::handover::InitRequest;
 use agent_core::launch::Site;
 use agent_core::recovery::Found;
+use api::ContainerId;
 use api::link::{FromAgent, StatusUpdate, from_agent};
 use api::v1::executor::call;
 
+use super::beside::Isolation;
 use super::bridge::{Bridge, Others};
 use super::cgroup::{Cgroup, start_ticks};
 use super::checkpoint::{Checkpoint, CheckpointError};
 use super::containers::{Containers, Job, LauncherError, Line};
 use super::events::{Events, Session};
 use super::executors::{self, Answer, Asked, Desk};
+use super::fetches::Fetches;
 use super::images::Images;
 use super::init_client::InitClient;
+use super::probes::{self, Look};
 use super::settings::Settings;
 use crate::logging::chain;
 use crate::uptime;
@@ -37,8 +42,11 @@ pub(crate) struct Supervision {
     containers: Containers,
     pub(crate) images: Images,
     pub(crate) desk: Desk,
+    fetches: Fetches,
     cgroup_parent: String,
     unconfined: bool,
+    bundles: PathBuf,
+    events: Events,
 }
 
 /// The agent cannot look after tasks.
@@ -111,9 +119,22 @@ impl Supervision {
             containers,
             images,
             desk: Desk::default(),
+            fetches: Fetches::open(settings, events.clone()),
             cgroup_parent,
             unconfined,
+            bundles: settings.state.join("bundles"),
+            events: events.clone(),
         })
+    }
+
+    /// A container's specification.
+    pub(crate) fn config(&self, container: &ContainerId) -> PathBuf {
+        self.bundles.join(container.as_str()).join("config.json")
+    }
+
+    /// Whether tasks are kept apart here.
+    pub(crate) const fn isolation(&self) -> Isolation {
+        if self.unconfined { Isolation::None } else { Isolation::Containers }
     }
 
     /// Tells the core.
@@ -159,7 +180,11 @@ impl Supervision {
                 }
             }
             Effect::Pull { container, request } => self.images.pull(container, *request),
-            Effect::CancelPull(container) => self.images.cancel(&container),
+            Effect::Fetch { container, plan, uris } => self.fetches.start(container, &plan, &uris),
+            Effect::CancelPull(container) => {
+                self.images.cancel(&container);
+                self.fetches.cancel(&container);
+            }
             Effect::Prepare { container, plan } => self.containers.tell(Job::Prepare { container, plan }),
             Effect::Create { container, bundle, sandbox, network } => {
                 self.containers.tell(Job::Create { container, bundle, sandbox, network });
@@ -193,6 +218,10 @@ impl Supervision {
             Effect::ReadUsage(container) => {
                 let usage = Cgroup::of(&self.cgroup_parent, container.as_str()).usage();
                 self.input(Input::Used { container, usage });
+            }
+            Effect::Probe { container, process, probe } => {
+                let (config, isolation) = (self.config(&container), self.isolation());
+                probes::start(Look { container, process, config, isolation, probe: *probe }, self.events.clone());
             }
             Effect::Delete(container) => self.containers.tell(Job::Delete(container)),
             Effect::Claim { pid } => init.call(InitRequest::Claim { pid }),

@@ -3,10 +3,13 @@
 //! Each function is safe outside and makes one call inside, with the reason it is sound beside it.
 
 pub mod ethernet;
+pub mod inherit;
 pub mod loopback;
 pub mod memory;
 pub mod packet;
 pub mod pidfd;
+pub mod sealed;
 pub mod signal;
+pub mod terminal;
 pub mod wait;
 pub mod watchdog;

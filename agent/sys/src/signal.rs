@@ -28,6 +28,17 @@ pub fn send_to_group(group: i32, signal: i32) -> io::Result<()> {
     if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
 
+/// Lets a closed pipe end this process again, as programs expect: Rust's own start ignores the signal, and a program that
+/// is executed inherits that.
+///
+/// # Errors
+/// What `signal(2)` says.
+pub fn restore_pipe() -> io::Result<()> {
+    // SAFETY: the default action runs no code of ours.
+    let result = unsafe { libc::signal(libc::SIGPIPE, libc::SIG_DFL) };
+    if result == libc::SIG_ERR { Err(io::Error::last_os_error()) } else { Ok(()) }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -63,15 +63,21 @@ impl Acls {
     /// of. The same for an object that is not known.
     #[must_use]
     pub fn allows(&self, principal: Option<&str>, action: Action, object: Option<&str>) -> bool {
-        let Some(rules) = self.rules.get(&action) else { return self.permissive };
+        self.rules_on(principal, action, object).unwrap_or(self.permissive)
+    }
+
+    /// The same, of rules alone: none where no rule speaks of both.
+    #[must_use]
+    pub fn rules_on(&self, principal: Option<&str>, action: Action, object: Option<&str>) -> Option<bool> {
+        let rules = self.rules.get(&action)?;
         let (subject, object) = (Request::of(principal), Request::of(object));
         let names = if action.objects_are_paths() { Names::Roles } else { Names::Plain };
         for rule in rules {
             if rule.subjects.speaks_of(subject, Names::Plain) && rule.objects.speaks_of(object, names) {
-                return rule.subjects.allows(subject, Names::Plain) && rule.objects.allows(object, names);
+                return Some(rule.subjects.allows(subject, Names::Plain) && rule.objects.allows(object, names));
             }
         }
-        self.permissive
+        None
     }
 
     /// Is there a rule that allows it? For what nobody has unless an operator says so.

@@ -14,7 +14,7 @@ use axum::extract::{Extension, Path, Query, State};
 use axum::response::Response;
 use futures_util::stream;
 use hyper::StatusCode;
-use hyper::header::{CONTENT_TYPE, HeaderValue};
+use hyper::header::{CONTENT_TYPE, HeaderName, HeaderValue};
 use master_core::View;
 use serde::Deserialize;
 use tokio::sync::mpsc;
@@ -25,6 +25,8 @@ use super::{overloaded, text};
 use crate::agents::{CHUNKS_CAPACITY, Chunk, Read, SessionCommand, SessionHandle, next_read};
 use crate::driver::{AgentName, Message};
 
+/// Where the body begins in the file, if not where it was asked for: the beginning of a long output is dropped.
+const BEGINS_AT: HeaderName = HeaderName::from_static("mesolith-offset");
 /// For the first piece, or the reason why there is none.
 const FIRST_CHUNK: Duration = Duration::from_secs(10);
 /// A file that is followed may be empty: then there is no first piece, and that is no error.
@@ -62,7 +64,7 @@ pub(super) async fn task_file(
     if !approvers.can_access_sandbox(owner.own_user.as_deref(), &owner.framework_user) {
         return forbidden();
     }
-    let source = SandboxFile { framework_id: framework.into(), task_id: task.into(), path };
+    let source = SandboxFile { framework_id: framework.into(), task_id: task.into(), path, ..SandboxFile::default() };
     read(&api, AgentName::Id(agent), Source::Sandbox(source), &range, "application/octet-stream").await
 }
 
@@ -95,13 +97,13 @@ pub(super) fn find_agent(view: &View, name: &str) -> Option<AgentId> {
 }
 
 /// The users a sandbox is of.
-struct Owner {
-    own_user: Option<String>,
-    framework_user: String,
+pub(super) struct Owner {
+    pub(super) own_user: Option<String>,
+    pub(super) framework_user: String,
 }
 
 /// Where the newest run of that name is or was, and whose.
-fn run_of(view: &View, framework: &FrameworkId, task: &TaskId) -> Option<(AgentId, Owner)> {
+pub(super) fn run_of(view: &View, framework: &FrameworkId, task: &TaskId) -> Option<(AgentId, Owner)> {
     let state = &view.state;
     let removed = || state.completed_frameworks.iter().rev().find(|completed| completed.id == *framework);
     let (info, ended) = match state.framework(framework) {
@@ -124,9 +126,13 @@ async fn read(api: &Api, agent: AgentName, source: Source, range: &Range, kind: 
     };
     let (offset, follow) = (range.offset, range.follows());
     let mut reader = Reader { session, source, offset, follow, open: None, began: false, ahead: VecDeque::new() };
+    let mut begins = offset;
     let patience = if reader.follow { FIRST_CHUNK_FOLLOWING } else { FIRST_CHUNK };
     match tokio::time::timeout(patience, reader.next()).await {
-        Ok(Some(Ok(data))) => reader.ahead.push_back(data),
+        Ok(Some(Ok(data))) => {
+            begins = reader.offset - data.len() as u64;
+            reader.ahead.push_back(data);
+        }
         Ok(None) => return typed(Body::empty(), kind),
         Ok(Some(Err(Failure::Agent(reason)))) => return text(StatusCode::NOT_FOUND, format!("{reason}\n")),
         Ok(Some(Err(Failure::Disconnected))) => {
@@ -146,7 +152,12 @@ async fn read(api: &Api, agent: AgentName, source: Source, range: &Range, kind: 
         };
         Some((chunk, reader))
     });
-    typed(Body::from_stream(chunks), kind)
+    let mut response = typed(Body::from_stream(chunks), kind);
+    // Whoever goes on later must know where this was.
+    if begins != offset {
+        response.headers_mut().insert(BEGINS_AT, HeaderValue::from(begins));
+    }
+    response
 }
 
 fn typed(body: Body, kind: &'static str) -> Response {
@@ -205,6 +216,7 @@ impl Reader {
                 None => None,
             };
             match chunk {
+                Some(Chunk::From(offset)) => self.offset = offset,
                 Some(Chunk::Data(data)) if data.is_empty() && self.began => {}
                 Some(Chunk::Data(data)) => {
                     self.began = true;

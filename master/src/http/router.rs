@@ -10,7 +10,7 @@ use tokio::sync::watch;
 use super::auth::{self, Guard, require};
 use super::render::answer::not_found;
 use super::render::reads::Reads;
-use super::{files, legacy, masters, metrics, node_api, nodes, operator, rules, scheduler, tokens};
+use super::{browse, exec, files, legacy, masters, metrics, node_api, nodes, operator, rules, scheduler, tokens};
 use crate::driver::Handle;
 use crate::raft::Replica;
 use crate::tokens::Tokens;
@@ -65,6 +65,9 @@ impl Facts {
 pub fn router(api: Api, guard: Arc<Guard>) -> Router {
     let ours = Router::new()
         .route("/mesolith/v1/tasks/{framework}/{task}/files/{*path}", get(files::task_file))
+        .route("/mesolith/v1/tasks/{framework}/{task}/browse", get(browse::sandbox))
+        .route("/mesolith/v1/tasks/{framework}/{task}/browse/{*path}", get(browse::directory))
+        .route("/mesolith/v1/tasks/{framework}/{task}/exec", post(exec::exec))
         .route("/mesolith/v1/nodes/{node}/log", get(files::node_log))
         .route("/mesolith/v1/nodes/{node}/inventory", get(nodes::inventory))
         .route("/mesolith/v1/nodes/{node}/api/{method}", any(node_api::call))

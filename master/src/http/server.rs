@@ -174,7 +174,8 @@ async fn connection<S>(
         .max_headers(MOST_HEADERS)
         // Mesos writes `Mesos-Stream-Id`; a few old clients compare case.
         .title_case_headers(true)
-        .serve_connection(TokioIo::new(stream), service);
+        .serve_connection(TokioIo::new(stream), service)
+        .with_upgrades();
     let mut serving = std::pin::pin!(serving);
     let mut stopping = false;
     let mut look = tokio::time::interval(limits.head / 4);

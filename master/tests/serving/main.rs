@@ -182,7 +182,8 @@ async fn files_of_a_task_are_streamed_from_its_node() {
     let Some(read_file::Source::Sandbox(file)) = read.source else { panic!("expected a sandbox file") };
     assert_eq!((file.task_id.as_str(), file.path.as_str()), ("t1", "dir/stdout"));
     for (data, end) in [("hello ", false), ("world", true)] {
-        let chunk = link::FileChunk { request: read.request, data: data.into(), end, error: String::new() };
+        let chunk =
+            link::FileChunk { request: read.request, data: data.into(), end, error: String::new(), offset: None };
         agent.say(FromAgent::FileChunk(chunk)).await;
     }
     assert_eq!(reading.await.unwrap(), (200, "hello world".to_owned()));
@@ -190,7 +191,15 @@ async fn files_of_a_task_are_streamed_from_its_node() {
     let reading = get("/mesolith/v1/nodes/node-770001/log".to_owned());
     let FromMaster::ReadFile(read) = agent.next().await else { panic!("expected ReadFile") };
     let error = "there is no such log".to_owned();
-    agent.say(FromAgent::FileChunk(link::FileChunk { request: read.request, data: vec![], end: true, error })).await;
+    agent
+        .say(FromAgent::FileChunk(link::FileChunk {
+            request: read.request,
+            data: vec![],
+            end: true,
+            error,
+            offset: None,
+        }))
+        .await;
     let (status, text) = reading.await.unwrap();
     assert_eq!(status, 404);
     assert!(text.contains("no such log"), "{text}");

@@ -234,6 +234,7 @@ impl Agent {
                 data: Vec::new(),
                 end: true,
                 error: "a simulated agent has no files".to_owned(),
+                offset: None,
             })),
             Message::NodeCall(call) => out.push(from_agent::Message::NodeReply(link::NodeReply {
                 request: call.request,
@@ -241,7 +242,6 @@ impl Agent {
                 ..link::NodeReply::default()
             })),
             Message::RegisterInFull(_) => out.push(from_agent::Message::Register(self.registration())),
-            Message::CancelRead(_) | Message::Leading(_) => {}
             // A simulated agent has no executors.
             Message::RunGroup(_)
             | Message::ExecutorMessage(_)
@@ -249,6 +249,16 @@ impl Agent {
             | Message::ForgetExecutor(_) => {}
             // It keeps none.
             Message::Volumes(_) => {}
+            Message::OpenExec(open) => out.push(from_agent::Message::ExecOutput(link::ExecOutput {
+                request: open.request,
+                word: Some(link::exec_output::Word::Failed("a simulated agent runs nothing".to_owned())),
+            })),
+            Message::ListFiles(list) => out.push(from_agent::Message::FileList(link::FileList {
+                request: list.request,
+                error: "a simulated agent has no files".to_owned(),
+                ..link::FileList::default()
+            })),
+            Message::CancelRead(_) | Message::Leading(_) | Message::ExecInput(_) => {}
             Message::Masters(masters) => {
                 self.stand_by_with(&masters.standby);
                 for link in masters.links {

@@ -1,9 +1,11 @@
 //! The agent's vocabulary: what it hears and what it wants done.
 
+use api::v1::command_info::Uri;
 use api::v1::{FrameworkInfo, TaskInfo, TaskStatus};
 use api::{AgentId, ContainerId, FrameworkId, TaskId, TaskState};
 
 use crate::bridge::Address;
+use crate::checks::{Kind, Probe, Seen};
 use crate::container::Usage;
 use crate::handover::Exit;
 use crate::image::{Accounts, Image, ImageRequest};
@@ -73,6 +75,13 @@ pub enum Input {
         /// What is here now, or why it is not.
         result: Result<Box<Pulled>, String>,
     },
+    /// To [`Effect::Fetch`].
+    Fetched {
+        /// Which.
+        container: ContainerId,
+        /// Why not.
+        result: Result<(), String>,
+    },
     /// To [`Effect::Prepare`].
     Prepared {
         /// Which.
@@ -117,6 +126,17 @@ pub enum Input {
     Exited(Exit),
     /// Of executors.
     Executor(super::executors::Input),
+    /// To [`Effect::Probe`].
+    Probed {
+        /// Which.
+        container: ContainerId,
+        /// For which of its checks.
+        kind: Kind,
+        /// From [`Probe::number`].
+        number: u64,
+        /// What it saw.
+        seen: Seen,
+    },
     /// A deadline has come.
     Tick,
 }
@@ -136,7 +156,16 @@ pub enum Effect {
         /// What.
         request: Box<ImageRequest>,
     },
-    /// Nobody waits for this container's image any more.
+    /// Make the sandbox and bring what these name into it; answered by [`Input::Fetched`].
+    Fetch {
+        /// For which container.
+        container: ContainerId,
+        /// Whose sandbox.
+        plan: Box<Plan>,
+        /// What.
+        uris: Vec<Uri>,
+    },
+    /// Nobody waits for this container's image or files any more.
     CancelPull(ContainerId),
     /// Make the sandbox and the bundle; answered by [`Input::Prepared`].
     Prepare {
@@ -189,6 +218,15 @@ pub enum Effect {
     ReadUsage(ContainerId),
     /// Remove the container; answered by [`Input::Deleted`].
     Delete(ContainerId),
+    /// Look at a task; answered by [`Input::Probed`].
+    Probe {
+        /// Which.
+        container: ContainerId,
+        /// Its first process: whose namespaces count.
+        process: Process,
+        /// What to look at.
+        probe: Box<Probe>,
+    },
     /// Tell `init` that this child's status matters.
     Claim {
         /// The child.

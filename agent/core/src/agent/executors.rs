@@ -572,6 +572,7 @@ impl Agent {
             network: None,
             cores: std::collections::BTreeSet::new(),
             overrun: None,
+            checks: crate::checks::Checks::default(),
             part,
         }
     }

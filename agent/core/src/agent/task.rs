@@ -2,7 +2,7 @@
 
 use api::TaskState;
 use api::v1::network_info::{IpAddress, PortMapping, Protocol};
-use api::v1::{Capability, ContainerId, ContainerStatus, NetworkInfo, Source, TaskStatus};
+use api::v1::{Capability, ContainerId, ContainerStatus, NetworkInfo, Reason, Source, TaskStatus};
 
 use super::effects::{Effect, Now, Report};
 use crate::container::{Ending, Exit, Input, Phase, Step};
@@ -104,7 +104,10 @@ impl Task {
         };
         let over = self.record.phase.is_over();
         let complete_by_ms = self.record.complete_by_ms.filter(|_| !over);
-        [updates, self.record.phase.deadline_ms(), complete_by_ms, self.unseen_at_ms].into_iter().flatten().min()
+        [updates, self.record.phase.deadline_ms(), complete_by_ms, self.unseen_at_ms, self.probe_at_ms()]
+            .into_iter()
+            .flatten()
+            .min()
     }
 
     /// Safe to repeat, so a restarted agent does it again.
@@ -195,10 +198,12 @@ impl Task {
                 self.signal(Signal::Running);
                 let limit_ms = self.record.info.max_completion_time.as_ref().and_then(|limit| limit.millis());
                 self.record.complete_by_ms = limit_ms.map(|limit_ms| now.uptime_ms.saturating_add(limit_ms));
+                self.record.checks.begin(&self.record.info, now.uptime_ms);
                 self.tell(TaskState::Running, None, site, randomness, now);
                 self.limit_cpu(site)
             }
             Step::Killing => {
+                self.record.checks.end();
                 if self.record.framework_info.has(Capability::TaskKillingState) {
                     self.tell(TaskState::Killing, None, site, randomness, now);
                 }
@@ -220,6 +225,19 @@ impl Task {
 
     /// Adds an update. A terminal state is the last word: nothing is added after it.
     fn tell(&mut self, state: TaskState, verdict: Option<Verdict>, site: &Site, randomness: &mut Randomness, now: Now) {
+        self.tell_because(state, verdict, None, site, randomness, now);
+    }
+
+    /// The same, of a task whose state may be the same as before: the reason says what is new.
+    pub(super) fn tell_because(
+        &mut self,
+        state: TaskState,
+        verdict: Option<Verdict>,
+        why: Option<Reason>,
+        site: &Site,
+        randomness: &mut Randomness,
+        now: Now,
+    ) {
         if self.record.state.is_terminal() {
             return;
         }
@@ -235,9 +253,9 @@ impl Task {
             status.reason = verdict.reason.map(Into::into);
             status.message = Some(verdict.message);
             status.limitation = verdict.limitation;
-        } else if state == TaskState::Running && (record.info.health_check.is_some() || record.info.check.is_some()) {
-            status.message = Some("This version does not perform checks and health checks".to_owned());
         }
+        status.reason = status.reason.or_else(|| why.map(Into::into));
+        record.checks.tell(&record.info, &mut status);
         status.agent_id = Some(record.agent.clone());
         let mut container_id = ContainerId { value: record.container.to_string(), ..ContainerId::default() };
         status.executor_id = Some(record.task.as_str().into());

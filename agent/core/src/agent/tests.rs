@@ -8,6 +8,7 @@ use api::v1::{FrameworkInfo, TaskInfo};
 use api::{ContainerId, TaskState};
 
 use super::*;
+use crate::checks::Seen;
 use crate::container::Usage;
 use crate::handover::{ContainerState, ExitStatus};
 use crate::launch::Root;
@@ -46,6 +47,11 @@ struct World {
     executors: executors::Seen,
     /// What runs share, as last told.
     shared: BTreeMap<ContainerId, String>,
+    /// What every look at a task sees.
+    sees: Seen,
+    /// What comes of every fetch, if anything, and how many there were.
+    fetched: Option<Result<(), String>>,
+    fetches: usize,
 }
 
 impl World {
@@ -68,6 +74,9 @@ impl World {
             pulls: 0,
             executors: executors::Seen::default(),
             shared: BTreeMap::new(),
+            sees: Seen::Exit(0),
+            fetched: Some(Ok(())),
+            fetches: 0,
         };
         world.input(Input::Registered { agent: "m-S0".into() });
         world
@@ -113,6 +122,13 @@ impl World {
             Effect::CancelPull(container) => {
                 self.pulling.remove(&container);
             }
+            Effect::Fetch { container, uris, .. } => {
+                assert!(self.records.contains_key(&container) && !uris.is_empty(), "what is begun is written down");
+                self.fetches += 1;
+                if let Some(result) = self.fetched.clone() {
+                    self.input(Input::Fetched { container, result });
+                }
+            }
             Effect::Prepare { container, .. } => self.input(Input::Prepared { container, result: Ok(()) }),
             Effect::Create { container, .. } => {
                 if std::mem::take(&mut self.fail_create) {
@@ -145,6 +161,10 @@ impl World {
             Effect::Claim { .. } | Effect::LimitCpu { .. } => {}
             Effect::ShareCores { container, cpus } => {
                 self.shared.insert(container, cpus);
+            }
+            Effect::Probe { container, probe, .. } => {
+                let (kind, number, seen) = (probe.kind, probe.number, self.sees.clone());
+                self.input(Input::Probed { container, kind, number, seen });
             }
             Effect::AcknowledgeExit { sequence } => self.exits.retain(|exit| exit.sequence != sequence),
             Effect::Send { status, .. } => {
@@ -260,6 +280,58 @@ fn a_task_starts_runs_finishes_and_is_forgotten() {
     world.run_task("t", "");
     world.settle();
     assert_eq!(world.states("t").len(), 3, "a repeated RunTask does not run twice");
+}
+
+const URIS: &str = r#","command":{"value":"x","uris":[{"value":"http://h/a.tgz"}]}"#;
+
+#[test]
+fn a_task_stages_until_its_files_are_here_and_fails_when_they_cannot_be_had() {
+    let mut world = World::new();
+    world.run_task("t", URIS);
+    world.settle();
+    assert_eq!((world.states("t"), world.fetches), (LIFE.to_vec(), 1));
+    world.fetched = Some(Err("'http://h/a.tgz': the server says 404".to_owned()));
+    world.run_task("u", URIS);
+    world.settle();
+    assert_eq!(world.states("u"), [TaskState::Failed]);
+    assert!(world.containers.len() == 1 && world.records.len() == 1, "nothing is left of it");
+}
+
+#[test]
+fn a_kill_gives_a_fetch_up_and_a_new_agent_fetches_again() {
+    let mut world = World::new();
+    world.fetched = None;
+    world.run_task("t", URIS);
+    world.settle();
+    assert!(world.states("t").is_empty());
+    world.input(Input::KillTask { framework: "f".into(), task: "t".into(), grace_ms: None });
+    world.settle();
+    assert_eq!(world.states("t"), [TaskState::Killed]);
+    world.run_task("u", URIS);
+    world.settle();
+    world.fetched = Some(Ok(()));
+    world.restart();
+    world.settle();
+    assert_eq!((world.states("u"), world.fetches), (LIFE.to_vec(), 3));
+}
+
+#[test]
+fn a_sick_task_is_killed_and_its_framework_told_how_it_was() {
+    let mut world = World::new();
+    let health = r#","health_check":{"type":"TCP","tcp":{"port":1},"delay_seconds":0,"interval_seconds":1,
+        "grace_period_seconds":0,"consecutive_failures":2}"#;
+    world.run_task("t", health);
+    world.settle();
+    for seen in [Seen::Connected, Seen::Refused(String::new()), Seen::Refused(String::new())] {
+        world.sees = seen;
+        world.pass(1_000);
+        world.settle();
+    }
+    let (starting, running) = (TaskState::Starting, TaskState::Running);
+    assert_eq!(world.states("t"), [starting, running, running, running, running, TaskState::Killed]);
+    world.pass(60_000);
+    world.settle();
+    assert!(world.records.is_empty());
 }
 
 #[test]

@@ -17,23 +17,23 @@ type Record = (Vec<u8>, Vec<u8>);
 
 /// One entry, with what the headers before it said.
 #[derive(Clone, Debug)]
-pub(super) struct Head {
-    pub(super) path: Vec<u8>,
-    pub(super) link: Vec<u8>,
-    pub(super) kind: Kind,
-    pub(super) mode: u32,
-    pub(super) uid: u32,
-    pub(super) gid: u32,
-    pub(super) size: u64,
+pub(crate) struct Head {
+    pub(crate) path: Vec<u8>,
+    pub(crate) link: Vec<u8>,
+    pub(crate) kind: Kind,
+    pub(crate) mode: u32,
+    pub(crate) uid: u32,
+    pub(crate) gid: u32,
+    pub(crate) size: u64,
     /// Of its data in the stream.
-    pub(super) position: u64,
-    pub(super) mtime: i64,
-    pub(super) xattrs: Vec<Record>,
+    pub(crate) position: u64,
+    pub(crate) mtime: i64,
+    pub(crate) xattrs: Vec<Record>,
 }
 
 /// What is made of it.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(super) enum Kind {
+pub(crate) enum Kind {
     File,
     HardLink,
     Symlink,
@@ -78,7 +78,7 @@ struct Ahead {
 }
 
 /// Calls `take` for each entry with its data.
-pub(super) fn each<R: Read, E: From<TarError>>(
+pub(crate) fn each<R: Read, E: From<TarError>>(
     stream: R,
     mut take: impl FnMut(Head, &mut dyn Read) -> Result<(), E>,
 ) -> Result<R, E> {
@@ -206,7 +206,7 @@ fn is_blank(field: &[u8]) -> bool {
 }
 
 /// A path as it can be shown to people.
-pub(super) fn shown(path: &[u8]) -> String {
+pub(crate) fn shown(path: &[u8]) -> String {
     String::from_utf8_lossy(path).chars().take(200).collect::<String>().escape_debug().to_string()
 }
 

@@ -5,7 +5,7 @@ use std::time::Duration;
 use agent_core::agent::{Input, executors};
 use agent_core::executor::{Launch, Token};
 use agent_core::registration;
-use api::link::{FromAgent, FromMaster, Pong, from_agent, from_master};
+use api::link::{FileList, FromAgent, FromMaster, Pong, from_agent, from_master};
 use api::node_api::Method;
 use api::v1::resources_from_wire;
 
@@ -107,6 +107,9 @@ impl Driver {
             from_master::Message::ReadFile(read) => self.read_file(read),
             from_master::Message::NodeCall(call) => self.node_call(call),
             from_master::Message::Volumes(volumes) => self.volumes(volumes),
+            from_master::Message::OpenExec(open) => self.open_exec(open),
+            from_master::Message::ExecInput(input) => self.execs.word(input),
+            from_master::Message::ListFiles(list) => self.list_files(list),
             from_master::Message::CancelRead(cancel) => {
                 if let Some(reader) = self.readers.remove(&cancel.request) {
                     reader.abort();
@@ -213,6 +216,7 @@ impl Driver {
                     request,
                     source,
                     offset: read.offset,
+                    length: read.length.unwrap_or(u64::MAX),
                     follow: read.follow,
                     work_dir: self.settings.work_dir.clone(),
                     logs: self.settings.run.logs(),
@@ -224,6 +228,28 @@ impl Driver {
             ),
         };
         self.readers.insert(request, reader.abort_handle());
+    }
+
+    fn open_exec(&mut self, open: api::link::OpenExec) {
+        let Some(session) = &self.session else { return };
+        self.execs.open(open, &self.supervision, session.bulk.clone(), &self.events);
+    }
+
+    fn list_files(&self, list: api::link::ListFiles) {
+        let Some(session) = &self.session else { return };
+        let (out, work_dir) = (session.bulk.clone(), self.settings.work_dir.clone());
+        let agent = self.kept.agent.clone().unwrap_or_default();
+        tokio::spawn(async move {
+            let request = list.request;
+            let listed = tokio::task::spawn_blocking(move || file_reader::list(&work_dir, &agent, list.sandbox)).await;
+            let list = match listed {
+                Ok(Ok((entries, more))) => FileList { request, entries, more, error: String::new() },
+                Ok(Err(error)) => FileList { request, error: error.to_string(), ..FileList::default() },
+                // Whoever asked sees that there is no answer.
+                Err(_) => return,
+            };
+            let _ = out.send(FromAgent { message: Some(from_agent::Message::FileList(list)) }).await;
+        });
     }
 
     pub(super) fn answer(&self, message: from_agent::Message) {

@@ -134,6 +134,15 @@ impl Approvers {
         self.allows(Action::AccessSandbox, Some(own_user.unwrap_or(framework_user)))
     }
 
+    /// To run something beside a task: what Mesos's lists say of it, and where they say nothing, operators and nobody
+    /// else. (Mesos allows it to everybody then.)
+    #[must_use]
+    pub fn can_enter(&self, action: Action, own_user: Option<&str>, framework_user: &str) -> bool {
+        let user = own_user.unwrap_or(framework_user);
+        let told = self.acls.rules_on(self.principal(), action, Some(user));
+        told.unwrap_or_else(|| self.node_role().is_some_and(|role| role >= NodeRole::Operator))
+    }
+
     /// The logs of masters and nodes.
     #[must_use]
     pub fn can_access_logs(&self) -> bool {

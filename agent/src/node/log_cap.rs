@@ -1,0 +1,151 @@
+//! Keeps what tasks write to stdout and stderr from growing without end.
+//!
+//! A task writes into its file itself, so nothing stands between that could fail, be slow, or end with the agent. What is too
+//! much is taken away at the file's beginning: a hole is made there (fallocate(2)), the file keeps its length, and every
+//! offset still means the same, to those who follow it and to Mesos's pagers. Readers go past the hole.
+//!
+//! While no agent runs nothing is taken away. On a node without disks what a task writes counts against its own memory then,
+//! as it always does.
+
+use std::fs::File;
+use std::io;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use nix::fcntl::{FallocateFlags, OFlag, fallocate};
+use nix::sys::statvfs::statvfs;
+use nix::unistd::{Whence, lseek64};
+
+/// What one file keeps (Mesos's logrotate module: 10 MB).
+const FILE_BYTES: u64 = 10 << 20;
+/// What is left of one that was too long, in percent: holes are not made for every line.
+const LEFT_PERCENT: u64 = 50;
+/// What all files together may have of their file system, in percent.
+const NODE_PERCENT: u64 = 20;
+/// No file is left with less.
+const LEAST_BYTES: u64 = 64 << 10;
+/// Holes begin and end at these.
+const BLOCK: u64 = 4096;
+/// How often files are looked at, and how often while one grows quickly.
+pub(crate) const EVERY: Duration = Duration::from_secs(1);
+const SOON: Duration = Duration::from_millis(100);
+/// Quickly is so much between two looks.
+const QUICK_BYTES: u64 = 1 << 20;
+
+/// Looks at the files of these sandboxes once. Gives when to look again.
+pub(crate) fn look(work_dir: &Path, sandboxes: &[PathBuf]) -> Duration {
+    let files = sandboxes.iter().flat_map(|sandbox| ["stdout", "stderr"].map(|name| sandbox.join(name)));
+    let all: Vec<(PathBuf, File, u64)> = files
+        .filter_map(|path| {
+            let file = open(&path)?;
+            let held = file.metadata().ok()?.blocks() * 512;
+            Some((path, file, held))
+        })
+        .collect();
+    let total: u64 = all.iter().map(|(_, _, held)| *held).sum();
+    let room = statvfs(work_dir).map_or(u64::MAX, |stat| stat.blocks() * stat.fragment_size() / 100 * NODE_PERCENT);
+    let cap = cap(total, room, all.len() as u64);
+    let mut next = EVERY;
+    for (path, file, held) in &all {
+        if *held <= cap {
+            continue;
+        }
+        match shorten(file, cap / 100 * LEFT_PERCENT) {
+            Ok(()) => tracing::info!(path = %path.display(), held, cap, "the beginning of a task's output was dropped"),
+            Err(error) => tracing::warn!(path = %path.display(), %error, "a task's output cannot be shortened"),
+        }
+        if *held > cap + QUICK_BYTES {
+            next = SOON;
+        }
+    }
+    next
+}
+
+/// What each file may have: less than usual when there are so many that the node has no room.
+fn cap(total: u64, room: u64, files: u64) -> u64 {
+    if total <= room { FILE_BYTES } else { (room / files.max(1)).clamp(LEAST_BYTES, FILE_BYTES) }
+}
+
+/// Only what is surely a task's own: a link could lead to anything, and so could a second name.
+fn open(path: &Path) -> Option<File> {
+    let flags = (OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK | OFlag::O_NOCTTY).bits();
+    let file = File::options().read(true).write(true).custom_flags(flags).open(path).ok()?;
+    let about = file.metadata().ok()?;
+    (about.is_file() && about.nlink() == 1).then_some(file)
+}
+
+/// Takes everything away but the last bytes.
+fn shorten(file: &File, left: u64) -> io::Result<()> {
+    let length = file.metadata()?.len();
+    let hole = length.saturating_sub(left) / BLOCK * BLOCK;
+    if hole == 0 {
+        return Ok(());
+    }
+    let flags = FallocateFlags::FALLOC_FL_PUNCH_HOLE | FallocateFlags::FALLOC_FL_KEEP_SIZE;
+    Ok(fallocate(file, flags, 0, hole.cast_signed())?)
+}
+
+/// Where there is something to read at or after this offset; the end if there is nothing.
+pub(crate) fn past_hole(file: &File, offset: u64) -> u64 {
+    let length = file.metadata().map_or(0, |about| about.len());
+    if offset >= length {
+        return offset;
+    }
+    // File systems that know no holes answer with the offset itself.
+    lseek64(file, offset.cast_signed(), Whence::SeekData).map_or(offset, |found| found.cast_unsigned().max(offset))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io::{Seek, SeekFrom, Write};
+    use std::os::unix::fs::FileExt;
+
+    #[test]
+    fn what_is_too_much_goes_from_the_beginning_and_offsets_stay() {
+        let dir = tempfile::tempdir().unwrap();
+        let sandbox = dir.path().to_owned();
+        let path = sandbox.join("stdout");
+        let mut file = File::options().append(true).create(true).open(&path).unwrap();
+        for number in 0..200_000u64 {
+            writeln!(file, "{number:>99}").unwrap();
+        }
+        assert_eq!(file.metadata().unwrap().len(), 20_000_000);
+        look(dir.path(), std::slice::from_ref(&sandbox));
+        let reader = File::open(&path).unwrap();
+        let about = reader.metadata().unwrap();
+        assert_eq!(about.len(), 20_000_000, "offsets stay");
+        assert!(about.blocks() * 512 <= FILE_BYTES, "{} blocks", about.blocks());
+        let begins = past_hole(&reader, 0);
+        assert!((20_000_000 - FILE_BYTES..20_000_000).contains(&begins), "{begins}");
+        // The task goes on, and the end is as it was.
+        writeln!(file, "{:>99}", "more").unwrap();
+        let mut line = [0; 100];
+        reader.read_exact_at(&mut line, 19_999_900).unwrap();
+        assert!(line.ends_with(b"199999\n"));
+        assert_eq!(past_hole(&reader, 19_999_900), 19_999_900);
+        assert_eq!(past_hole(&reader, 30_000_000), 30_000_000);
+        (&reader).seek(SeekFrom::Start(0)).unwrap();
+    }
+
+    #[test]
+    fn nothing_but_the_tasks_own_file_is_touched() {
+        let dir = tempfile::tempdir().unwrap();
+        let victim = dir.path().join("victim");
+        std::fs::write(&victim, vec![1; 12 << 20]).unwrap();
+        let sandbox = dir.path().join("sandbox");
+        std::fs::create_dir(&sandbox).unwrap();
+        std::os::unix::fs::symlink(&victim, sandbox.join("stdout")).unwrap();
+        std::fs::hard_link(&victim, sandbox.join("stderr")).unwrap();
+        look(dir.path(), std::slice::from_ref(&sandbox));
+        assert!(std::fs::read(&victim).unwrap().iter().all(|byte| *byte == 1));
+    }
+
+    #[test]
+    fn many_files_share_what_the_node_has() {
+        assert_eq!(cap(5 << 20, 100 << 20, 4), FILE_BYTES);
+        assert_eq!(cap(200 << 20, 100 << 20, 100), 1 << 20);
+        assert_eq!(cap(200 << 20, 1 << 20, 1000), LEAST_BYTES);
+    }
+}
