@@ -30,6 +30,7 @@ mod private_file;
 mod residents;
 mod settings;
 mod supervision;
+mod task_links;
 mod tls;
 
 use std::process::ExitCode;

@@ -81,9 +81,7 @@ impl Tasks {
         let own = json!([amount("cpus", 0.1), amount("mem", 32.0), amount("disk", 1.0)]);
         let executor = json!({"type": "DEFAULT", "executor_id": {"value": executor}, "resources": own,
             "framework_id": {"value": self.framework.id}});
-        let launch = move |tasks: Vec<Value>| {
-            json!({"type": "LAUNCH_GROUP", "launch_group": {"executor": executor, "task_group": {"tasks": tasks}}})
-        };
+        let launch = move |tasks: Vec<Value>| json!({"type": "LAUNCH_GROUP", "launch_group": {"executor": executor, "task_group": {"tasks": tasks}}});
         self.launch_together(tasks, (cpus, mem), (0.1, 32.0), timeout, &launch)
     }
 
@@ -101,8 +99,8 @@ impl Tasks {
             let event = self.next(deadline)?.with_context(|| format!("no offer fits within {timeout:?}"))?;
             let mut launched = false;
             for offer in event["offers"]["offers"].as_array().into_iter().flatten() {
-                let fits = scalar(offer, "cpus") >= cpus * count + more_cpus
-                    && scalar(offer, "mem") >= mem * count + more_mem;
+                let fits =
+                    scalar(offer, "cpus") >= cpus * count + more_cpus && scalar(offer, "mem") >= mem * count + more_mem;
                 if launched || !fits {
                     self.decline(offer)?;
                     continue;
@@ -210,7 +208,8 @@ impl Tasks {
 
     fn accept_with(&self, offer: &Value, operation: &Value) -> Result<()> {
         let filters = json!({ "refuse_seconds": REFUSE_SECONDS });
-        self.framework.call("ACCEPT", &json!({"offer_ids": [offer["id"]], "operations": [operation], "filters": filters}))
+        self.framework
+            .call("ACCEPT", &json!({"offer_ids": [offer["id"]], "operations": [operation], "filters": filters}))
     }
 }
 

@@ -139,7 +139,12 @@ impl Executor {
     }
 
     /// Tasks it is to run: one, or a group.
-    pub fn launch(&mut self, tasks: Vec<(ContainerId, TaskInfo)>, togetherness: Launch, with: &mut Surroundings<'_>) -> Vec<Step> {
+    pub fn launch(
+        &mut self,
+        tasks: Vec<(ContainerId, TaskInfo)>,
+        togetherness: Launch,
+        with: &mut Surroundings<'_>,
+    ) -> Vec<Step> {
         let mut together = Vec::with_capacity(tasks.len());
         for (run, info) in tasks {
             let id = info.task_id.clone();
@@ -240,9 +245,7 @@ impl Executor {
             matches!(reason, Reason::ContainerLimitationMemory | Reason::ContainerLaunchFailed | Reason::AgentRestarted)
         });
         let why = match (own, self.record.why.take()) {
-            (Some(reason), _) => {
-                Termination { state: verdict.state, reason, message: verdict.message.clone() }
-            }
+            (Some(reason), _) => Termination { state: verdict.state, reason, message: verdict.message.clone() },
             (None, Some(why)) => why,
             (None, None) => Termination {
                 state: TaskState::Failed,
@@ -391,8 +394,7 @@ fn event_of(kind: event::Type) -> Event {
 
 fn kill_event(id: &TaskId, kill: Kill) -> Event {
     let nanoseconds = kill.grace_ms.map(|ms| i64::try_from(ms.saturating_mul(1_000_000)).unwrap_or(i64::MAX));
-    let kill_policy = nanoseconds.map(|nanoseconds| api::v1::KillPolicy {
-        grace_period: Some(api::v1::DurationInfo { nanoseconds }),
-    });
+    let kill_policy = nanoseconds
+        .map(|nanoseconds| api::v1::KillPolicy { grace_period: Some(api::v1::DurationInfo { nanoseconds }) });
     Event { kill: Some(Box::new(event::Kill { task_id: id.clone(), kill_policy })), ..event_of(event::Type::Kill) }
 }

@@ -176,7 +176,8 @@ pub fn plan(
     if view.args.iter().any(|arg| arg.contains('\0')) {
         return Err(LaunchError::Nul("the command"));
     }
-    let mut variables = environment::variables(site, framework, task, framework_info, &of_executor, (&sandbox, &view.sandbox))?;
+    let mut variables =
+        environment::variables(site, framework, task, framework_info, &of_executor, (&sandbox, &view.sandbox))?;
     if let Some((wish, root)) = &view.image {
         variables.push(("MESOS_CONTAINER_NAME".to_owned(), format!("mesos-{container}")));
         variables = image::environment(variables, wish, root, command)?;
@@ -372,9 +373,16 @@ mod tests {
         let image = crate::image::Image { layers: vec!["l1".to_owned()], config, ..crate::image::Image::default() };
         let identity = crate::image::Identity { user: User { uid: 7, gid: 8 }, groups: vec![9], home: None };
         let root = ImageRoot { image, identity };
-        let plan =
-            plan(&site(), &"f".into(), &"c1".into(), &task(text), &FrameworkInfo::default(), Some(&root), seat(&site(), "f", "c1", text))
-                .unwrap();
+        let plan = plan(
+            &site(),
+            &"f".into(),
+            &"c1".into(),
+            &task(text),
+            &FrameworkInfo::default(),
+            Some(&root),
+            seat(&site(), "f", "c1", text),
+        )
+        .unwrap();
         let config = &plan.config;
         assert_eq!(config["root"], json!({"path": "/images/containers/c1/rootfs", "readonly": false}));
         assert_eq!(config["process"]["args"], json!(["/run"]));

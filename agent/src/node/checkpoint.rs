@@ -154,7 +154,8 @@ mod tests {
         fs::create_dir(dir.path().join("tasks")).unwrap();
         let checkpoint = Checkpoint::new(dir.path());
         assert_eq!(checkpoint.load().unwrap(), Kept::default());
-        let kept = Kept { agent: Some("m-S1".into()), machine: None, masters: vec!["m:5052".to_owned()], executor_port: None };
+        let kept =
+            Kept { agent: Some("m-S1".into()), machine: None, masters: vec!["m:5052".to_owned()], executor_port: None };
         checkpoint.keep(&kept).unwrap();
         assert_eq!(checkpoint.load().unwrap(), kept);
         fs::write(dir.path().join("tasks/c1.new"), "{\"ver").unwrap();

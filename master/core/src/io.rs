@@ -6,8 +6,8 @@ pub mod operator;
 use std::sync::Arc;
 use std::time::Duration;
 
-use api::v1::{AgentCapabilities, ExecutorInfo};
 use api::v1::scheduler::{Call, Event};
+use api::v1::{AgentCapabilities, ExecutorInfo};
 use api::{AgentId, Attribute, ContainerId, ExecutorId, Fact, FrameworkId, NodeName, Resources, TaskId, TaskState};
 use serde::{Deserialize, Serialize};
 

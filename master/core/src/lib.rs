@@ -37,7 +37,8 @@ mod view;
 
 pub use command::Command;
 pub use io::{
-    AgentMessage, Input, Now, Output, Registration, ReportedExecutor, ReportedTask, RequestId, Response, SessionId, StreamId, ToAgent,
+    AgentMessage, Input, Now, Output, Registration, ReportedExecutor, ReportedTask, RequestId, Response, SessionId,
+    StreamId, ToAgent,
 };
 pub use master::{Config, Master};
 pub use offers::OutstandingOffer;

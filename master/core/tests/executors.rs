@@ -194,7 +194,12 @@ fn a_reboot_ends_executors() {
 #[test]
 fn a_launch_the_agent_never_heard_of_is_sent_again_with_its_executor() {
     let mut rig = rig();
-    group(&mut rig, "m-O0", executor("pod", "DEFAULT"), &[task_info("a", "m-S0", 1.0, 100.0), task_info("b", "m-S0", 1.0, 100.0)]);
+    group(
+        &mut rig,
+        "m-O0",
+        executor("pod", "DEFAULT"),
+        &[task_info("a", "m-S0", 1.0, 100.0), task_info("b", "m-S0", 1.0, 100.0)],
+    );
     assert_eq!(rig.sent(1), ["run group m-0000 a b"], "{:?}", rig.statuses);
     rig.input(Input::AgentDisconnected(SessionId(1)));
     rig.register(2, registration("node-1", "b1", "cpus:4;mem:1024;disk:100"));

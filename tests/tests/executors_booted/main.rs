@@ -96,14 +96,16 @@ fn executors(rack: &Rack, python: &PythonPackages, interpreter: &str, dir: &Path
 
 fn pods(rack: &Rack) {
     let mut tasks = Tasks::subscribe(rack.api_url(), "pods").unwrap();
-    let task = |id: &str, command: &str| {
-        json!({"task_id": {"value": id}, "name": id, "command": {"value": command}})
-    };
+    let task = |id: &str, command: &str| json!({"task_id": {"value": id}, "name": id, "command": {"value": command}});
     let group = [task("good", "sleep 600"), task("bad", "sleep 5; exit 3")];
     tasks.launch_group("pod", &group, 0.1, 32.0, SOON).unwrap();
     let bad = tasks.wait_end("bad", SOON).unwrap();
     let good = tasks.wait_end("good", SOON).unwrap();
-    assert_eq!((bad["state"].as_str(), good["state"].as_str()), (Some("TASK_FAILED"), Some("TASK_KILLED")), "{bad} {good}");
+    assert_eq!(
+        (bad["state"].as_str(), good["state"].as_str()),
+        (Some("TASK_FAILED"), Some("TASK_KILLED")),
+        "{bad} {good}"
+    );
     let parent = |end: &Value| end["container_status"]["container_id"]["parent"]["value"].clone();
     assert!(parent(&bad).is_string() && parent(&bad) == parent(&good), "{bad} {good}");
 }

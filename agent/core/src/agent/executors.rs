@@ -154,7 +154,8 @@ impl Agent {
     #[must_use]
     pub fn executor_reports(&self) -> Vec<ExecutorReport> {
         let records = self.executors.values().map(|executor| &executor.record);
-        let wanted = records.filter(|record| !record.silent && !matches!(record.stage, Stage::Ended { told: true, .. }));
+        let wanted =
+            records.filter(|record| !record.silent && !matches!(record.stage, Stage::Ended { told: true, .. }));
         let report = |record: &ExecutorRecord| ExecutorReport {
             framework: record.framework.clone(),
             container: record.container.clone(),
@@ -468,9 +469,7 @@ impl Agent {
             (Part::Executor { .. }, Signal::Ended(verdict, status)) => {
                 self.with_executor(container, now, |executor, with| executor.ended(&verdict, status, with))
             }
-            (Part::Member { .. }, Signal::Ended(verdict, _)) => {
-                self.member_ended(container, part, verdict.state, now)
-            }
+            (Part::Member { .. }, Signal::Ended(verdict, _)) => self.member_ended(container, part, verdict.state, now),
             (Part::Member { .. }, Signal::Running) | (Part::Alone, _) => Vec::new(),
         }
     }

@@ -29,11 +29,13 @@ impl Agent {
             record.stage = Stage::Subscribed; // there is no process to wait for
         }
         let (framework, framework_info) = (record.framework.clone(), record.framework_info.clone());
-        let (executor_id, aware) = (record.executor.clone(), record.framework_info.has(api::v1::Capability::PartitionAware));
+        let (executor_id, aware) =
+            (record.executor.clone(), record.framework_info.has(api::v1::Capability::PartitionAware));
         let mut effects = self.executor_steps(pod, vec![Step::Save], now);
         for (run, mut info) in tasks {
             info.executor = None; // kept once, with the pod
-            let part = Part::Member { executor: pod.clone(), executor_id: executor_id.clone(), group: group.clone(), size };
+            let part =
+                Part::Member { executor: pod.clone(), executor_id: executor_id.clone(), group: group.clone(), size };
             let record = self.record(framework.clone(), run.clone(), Box::new(info), framework_info.clone(), part);
             let mut task = Task::new(record);
             if over {
@@ -112,17 +114,17 @@ impl Agent {
                 effects.extend(self.step(&container, container::Input::Created(Ok(())), now));
             }
         }
-        let mut groups: BTreeMap<(ContainerId, TaskId), (usize, Vec<&Record>, Vec<ContainerId>)> = BTreeMap::new();
+        let mut groups: BTreeMap<(ContainerId, TaskId), Group<'_>> = BTreeMap::new();
         for task in self.tasks.values() {
             if let Part::Member { executor, group, size, .. } = &task.record.part {
-                let (_, all, held) =
-                    groups.entry((executor.clone(), group.clone())).or_insert((*size, Vec::new(), Vec::new()));
-                all.push(&task.record);
-                held.extend(task.held.then(|| task.record.container.clone()));
+                let group = groups.entry((executor.clone(), group.clone())).or_default();
+                group.size = *size;
+                group.all.push(&task.record);
+                group.held.extend(task.held.then(|| task.record.container.clone()));
             }
         }
         let mut ready = Vec::new();
-        for ((pod, group), (size, all, held)) in groups {
+        for ((pod, group), Group { size, all, held }) in groups {
             let Some(executor) = self.executors.get(&pod).filter(|_| !held.is_empty()) else { continue };
             let started = executor.record.started_groups.contains(&group);
             let waits = |record: &&Record| matches!(record.phase, Phase::Starting { .. });
@@ -163,6 +165,16 @@ impl Agent {
         }
         effects
     }
+}
+
+/// What is known of a group's runs.
+#[derive(Default)]
+struct Group<'a> {
+    /// How many it has.
+    size: usize,
+    all: Vec<&'a Record>,
+    /// Those that wait for the others.
+    held: Vec<ContainerId>,
 }
 
 fn is_member(record: &Record, pod: &ContainerId) -> bool {

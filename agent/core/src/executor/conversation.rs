@@ -22,10 +22,8 @@ impl Executor {
         if self.record.is_over() {
             // It may be late, or not have heard.
             self.stream = None;
-            steps.extend([
-                Step::Send { stream, event: Box::new(event_of(event::Type::Shutdown)) },
-                Step::Close(stream),
-            ]);
+            steps
+                .extend([Step::Send { stream, event: Box::new(event_of(event::Type::Shutdown)) }, Step::Close(stream)]);
             return steps;
         }
         self.due_ms = None;

@@ -55,9 +55,8 @@ mod tests {
     #[test]
     fn what_is_wrong_is_told_in_mesoss_words() {
         let uuid = "AAAAAAAAAAAAAAAAAAAAAA==";
-        let update = |status: &str| {
-            format!(r#","type":"UPDATE","update":{{"status":{{"task_id":{{"value":"t"}},{status}}}}}"#)
-        };
+        let update =
+            |status: &str| format!(r#","type":"UPDATE","update":{{"status":{{"task_id":{{"value":"t"}},{status}}}}}"#);
         for (rest, words) in [
             (String::new(), Some("Expecting 'type' to be present")),
             (r#","type":"SUBSCRIBE""#.to_owned(), Some("Expecting 'subscribe' to be present")),

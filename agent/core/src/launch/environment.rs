@@ -78,7 +78,8 @@ mod tests {
             r#"{"task_id":{"value":"t1"},"resources":[{"name":"cpus","type":"SCALAR","scalar":{"value":1},"allocation_info":{"role":"dev"}}],
                 "command":{"value":"x","environment":{"variables":[{"name":"PATH","value":"/opt"},{"name":"A","value":"1"}]}}}"#,
         );
-        let variables = variables(&site(), &"f".into(), &task, &FrameworkInfo::default(), &[], ("/out", "/in")).unwrap();
+        let variables =
+            variables(&site(), &"f".into(), &task, &FrameworkInfo::default(), &[], ("/out", "/in")).unwrap();
         let get = |name: &str| variables.iter().find(|(key, _)| key == name).map(|(_, value)| value.as_str());
         assert_eq!(get("PATH"), Some("/opt"));
         assert_eq!(get("A"), Some("1"));

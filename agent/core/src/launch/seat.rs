@@ -121,7 +121,9 @@ mod tests {
 
     #[test]
     fn durations_are_spelled_as_mesos_does() {
-        for (seconds, text) in [(5, "5secs"), (60, "1mins"), (90, "90secs"), (900, "15mins"), (86_400, "1days"), (0, "0ns")] {
+        for (seconds, text) in
+            [(5, "5secs"), (60, "1mins"), (90, "90secs"), (900, "15mins"), (86_400, "1days"), (0, "0ns")]
+        {
             assert_eq!(duration(seconds * 1_000_000_000), text);
         }
         assert_eq!(duration(250_000_000), "250ms");

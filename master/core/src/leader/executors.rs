@@ -60,7 +60,13 @@ impl Leader {
         Some(LaunchExecutor { container, resources: resources.unwrap_or_default(), is_new: true })
     }
 
-    pub(super) fn executor_launched(&mut self, turn: &Turn<'_>, framework: FrameworkId, agent: AgentId, id: ExecutorId) {
+    pub(super) fn executor_launched(
+        &mut self,
+        turn: &Turn<'_>,
+        framework: FrameworkId,
+        agent: AgentId,
+        id: ExecutorId,
+    ) {
         let Some(executor) = turn.state.executor(&framework, &agent, &id) else { return };
         let charged = self.launching_executors.0.remove(&(framework.clone(), agent.clone(), id)).is_some();
         // A former leader's, or one that came back with its agent. What registers anew is charged then.

@@ -206,9 +206,9 @@ impl State {
             let Some(known) = self.framework(framework) else { continue };
             let given = info.resources.iter().find_map(|resource| resource.allocation_info.as_ref()?.role.clone());
             // Of a framework with several roles, the role of its tasks.
-            let task = self.tasks_on(agent).find(|task| {
-                task.framework == *framework && task.executor.as_ref() == Some(&info.executor_id)
-            });
+            let task = self
+                .tasks_on(agent)
+                .find(|task| task.framework == *framework && task.executor.as_ref() == Some(&info.executor_id));
             let role = given.or_else(|| task.map(|task| task.role.clone()));
             let role = role.or_else(|| known.info.effective_roles().into_iter().next()).unwrap_or_default();
             let executor = Executor::new(framework.clone(), agent.clone(), role, container.clone(), info);
@@ -228,7 +228,8 @@ impl State {
         let begins = |executor: &Executor| {
             run.iter().any(|(framework, task)| {
                 let task = self.task(framework, task);
-                *framework == executor.framework && task.is_some_and(|task| task.executor.as_ref() == Some(&executor.id))
+                *framework == executor.framework
+                    && task.is_some_and(|task| task.executor.as_ref() == Some(&executor.id))
             })
         };
         let gone: Vec<Arc<Executor>> = self
