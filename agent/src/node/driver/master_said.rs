@@ -168,12 +168,13 @@ impl Driver {
         };
         let (framework, executor): (FrameworkId, _) =
             (first.framework_id.as_str().into(), first.executor_container_id.as_str().into());
-        let tasks = runs.into_iter().filter_map(|run| Some((run.container_id.into(), run.task?))).collect();
+        let tasks: Vec<(ContainerId, TaskInfo)> =
+            runs.into_iter().filter_map(|run| Some((run.container_id.into(), run.task?))).collect();
         // 244 bits from the kernel.
         let token = format!("{}{}", uuid::Uuid::new_v4().simple(), uuid::Uuid::new_v4().simple());
         let token = Token(token);
         let runs: Vec<(ContainerId, TaskId)> =
-            tasks.iter().map(|(run, task): &(ContainerId, TaskInfo)| (run.clone(), task.task_id.clone())).collect();
+            tasks.iter().map(|(run, task)| (run.clone(), task.task_id.clone())).collect();
         let run = executors::Run { framework: framework.clone(), executor, tasks, launch, framework_info, token };
         self.of_executor(executors::Input::Run(Box::new(run)));
         for (run, task) in runs {
