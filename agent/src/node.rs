@@ -40,6 +40,7 @@ mod residents;
 mod settings;
 mod statistics;
 mod supervision;
+mod task_links;
 mod tls;
 mod volumes;
 

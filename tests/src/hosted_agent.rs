@@ -25,6 +25,11 @@ pub struct HostedAgent {
 impl HostedAgent {
     /// Starts it and waits until it is registered.
     pub fn start(dir: &Path, master: &BareMaster) -> Self {
+        Self::start_with(dir, master, "cpus:1;mem:256;disk:256")
+    }
+
+    /// The same, offering this.
+    pub fn start_with(dir: &Path, master: &BareMaster, resources: &str) -> Self {
         let (token, ca) = master.token("hosted-1").unwrap();
         let token_file = dir.join("token");
         fs::write(&token_file, token).unwrap();
@@ -33,7 +38,7 @@ impl HostedAgent {
         let file = File::create(&log).unwrap();
         let process = Command::new(Programs::find().unwrap().agent)
             .args(["--hosted", "--insecure-no-isolation", "--name", "hosted-1", "--attributes", "rack:r1"])
-            .args(["--resources", "cpus:1;mem:256;disk:256", "--master", &master.link, "--ca", &ca, "--token-file"])
+            .args(["--resources", resources, "--master", &master.link, "--ca", &ca, "--token-file"])
             .arg(&token_file)
             .arg("--work-dir")
             .arg(dir.join("work"))

@@ -30,7 +30,9 @@ fn dpark_counts_words() {
         PythonPackages::install_with(Path::new("/usr/bin/python3"), "dpark-build-requirements.txt", &python, &files)
             .unwrap();
     let master = BareMaster::start(dir.path(), &[]).unwrap();
-    let agent = HostedAgent::start(dir.path(), &master);
+    let agent = HostedAgent::start_with(dir.path(), &master, "cpus:4;mem:4096;disk:256");
+    // Without isolation the executor sees its sandbox where it is, and it is not root.
+    fs::set_permissions(dir.path().join("work"), Permissions::from_mode(0o755)).unwrap();
 
     let words = dir.path().join("words");
     fs::create_dir(&words).unwrap();
@@ -55,7 +57,7 @@ fn dpark_counts_words() {
         command.args(["--reuid", NOBODY, "--regid", NOBODY, "--clear-groups"]).arg(program);
     }
     command.current_dir(&own).env("HOME", &own).arg(&script);
-    command.args(["-m", master.url.trim_start_matches("http://"), "-M", "32", "-c", "0.2"]).arg(&words).arg(&result);
+    command.args(["-m", master.url.trim_start_matches("http://"), "-M", "100", "-c", "0.5"]).arg(&words).arg(&result);
     let counted = (0..TRIES).any(|_| match run_to_end(&mut command, &dir.path().join("dpark.log"), COUNTED) {
         Ok(_) => true,
         Err(error) => {

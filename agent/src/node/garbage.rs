@@ -22,6 +22,11 @@ const STEP: Duration = Duration::from_secs(1);
 /// `in_use` was true at `asked`: what is younger may be the sandbox of a task that came meanwhile.
 pub(crate) fn collect(work_dir: &Path, in_use: &BTreeSet<String>, asked: SystemTime) -> usize {
     remove_graves(work_dir);
+    for agent in children(&work_dir.join("slaves")) {
+        for framework in children(&agent.join("frameworks")) {
+            super::task_links::remove_dangling(&framework.join("executors"));
+        }
+    }
     let mut sandboxes = sandboxes(work_dir, in_use);
     sandboxes.retain(|(changed, _)| asked.duration_since(*changed).is_ok_and(|age| age > STEP));
     sandboxes.sort();

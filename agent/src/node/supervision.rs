@@ -155,10 +155,12 @@ impl Supervision {
         }
         self.blocked_until_ms = None;
         while let Some(effect) = self.queue.pop_front() {
-            let saved = match &effect {
-                Effect::Save(record) => self.checkpoint.save(record),
-                Effect::Executor(ExecutorEffect::Save(record)) => self.checkpoint.save_executor(record),
-                _ => Ok(()),
+            let saved = if let Effect::Save(record) = &effect {
+                self.checkpoint.save(record)
+            } else if let Effect::Executor(ExecutorEffect::Save(record)) = &effect {
+                self.checkpoint.save_executor(record)
+            } else {
+                Ok(())
             };
             if let Err(error) = saved {
                 tracing::error!(error = %chain(&error), "a checkpoint cannot be written: waiting until it can");

@@ -21,7 +21,7 @@ fn executor(id: &str, kind: &str) -> Value {
 
 fn with_executor(task: &str, id: &str) -> Value {
     let mut task = task_info(task, "m-S0", 1.0, 100.0);
-    task.as_object_mut().unwrap().remove("command");
+    task.as_object_mut().expect("a task is an object").remove("command");
     task["executor"] = executor(id, "CUSTOM");
     task
 }
@@ -47,7 +47,8 @@ fn group(rig: &mut Rig, offer: &str, executor: Value, tasks: &[Value]) {
 
 /// The master hears of an executor's end.
 fn ended(rig: &mut Rig, session: u64, executor: &str) {
-    let known = rig.master.state().executors().find(|known| known.id.as_str() == executor).unwrap();
+    let known = rig.master.state().executors().find(|known| known.id.as_str() == executor);
+    let known = known.expect("the executor runs");
     let (framework, container) = (known.framework.clone(), known.container.clone());
     let message = AgentMessage::ExecutorEnded { framework, executor: executor.into(), container, status: 256 };
     rig.input(Input::FromAgent { session: SessionId(session), message });

@@ -114,17 +114,17 @@ impl Agent {
                 effects.extend(self.step(&container, container::Input::Created(Ok(())), now));
             }
         }
-        let mut groups: BTreeMap<(ContainerId, TaskId), (usize, Vec<&Record>, Vec<ContainerId>)> = BTreeMap::new();
+        let mut groups: BTreeMap<(ContainerId, TaskId), Group<'_>> = BTreeMap::new();
         for task in self.tasks.values() {
             if let Part::Member { executor, group, size, .. } = &task.record.part {
-                let (_, all, held) =
-                    groups.entry((executor.clone(), group.clone())).or_insert((*size, Vec::new(), Vec::new()));
-                all.push(&task.record);
-                held.extend(task.held.then(|| task.record.container.clone()));
+                let group = groups.entry((executor.clone(), group.clone())).or_default();
+                group.size = *size;
+                group.all.push(&task.record);
+                group.held.extend(task.held.then(|| task.record.container.clone()));
             }
         }
         let mut ready = Vec::new();
-        for ((pod, group), (size, all, held)) in groups {
+        for ((pod, group), Group { size, all, held }) in groups {
             let Some(executor) = self.executors.get(&pod).filter(|_| !held.is_empty()) else { continue };
             let started = executor.record.started_groups.contains(&group);
             let waits = |record: &&Record| matches!(record.phase, Phase::Starting { .. });
@@ -165,6 +165,16 @@ impl Agent {
         }
         effects
     }
+}
+
+/// What is known of a group's runs.
+#[derive(Default)]
+struct Group<'a> {
+    /// How many it has.
+    size: usize,
+    all: Vec<&'a Record>,
+    /// Those that wait for the others.
+    held: Vec<ContainerId>,
 }
 
 fn is_member(record: &Record, pod: &ContainerId) -> bool {

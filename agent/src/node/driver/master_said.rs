@@ -4,17 +4,18 @@ use std::time::Duration;
 
 use agent_core::agent::{Input, executors};
 use agent_core::executor::{Launch, Token};
-use agent_core::registration;
+use agent_core::{launch, registration};
 use api::link::{FileList, FromAgent, FromMaster, Pong, from_agent, from_master};
 use api::node_api::Method;
-use api::v1::resources_from_wire;
+use api::v1::{TaskInfo, resources_from_wire};
+use api::{ContainerId, FrameworkId, TaskId};
 
 use super::{Driver, DriverError};
 use crate::node::events::Event;
 use crate::node::file_reader::{self, Reader, Source};
 use crate::node::node_api::{Asked, LAST_WORDS, Owner};
-use crate::node::residents;
 use crate::node::volumes::{self, Unnamed};
+use crate::node::{residents, task_links};
 use crate::uptime;
 
 /// When the memory that starting took is given back.
@@ -195,13 +196,29 @@ impl Driver {
             tracing::error!(container = first.container_id, "the master sent a task that cannot be read");
             return;
         };
-        let (framework, executor) = (first.framework_id.as_str().into(), first.executor_container_id.as_str().into());
-        let tasks = runs.into_iter().filter_map(|run| Some((run.container_id.into(), run.task?))).collect();
+        let (framework, executor): (FrameworkId, _) =
+            (first.framework_id.as_str().into(), first.executor_container_id.as_str().into());
+        let tasks: Vec<(ContainerId, TaskInfo)> =
+            runs.into_iter().filter_map(|run| Some((run.container_id.into(), run.task?))).collect();
         // 244 bits from the kernel.
         let token = format!("{}{}", uuid::Uuid::new_v4().simple(), uuid::Uuid::new_v4().simple());
         let token = Token(token);
-        let run = executors::Run { framework, executor, tasks, launch, framework_info, token };
+        let runs: Vec<(ContainerId, TaskId)> =
+            tasks.iter().map(|(run, task)| (run.clone(), task.task_id.clone())).collect();
+        let run = executors::Run { framework: framework.clone(), executor, tasks, launch, framework_info, token };
         self.of_executor(executors::Input::Run(Box::new(run)));
+        for (run, task) in runs {
+            self.link_sandbox(&framework, &task, &run);
+        }
+    }
+
+    fn link_sandbox(&self, framework: &FrameworkId, task: &TaskId, run: &ContainerId) {
+        let Some((sandbox, _)) = self.supervision.agent.sandbox(framework, task) else { return };
+        let (work_dir, agent) = (self.settings.work_dir.display().to_string(), self.kept.agent.clone());
+        let own = launch::sandbox(&work_dir, &agent.unwrap_or_default(), framework, task.as_str(), run);
+        if let Err(error) = task_links::link(&own, &sandbox) {
+            tracing::warn!(%task, %error, "a task's files cannot be found by its name");
+        }
     }
 
     fn read_file(&mut self, read: api::link::ReadFile) {
