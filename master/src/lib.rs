@@ -359,7 +359,6 @@ fn core_config(config: &Config, ip: &str, port: u16) -> anyhow::Result<master_co
     Ok(master_core::Config {
         master_id: uuid::Uuid::new_v4().to_string().into(),
         hostname: config.advertise.clone(),
-        http: config.advertise_http.clone().unwrap_or_else(|| host_and_port(&config.advertise, port)),
         ip: ip.to_owned(),
         port,
         version: api::MESOS_VERSION.to_owned(),
@@ -376,6 +375,7 @@ fn facts(config: &Config, ip: &str, port: u16, flags: BTreeMap<String, String>, 
     Facts {
         mesos_version: api::MESOS_VERSION,
         hostname: config.advertise.clone(),
+        http: config.advertise_http.clone().unwrap_or_else(|| host_and_port(&config.advertise, port)),
         ip: ip.to_owned(),
         port,
         cluster: config.name.clone(),

@@ -40,8 +40,8 @@ fn twenty_leaders_are_killed_under_booted_nodes() -> Result<()> {
         times.push(began.elapsed());
         println!("kill {round}: subscribed after {subscribed:?}, first offer after {:?}", began.elapsed());
         leader.start()?;
-        // Now and then the nodes have the time to stand by with the next one.
-        if round % 5 == 4 {
+        // Once the nodes have the time to stand by with the next one.
+        if round == KILLS / 2 {
             std::thread::sleep(Duration::from_secs(61));
         }
     }

@@ -37,6 +37,8 @@ pub struct Facts {
     pub mesos_version: &'static str,
     /// What others reach us by.
     pub hostname: String,
+    /// `host:port` where clients reach the API.
+    pub http: String,
     /// The address in `pid`.
     pub ip: String,
     /// The API's port.

@@ -59,9 +59,5 @@ pub(super) fn write_flags(json: &mut Json, facts: &Facts) {
 
 /// 307 to the leader.
 pub(crate) async fn redirect(State(api): State<Api>) -> Response {
-    if *api.leading.borrow() {
-        redirect_to(&format!("//{}", api.facts.http))
-    } else {
-        elsewhere(&api, "")
-    }
+    if *api.leading.borrow() { redirect_to(&format!("//{}", api.facts.http)) } else { elsewhere(&api, "") }
 }

@@ -116,6 +116,7 @@ pub(super) fn facts() -> Arc<Facts> {
     Arc::new(Facts {
         mesos_version: "1.11.0",
         hostname: "localhost".to_owned(),
+        http: "localhost:5050".to_owned(),
         ip: "127.0.0.1".to_owned(),
         port: 5050,
         cluster: None,
