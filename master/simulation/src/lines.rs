@@ -139,7 +139,14 @@ impl Line {
                 match commands.try_recv() {
                     Ok(SessionCommand::Send { message, .. }) => heard.push(Heard::ToAgent(message)),
                     // Nobody reads files here, or asks a node.
-                    Ok(SessionCommand::Read(_) | SessionCommand::CancelRead(_) | SessionCommand::Call(_)) => {}
+                    Ok(
+                        SessionCommand::Read(_)
+                        | SessionCommand::CancelRead(_)
+                        | SessionCommand::Call(_)
+                        | SessionCommand::OpenExec(_)
+                        | SessionCommand::ExecInput(_)
+                        | SessionCommand::List(_),
+                    ) => {}
                     Ok(SessionCommand::Close) | Err(mpsc::error::TryRecvError::Disconnected) => {
                         heard.push(Heard::Closed);
                         break;
