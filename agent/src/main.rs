@@ -9,6 +9,7 @@ mod logging;
 mod modprobe;
 mod modules;
 mod node;
+mod output_file;
 mod run_dir;
 mod seqpacket;
 mod uptime;

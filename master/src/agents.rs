@@ -21,6 +21,7 @@ use bytes::Bytes;
 use futures_util::Stream;
 use master_core::{AgentMessage, SessionId, ToAgent};
 use tokio::sync::{mpsc, oneshot, watch};
+use tokio::time::Instant;
 use tonic::{Request, Response, Status, Streaming};
 
 use crate::ca::{self, Holder, Role};
@@ -67,6 +68,8 @@ pub enum SessionCommand {
         message: Box<ToAgent>,
         /// Who says it; only a new agent has to know.
         master: Option<MasterId>,
+        /// In which term it leads.
+        term: u64,
     },
     /// Ask for a file, and pass on what comes.
     // Boxed, for the queue of every agent has room for some of these from the beginning.
@@ -202,7 +205,7 @@ impl Link for LinkService {
                 links
             },
             registered: false,
-            may_register: false,
+            register_by: None,
             standbys: self.standbys.clone(),
             stage: Stage::New(commands, holder),
             inbound: request.into_inner(),
@@ -231,8 +234,8 @@ struct Session {
     links: watch::Receiver<Arc<Links>>,
     /// The agent was told that it is: the first word is about that.
     registered: bool,
-    /// It was told to, after it could not return.
-    may_register: bool,
+    /// It was told to, after it could not return: until then.
+    register_by: Option<Instant>,
     standbys: Standbys,
     stage: Stage,
     inbound: Streaming<link::FromAgent>,
@@ -253,6 +256,14 @@ enum Stage {
     Open,
     /// Nothing follows.
     Over,
+}
+
+/// Waits until then, if there is such a moment.
+async fn at(moment: Option<Instant>) {
+    match moment {
+        Some(moment) => tokio::time::sleep_until(moment).await,
+        None => std::future::pending().await,
+    }
 }
 
 /// How a session begins.
@@ -291,11 +302,14 @@ impl Session {
                     let word = tokio::select! {
                         word = self.inbound.message() => word.ok()??.message,
                         leading = standby.news() => {
+                            let leading = leading?;
                             self.stage = Stage::Standby(commands, standby);
                             return Some(FromMaster::Leading(leading));
                         }
                     };
-                    match word.map_or(Ok(First::Standby), |word| self.first(word)) {
+                    // What was on its way to the leader of before says nothing here.
+                    let begins = |word: &FromAgent| matches!(word, FromAgent::Register(_) | FromAgent::Back(_));
+                    match word.filter(begins).map_or(Ok(First::Standby), |word| self.first(word)) {
                         // Once more: it waits already.
                         Ok(First::Standby) => self.stage = Stage::Standby(commands, standby),
                         Ok(First::Opening(opening)) => match standby.check() {
@@ -345,6 +359,10 @@ impl Session {
                     Some(command) => self.command(command),
                     None => Err(Ended),
                 },
+                () = at(self.register_by) => {
+                    tracing::warn!(node = %self.node, "an agent that was to register does not; its connection is closed");
+                    Err(Ended)
+                }
                 Ok(()) = self.links.changed(), if self.registered => {
                     let Links { all, standby } = self.links.borrow_and_update().as_ref().clone();
                     Ok(Some(FromMaster::Masters(link::Masters { links: all, standby: standby.unwrap_or_default() })))
@@ -392,10 +410,12 @@ impl Session {
 
     fn command(&mut self, command: SessionCommand) -> Result<Option<FromMaster>, Ended> {
         match command {
-            SessionCommand::Send { message, master } => {
+            SessionCommand::Send { message, master, term } => {
                 self.registered |= matches!(*message, ToAgent::Registered { .. });
-                self.may_register |= matches!(*message, ToAgent::RegisterInFull);
-                Ok(Some(self.word(*message, &master.unwrap_or_default())))
+                if matches!(*message, ToAgent::RegisterInFull) {
+                    self.register_by = Some(Instant::now() + REGISTER_DEADLINE);
+                }
+                Ok(Some(self.word(*message, &master.unwrap_or_default(), term)))
             }
             SessionCommand::Read(read) => {
                 let Read { request, source, offset, follow, chunks } = *read;
@@ -464,7 +484,7 @@ impl Session {
                 self.reply(reply);
                 return Ok(None);
             }
-            FromAgent::Register(register) if std::mem::take(&mut self.may_register) => {
+            FromAgent::Register(register) if self.register_by.take().is_some() => {
                 let registration = match read_registration(self.node.clone(), register) {
                     Ok(registration) => Box::new(registration),
                     Err(reason) => return Ok(Some(self.refused(reason))),
@@ -533,13 +553,13 @@ impl Session {
         Ok(if fits { None } else { self.cancel(chunk.request) })
     }
 
-    fn word(&self, message: ToAgent, master: &MasterId) -> FromMaster {
+    fn word(&self, message: ToAgent, master: &MasterId, term: u64) -> FromMaster {
         match message {
             ToAgent::Registered { agent } => FromMaster::Registered(link::Registered {
                 agent_id: agent.into(),
                 master_id: master.to_string(),
                 ping_timeout_ms: u64::try_from(self.ping_timeout.as_millis()).unwrap_or(u64::MAX),
-                term: self.replica.term(),
+                term,
             }),
             ToAgent::RegisterInFull => FromMaster::RegisterInFull(link::RegisterInFull {}),
             ToAgent::Refused { reason, retry } => {

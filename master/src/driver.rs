@@ -202,6 +202,8 @@ pub struct Driver {
     kept: watch::Sender<Kept>,
     /// In which term we lead.
     leading: Option<u64>,
+    /// Tells the agents' sessions.
+    term: watch::Sender<Option<u64>>,
     /// Grows whenever we begin to lead: what was written before then concerns nobody any more.
     reign: u64,
     next_request: u64,
@@ -247,6 +249,7 @@ impl Driver {
             writing: false,
             kept,
             leading: None,
+            term: watch::Sender::new(None),
             reign: 0,
             next_request: 0,
             waiting: BTreeMap::new(),
@@ -318,6 +321,7 @@ impl Driver {
                 tracing::info!(leading = leads, term, "leadership");
                 if !leads {
                     leading.send_replace(false);
+                    self.term.send_replace(None);
                 }
                 self.leading = term;
                 // A write on its way may or may not succeed. If it does, it comes back as what is committed.
@@ -333,10 +337,16 @@ impl Driver {
                     self.waiting.clear();
                 }
                 leading.send_replace(leads);
+                self.term.send_replace(term);
             }
             FromLog::Failed(reason) => return Err(DriverError::Log(reason)),
         }
         Ok(())
+    }
+
+    /// In which term this master leads, as that changes.
+    pub(crate) fn term(&self) -> watch::Receiver<Option<u64>> {
+        self.term.subscribe()
     }
 
     /// What the masters keep, as it changes.
@@ -555,12 +565,12 @@ impl Driver {
 
     fn send_to_agent(&mut self, id: SessionId, message: ToAgent, caused: &mut Vec<Input>) {
         let Some(session) = self.sessions.get_mut(&id) else { return };
-        let mut master = None;
+        let (mut master, term) = (None, self.leading.unwrap_or_default());
         if let ToAgent::Registered { agent } = &message {
             session.agent = Some(agent.clone());
             master.clone_from(&self.master.state().cluster);
         }
-        let command = SessionCommand::Send { message: Box::new(message), master };
+        let command = SessionCommand::Send { message: Box::new(message), master, term };
         if session.handle.commands.try_send(command).is_err() {
             tracing::warn!(node = %session.handle.node, "agent does not read; its connection is closed");
             self.sessions.remove(&id);

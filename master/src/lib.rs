@@ -137,6 +137,7 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
     let (lead, leading) = watch::channel(false);
     let replica = started.replica.clone();
     let driver = Driver::new(master, clock, started.replica, inbox, started.messages);
+    let term = driver.term();
     let keeper = Keeper::new(driver.kept(), handle.clone(), replica.clone(), dialer.clone());
     let tokens = Arc::new(Tokens::new(keeper.clone()));
     let revocations = Arc::new(Revocations::new(keeper.clone()));
@@ -148,7 +149,7 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
         let masters =
             Masters::new(replica.clone(), ca.clone(), tokens.clone(), keeper.clone(), liveness.clone(), data.clone());
         let join = JoinService::new(ca.clone(), tokens.clone(), revocations.clone());
-        let standbys = Standbys::new(leading.clone(), replica.clone(), revocations.clone());
+        let standbys = Standbys::new(term, replica.clone(), revocations.clone());
         let link = LinkService::new(handle.clone(), replica.clone(), standbys, 2 * PING_INTERVAL);
         let (revocations, stopped, listener) = (revocations.clone(), stopped.clone(), sockets.link);
         async move {

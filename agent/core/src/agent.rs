@@ -253,6 +253,10 @@ impl Agent {
 
     /// Gives a run what nobody else has: processors and an address, if it wants them.
     fn allot(&self, task: &mut Task) -> Result<(), LaunchError> {
+        if !is_task(&task.record) && has_own_network(&task.record) {
+            // The agent is on the node's loopback, which it would not see.
+            return Err(LaunchError::Unsupported("executors with a network of their own".to_owned()));
+        }
         if let Some(count) = cores::wanted(&task.record.info).map_err(LaunchError::Volume)? {
             let chosen = self.site.processors.choose(count, &self.taken());
             task.record.cores = chosen.ok_or_else(|| {
@@ -317,7 +321,8 @@ impl Agent {
         if let Some(effects) = self.kill_in_executor(framework, task, grace_ms, now) {
             return effects;
         }
-        let found: Vec<ContainerId> = self.live(|record| record.framework == *framework && record.task == *task);
+        // An executor may be called as a task was.
+        let found = self.live(|record| record.framework == *framework && record.task == *task && is_task(record));
         if found.is_empty() {
             tracing::warn!(%framework, %task, "kill of an unknown task: the master learns our tasks when we register");
         }
@@ -325,7 +330,6 @@ impl Agent {
     }
 
     fn shutdown_framework(&mut self, framework: &FrameworkId, now: Now) -> Vec<Effect> {
-        let is_task = |record: &Record| !matches!(record.part, Part::Executor { .. });
         let found = self.live(|record| record.framework == *framework && is_task(record));
         tracing::info!(%framework, tasks = found.len(), "framework is shut down");
         let mut effects = self.remove_executors_of(framework, now);
@@ -556,6 +560,11 @@ impl Agent {
             change(task);
         }
     }
+}
+
+/// Not an executor's own process.
+fn is_task(record: &Record) -> bool {
+    !matches!(record.part, Part::Executor { .. })
 }
 
 #[cfg(test)]

@@ -9,6 +9,8 @@ const CALM_MS: u64 = 5_000;
 const SPREAD_MS: u64 = 55_000;
 /// After a loss.
 const FIRST_WAIT_MS: u64 = 1_000;
+/// A session that lasted so long was a good one.
+const LASTED_MS: u64 = 60_000;
 /// After many.
 const LONGEST_WAIT_MS: u64 = 60_000;
 /// How long a leader is waited for while a standby is open, before others are asked. The master there tells if another
@@ -22,7 +24,9 @@ enum State {
         at_ms: u64,
     },
     Opening,
-    Open,
+    Open {
+        since_ms: u64,
+    },
 }
 
 /// What to do now.
@@ -77,7 +81,7 @@ impl Standby {
     pub const fn poll_timeout(&self) -> u64 {
         match self.state {
             State::Idle { at_ms } => at_ms,
-            State::Opening | State::Open => u64::MAX,
+            State::Opening | State::Open { .. } => u64::MAX,
         }
     }
 
@@ -88,20 +92,23 @@ impl Standby {
                 self.state = State::Opening;
                 Some(Action::Open { master: self.master.clone() })
             }
-            State::Idle { .. } | State::Opening | State::Open => None,
+            State::Idle { .. } | State::Opening | State::Open { .. } => None,
         }
     }
 
     /// The session is open.
-    pub fn opened(&mut self) {
+    pub fn opened(&mut self, now_ms: u64) {
         if self.state == State::Opening {
-            self.state = State::Open;
+            self.state = State::Open { since_ms: now_ms };
         }
     }
 
     /// It could not be opened, or ended.
     pub fn lost(&mut self, now_ms: u64) {
-        if self.state == State::Open {
+        // One that ends as soon as it is open was refused.
+        if let State::Open { since_ms } = self.state
+            && now_ms >= since_ms + LASTED_MS
+        {
             self.backoff.reset();
         }
         if !matches!(self.state, State::Idle { .. }) {
@@ -112,7 +119,7 @@ impl Standby {
     /// Is it worth waiting for?
     #[must_use]
     pub const fn is_open(&self) -> bool {
-        matches!(self.state, State::Open)
+        matches!(self.state, State::Open { .. })
     }
 
     /// Its master leads: the session is the agent's own from now on. The new leader says who is next.
@@ -133,7 +140,7 @@ mod tests {
         assert!((CALM_MS..=CALM_MS + SPREAD_MS).contains(&standby.poll_timeout()));
         assert_eq!(standby.poll(standby.poll_timeout()), Some(Action::Open { master: "b:2".to_owned() }));
         assert!(!standby.is_open());
-        standby.opened();
+        standby.opened(0);
         assert!(standby.is_open());
         standby
     }
@@ -157,7 +164,12 @@ mod tests {
             longest = longest.max(standby.poll_timeout() - now);
             now = standby.poll_timeout();
             assert!(standby.poll(now).is_some());
+            // Open, and refused at once.
+            standby.opened(now);
         }
+        standby.lost(now + LASTED_MS);
+        assert!(standby.poll_timeout() <= now + LASTED_MS + FIRST_WAIT_MS);
+        standby.poll(u64::MAX - 1);
         assert!((LONGEST_WAIT_MS / 2..=LONGEST_WAIT_MS).contains(&longest), "{longest}");
     }
 

@@ -276,11 +276,7 @@ fn restore_self() {
     }
 }
 
-/// A file a container writes to. Appending, so that two processes with it do not overwrite each other.
+/// A file a container writes to.
 fn append_to(path: &str) -> Result<File, OciError> {
-    File::options()
-        .append(true)
-        .create(true)
-        .open(path)
-        .map_err(|source| OciError::Output { path: path.into(), source })
+    crate::output_file::open(Path::new(path)).map_err(|source| OciError::Output { path: path.into(), source })
 }

@@ -33,10 +33,8 @@ pub(crate) fn run_parent(task: &PlainTask) -> ExitCode {
 }
 
 fn spawn(task: &PlainTask) -> anyhow::Result<u32> {
-    let append = |path: &Path| {
-        let file = File::options().append(true).create(true).open(path);
-        file.with_context(|| format!("cannot open {}", path.display()))
-    };
+    let append =
+        |path: &Path| crate::output_file::open(path).with_context(|| format!("cannot open {}", path.display()));
     // Left to the reaper of orphans on purpose.
     #[allow(clippy::zombie_processes)]
     let child = Command::new("/proc/self/exe")

@@ -1,6 +1,6 @@
 //! A container's files before it exists: the sandbox and `config.json`.
 
-use std::fs::{self, File};
+use std::fs;
 use std::io;
 use std::os::unix::fs::{DirBuilderExt, PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
@@ -11,6 +11,7 @@ use agent_images::container_root::ContainerRootError;
 use api::ContainerId;
 
 use super::{private_file, volumes};
+use crate::output_file;
 
 /// What could not be made.
 #[derive(Debug, thiserror::Error)]
@@ -100,9 +101,10 @@ pub(crate) fn make_sandbox(path: &Path, user: User) -> io::Result<()> {
     let own = nix::unistd::geteuid().is_root();
     let give = |path: &Path| if own { std::os::unix::fs::chown(path, Some(user.uid), Some(user.gid)) } else { Ok(()) };
     for name in ["stdout", "stderr"] {
-        let file = path.join(name);
-        File::options().append(true).create(true).open(&file)?;
-        give(&file)?;
+        let file = output_file::open(&path.join(name))?;
+        if own {
+            std::os::unix::fs::fchown(&file, Some(user.uid), Some(user.gid))?;
+        }
     }
     give(path)?;
     link_latest(path)

@@ -24,9 +24,9 @@ use super::events::{Event, Events};
 use super::executors::{Answer, Asked};
 
 /// Connections at once. More wait until one ends: executors keep one or two each.
-const CONNECTIONS: usize = 1024;
-/// An update with a task's whole output fits.
-const LONGEST_BODY: usize = 8 << 20;
+const CONNECTIONS: usize = 512;
+/// An update with a long output fits; the master takes no longer ones than 8 MiB with all that the agent adds.
+const LONGEST_BODY: usize = 2 << 20;
 const BODY_DEADLINE: Duration = Duration::from_secs(30);
 const HEAD_DEADLINE: Duration = Duration::from_secs(30);
 /// The driver is busy for longer only when something is wrong.

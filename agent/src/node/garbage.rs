@@ -24,7 +24,7 @@ pub(crate) fn collect(work_dir: &Path, in_use: &BTreeSet<String>, asked: SystemT
     remove_graves(work_dir);
     for agent in children(&work_dir.join("slaves")) {
         for framework in children(&agent.join("frameworks")) {
-            super::task_links::remove_dangling(&framework.join("executors"));
+            super::task_links::remove_dangling(&framework.join("executors"), in_use);
         }
     }
     let mut sandboxes = sandboxes(work_dir, in_use);

@@ -1,5 +1,6 @@
 //! Where the files of a task in an executor are found: as those of a task alone, by its own name.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::io;
 use std::os::unix::fs::symlink;
@@ -31,13 +32,21 @@ pub(crate) fn link(from: &str, sandbox: &str) -> io::Result<()> {
 }
 
 /// Removes links to sandboxes that are no more, and the directories that held nothing else. `executors` is the
-/// directory of one framework.
-pub(crate) fn remove_dangling(executors: &Path) {
+/// directory of one framework. What is in use may be waited for: an image may be on its way.
+pub(crate) fn remove_dangling(executors: &Path, in_use: &BTreeSet<String>) {
     for entry in fs::read_dir(executors).into_iter().flatten().flatten() {
         let runs = entry.path().join("runs");
         for link in fs::read_dir(&runs).into_iter().flatten().flatten() {
             let path = link.path();
             let Ok(about) = fs::symlink_metadata(&path) else { continue };
+            let run = fs::read_link(&path)
+                .ok()
+                .filter(|to| to.parent() == Some(Path::new("")))
+                .unwrap_or_else(|| path.clone());
+            let run = run.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+            if in_use.contains(run) {
+                continue;
+            }
             let age = about.modified().ok().and_then(|at| SystemTime::now().duration_since(at).ok());
             if about.is_symlink() && fs::metadata(&path).is_err() && age.is_some_and(|age| age > YOUNG) {
                 // What stays is tried again.
@@ -68,10 +77,10 @@ mod tests {
         }
         link(&path("pod/runs/r2"), &sandbox).unwrap();
         assert!(!dir.path().join("pod/runs/latest").exists(), "its own name is not taken from the pod");
-        remove_dangling(dir.path());
+        remove_dangling(dir.path(), &BTreeSet::new());
         assert!(dir.path().join("task/runs/r1").exists());
         fs::remove_dir_all(path("pod")).unwrap();
-        remove_dangling(dir.path());
+        remove_dangling(dir.path(), &BTreeSet::new());
         assert!(dir.path().join("task/runs/r1").is_symlink(), "it may be about to be made");
     }
 }

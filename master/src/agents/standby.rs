@@ -17,7 +17,7 @@ const MOST_OF_A_NODE: usize = 3;
 /// All that wait here.
 #[derive(Clone)]
 pub struct Standbys {
-    leading: watch::Receiver<bool>,
+    leading: watch::Receiver<Option<u64>>,
     replica: Replica,
     revocations: Arc<Revocations>,
     waiting: Arc<Mutex<BTreeMap<NodeName, usize>>>,
@@ -26,7 +26,7 @@ pub struct Standbys {
 impl Standbys {
     /// None yet.
     #[must_use]
-    pub fn new(leading: watch::Receiver<bool>, replica: Replica, revocations: Arc<Revocations>) -> Self {
+    pub fn new(leading: watch::Receiver<Option<u64>>, replica: Replica, revocations: Arc<Revocations>) -> Self {
         Self { leading, replica, revocations, waiting: Arc::default() }
     }
 
@@ -41,9 +41,9 @@ impl Standbys {
         self.replica.set_followed(waiting.len());
         drop(waiting);
         let leader = self.replica.leader();
-        // Who leads now is known to the agent: it is there.
-        let told = leader.borrow().as_ref().map_or(0, |leader| leader.term);
-        let told = if *self.leading.borrow() { 0 } else { told };
+        // Another one that leads now is known to the agent: it is there.
+        let other = leader.borrow().clone().filter(|leader| leader.id != self.replica.id());
+        let told = other.map_or(0, |leader| leader.term);
         Ok(Standby { all: self.clone(), node: node.clone(), holder, leading: self.leading.clone(), leader, told })
     }
 }
@@ -53,36 +53,33 @@ pub(super) struct Standby {
     all: Standbys,
     node: NodeName,
     holder: Option<Holder>,
-    leading: watch::Receiver<bool>,
+    leading: watch::Receiver<Option<u64>>,
     leader: watch::Receiver<Option<Leader>>,
     /// Of the last leader it was told of.
     told: u64,
 }
 
 impl Standby {
-    /// Waits until somebody leads in a newer term than the agent was told of. The address is that of another one.
-    pub(super) async fn news(&mut self) -> Leading {
+    /// Waits until somebody leads in a newer term than the agent was told of. The address is that of another one. None
+    /// when the master stops.
+    pub(super) async fn news(&mut self) -> Option<Leading> {
         loop {
-            if *self.leading.borrow_and_update() {
-                let term = self.all.replica.term();
+            if let Some(term) = *self.leading.borrow_and_update() {
                 if term > self.told {
                     self.told = term;
-                    return Leading { term, link: String::new() };
+                    return Some(Leading { term, link: String::new() });
                 }
             }
             let other = self.leader.borrow_and_update().clone().filter(|leader| leader.term > self.told);
             if let Some(Leader { term, link, .. }) = other.filter(|leader| leader.id != self.all.replica.id()) {
                 self.told = term;
-                return Leading { term, link };
+                return Some(Leading { term, link });
             }
             let changed = tokio::select! {
                 changed = self.leading.changed() => changed,
                 changed = self.leader.changed() => changed,
             };
-            if changed.is_err() {
-                // The master stops: this session ends, too.
-                std::future::pending::<()>().await;
-            }
+            changed.ok()?;
         }
     }
 

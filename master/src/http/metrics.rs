@@ -22,7 +22,7 @@ use super::router::Api;
 use super::{overloaded, text};
 use crate::driver::Message;
 
-pub(crate) use measure::{Measured, measure};
+pub(crate) use measure::{Measured, measure, own};
 
 /// `/metrics/snapshot`.
 pub(super) async fn snapshot(
@@ -57,7 +57,8 @@ pub(super) async fn prometheus(
     Extension(watchers): Extension<Arc<Watchers>>,
 ) -> Response {
     match all(&api, &reads, &watchers).await {
-        Ok(metrics) => {
+        Ok(mut metrics) => {
+            metrics.extend(own());
             let mut response = Response::new(Body::from(exposition(&metrics)));
             let kind = HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8");
             response.headers_mut().insert(CONTENT_TYPE, kind);

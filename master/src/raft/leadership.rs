@@ -57,7 +57,9 @@ pub(super) async fn watch(replica: Replica, member: Member, told: Told) {
             drop(driver.send(FromLog::Failed(reason)).await);
             return;
         }
-        let next = leads.and_then(|_| replica.successor(known.and_then(|(_, next)| next)));
+        let before = known.and_then(|(_, next)| next);
+        // One that ceases to lead takes nothing back: just now the agents need it.
+        let next = if now_leads.is_some() { replica.successor(before) } else { before };
         if known != Some((*membership.log_id(), next)) {
             known = Some((*membership.log_id(), next));
             let address = |id: u64| Some(membership.membership().get_node(&id)?.addr.clone());

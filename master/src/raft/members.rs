@@ -127,12 +127,6 @@ impl Replica {
         self.leader.clone()
     }
 
-    /// The newest term it knows.
-    #[must_use]
-    pub fn term(&self) -> u64 {
-        self.raft.metrics().borrow().current_term
-    }
-
     /// So many agents wait for this replica to lead: the more reason that it does when the leader is gone.
     pub fn set_followed(&self, agents: usize) {
         self.election.followed.store(agents, Ordering::Relaxed);

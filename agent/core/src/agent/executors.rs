@@ -395,6 +395,8 @@ impl Agent {
             self.executors.insert(container.clone(), executor);
             let over = self.tasks.get(&container).map(|run| run.record.phase.is_over());
             match (stage, over) {
+                // It may have died between the decision and its members' ends.
+                (Stage::Terminating, _) if is_pod => effects.extend(self.kill_members(&container, now)),
                 _ if is_pod => {}
                 (Stage::Ended { .. }, _) | (_, Some(false)) => {}
                 // It was received and nothing more.
@@ -455,6 +457,13 @@ impl Agent {
         }
         effects.extend(self.start_groups(now));
         effects.extend(self.end_pods(now));
+        // Those that could not be started have nothing to be deleted, and nothing that waits to be told.
+        let gone = self.tasks.values().map(|task| &task.record);
+        let gone = gone.filter(|record| {
+            matches!(record.part, Part::Executor { .. }) && record.phase == crate::container::Phase::Gone
+        });
+        let gone: Vec<ContainerId> = gone.map(|record| record.container.clone()).collect();
+        effects.extend(gone.iter().filter_map(|container| self.forget_if_told(container)));
         effects
     }
 
@@ -512,10 +521,18 @@ impl Agent {
                 Step::Save => ExecutorEffect::Save(Box::new(record.clone())),
                 Step::Send { stream, event } => ExecutorEffect::Send { container, stream, event },
                 Step::Close(stream) => ExecutorEffect::Close { container, stream },
-                Step::Resize => match self.resized(&container, record) {
-                    Some(effect) => effect,
-                    None => continue,
-                },
+                Step::Resize => {
+                    let (resources, effect) = (launch::executor_resources(record), self.resized(&container, record));
+                    // The run's own record follows: what is looked at, and a container that is made later, is as large.
+                    if let Some(run) = self.tasks.get_mut(&container) {
+                        run.record.info.resources = resources;
+                        effects.push(Effect::Save(run.saved()));
+                    }
+                    match effect {
+                        Some(effect) => effect,
+                        None => continue,
+                    }
+                }
                 Step::Kill => {
                     effects.extend(if record.is_pod() {
                         self.kill_members(&container, now)
@@ -524,6 +541,8 @@ impl Agent {
                     });
                     continue;
                 }
+                // Before the master has taken us it hears nothing: a message is lost, an end is told again.
+                Step::Message(_) | Step::TellEnd(_) if !self.registered => continue,
                 Step::Message(data) => ExecutorEffect::Message { framework, executor, data },
                 Step::TellEnd(status) => ExecutorEffect::TellEnd { framework, executor, container, status },
                 Step::Forget => {
@@ -537,7 +556,6 @@ impl Agent {
         effects
     }
 
-    /// The run's own record follows: a container that is made later is made as large.
     fn resized(&self, container: &ContainerId, record: &ExecutorRecord) -> Option<ExecutorEffect> {
         let process = self.tasks.get(container)?.record.process.filter(|_| !self.site.unconfined)?;
         let limits = Limits::of(&launch::as_task(record), self.site.pids_max);

@@ -42,10 +42,13 @@ impl Agent {
     /// The sandboxes of what runs.
     pub fn live_sandboxes(&self) -> impl Iterator<Item = String> {
         let live = self.tasks.values().map(|task| &task.record).filter(|record| !record.phase.is_over());
-        live.map(|record| {
-            let task = record.task.as_str();
-            launch::sandbox(&self.site.work_dir, &record.agent, &record.framework, task, &record.container)
-        })
+        live.map(|record| self.sandbox_of(record))
+    }
+
+    /// Where a run writes.
+    #[must_use]
+    pub fn sandbox_of(&self, record: &crate::record::Record) -> String {
+        launch::Seat::of(&self.site, record).sandbox
     }
 
     /// The first process of the newest run of a task, while there is one others can stand beside.

@@ -1,7 +1,7 @@
 //! One look at a task: what is to be done, and what came of it.
 
 use api::v1::network_info::Protocol;
-use api::v1::{CheckInfo, CommandInfo, HealthCheck, check_info, health_check};
+use api::v1::{CheckInfo, CommandInfo, HealthCheck, check_info, environment, health_check};
 
 /// Which of the two it is.
 #[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
@@ -126,6 +126,8 @@ fn command(command: &CommandInfo) -> Option<Target> {
     let variables = command.environment.iter().flat_map(|environment| &environment.variables);
     let environment = variables
         .filter(|variable| !variable.name.contains(['\0', '=']))
+        // The task has its secrets in its own environment, which is also the check's.
+        .filter(|variable| variable.r#type() == environment::variable::Type::Value)
         .map(|variable| (variable.name.clone(), variable.value.clone().unwrap_or_default()))
         .collect();
     Some(Target::Command { arguments, environment })

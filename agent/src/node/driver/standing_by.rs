@@ -50,7 +50,7 @@ impl Driver {
     pub(super) fn standby_opened(&mut self, generation: u64, session: Session) {
         if let Some(waiting) = self.waiting.as_mut().filter(|waiting| waiting.generation == generation) {
             waiting.session = Some(session);
-            self.standby.opened();
+            self.standby.opened(uptime::millis());
         }
     }
 

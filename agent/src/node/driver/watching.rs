@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use agent_core::agent::Input;
 use agent_core::cmdline::Quota;
-use agent_core::launch::{disk_limit_bytes, sandbox, volume_directory};
+use agent_core::launch::{disk_limit_bytes, volume_directory};
 use agent_core::overrun::Overrun;
 use agent_core::record::Record;
 use api::ContainerId;
@@ -60,8 +60,12 @@ impl Driver {
         }
         let work_dir = self.settings.work_dir.clone();
         let parent = &self.supervision.agent.site().cgroup_parent;
-        let all: Vec<Watch> =
-            self.supervision.agent.records().map(|record| of_record(&work_dir, parent, record)).collect();
+        let all: Vec<Watch> = self
+            .supervision
+            .agent
+            .records()
+            .map(|record| of_record(&work_dir, parent, self.supervision.agent.sandbox_of(record), record))
+            .collect();
         if all.is_empty() {
             return;
         }
@@ -96,10 +100,8 @@ impl Driver {
     }
 }
 
-fn of_record(work_dir: &Path, cgroup_parent: &str, record: &Record) -> Watch {
+fn of_record(work_dir: &Path, cgroup_parent: &str, sandbox: String, record: &Record) -> Watch {
     let root = work_dir.display().to_string();
-    let task = record.task.as_str();
-    let sandbox = sandbox(&root, &record.agent, &record.framework, task, &record.container);
     let resources = resources_from_wire(&record.info.resources).unwrap_or_default();
     let volume = |resource: &api::Resource| {
         let (base, path) = volume_directory(&root, resource)?;

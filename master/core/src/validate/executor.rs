@@ -68,6 +68,12 @@ fn kind(executor: &ExecutorInfo) -> Result<(), String> {
             if container.r#type() != container_info::Type::Mesos {
                 return Err("'ExecutorInfo.container.type' must be 'MESOS' for 'DEFAULT' executor".to_owned());
             }
+            if !container.network_infos.is_empty() || !container.volumes.is_empty() {
+                // Ours: a pod's tasks say it each for itself, and what is not done must not be taken in silence.
+                return Err("'ExecutorInfo.container' of a 'DEFAULT' executor must have neither 'network_infos' nor \
+                            'volumes' here: give them to the tasks"
+                    .to_owned());
+            }
             if container.mesos.as_ref().is_some_and(|mesos| mesos.image.is_some()) {
                 return Err("'ExecutorInfo.container.mesos.image' must not be set for 'DEFAULT' executor".to_owned());
             }

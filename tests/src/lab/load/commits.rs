@@ -125,8 +125,9 @@ async fn of_masters(masters: &Masters, clients: usize, wanted: &Commits) -> Resu
         connected.push(Client::subscribe(&address, format!("framework-{number}")).await?);
     }
     let syncs = || {
-        let metrics = http::get(&format!("{url}/metrics/snapshot"), ANSWER)?.success()?.json()?;
-        metrics["registrar/log/sync_ms/count"].as_f64().context("the master shows no count of syncs")
+        let text = http::get(&format!("{url}/metrics"), ANSWER)?.success()?.text();
+        let count = text.lines().find_map(|line| line.strip_prefix("mesolith_log_sync_ms_count "));
+        count.and_then(|count| count.trim().parse::<f64>().ok()).context("the master shows no count of syncs")
     };
     let mut asking = JoinSet::new();
     let (began, until) = span(wanted);
