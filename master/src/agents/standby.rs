@@ -64,11 +64,10 @@ impl Standby {
     /// when the master stops.
     pub(super) async fn news(&mut self) -> Option<Leading> {
         loop {
-            if let Some(term) = *self.leading.borrow_and_update() {
-                if term > self.told {
-                    self.told = term;
-                    return Some(Leading { term, link: String::new() });
-                }
+            let own = self.leading.borrow_and_update().filter(|term| *term > self.told);
+            if let Some(term) = own {
+                self.told = term;
+                return Some(Leading { term, link: String::new() });
             }
             let other = self.leader.borrow_and_update().clone().filter(|leader| leader.term > self.told);
             if let Some(Leader { term, link, .. }) = other.filter(|leader| leader.id != self.all.replica.id()) {

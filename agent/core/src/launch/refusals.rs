@@ -27,12 +27,8 @@ mod tests {
 
     #[test]
     fn what_is_not_supported_is_named() {
-        for (text, words) in
-            [(r#"{"executor":{"executor_id":{"value":"mine"}}}"#, "custom executors (executor 'mine')")]
-        {
-            let error = check(&task(text)).unwrap_err().to_string();
-            assert!(error.starts_with("this version cannot run ") && error.contains(words), "{error}");
-        }
+        let error = check(&task(r#"{"executor":{"executor_id":{"value":"mine"}}}"#)).unwrap_err().to_string();
+        assert_eq!(error, "this version cannot run custom executors (executor 'mine')");
         assert_eq!(check(&task("{}")), Err(LaunchError::NoCommand));
         assert_eq!(check(&task(r#"{"command":{"value":"x"},"container":{"type":"MESOS","volumes":[]}}"#)), Ok(()));
     }

@@ -238,10 +238,9 @@ impl Rig {
     /// What a session was sent since last asked, without pings, as short lines.
     pub fn sent(&mut self, session: u64) -> Vec<String> {
         let messages = self.messages.remove(&session).unwrap_or_default();
-        let nothing = |message: &&ToAgent| match message {
-            ToAgent::Ping { .. } => true,
-            ToAgent::Volumes { persistent, .. } => persistent.is_empty(),
-            _ => false,
+        let nothing = |message: &&ToAgent| {
+            matches!(message, ToAgent::Ping { .. })
+                || matches!(message, ToAgent::Volumes { persistent, .. } if persistent.is_empty())
         };
         messages.iter().filter(|message| !nothing(message)).map(describe_message).collect()
     }
