@@ -121,6 +121,8 @@ impl Cluster {
 
 fn upgrade_one(cluster: &mut Cluster, key: usize, program: &Path) -> Result<()> {
     cluster.masters.kill(key)?;
+    // One that is back in a moment may go on leading in its old term.
+    cluster.masters.wait_leader()?;
     cluster.masters.set_program(program);
     cluster.masters.restart(key)?;
     let deadline = Instant::now() + PATIENCE;
