@@ -87,6 +87,10 @@ impl Books {
                     if TERMINAL.contains(&state.as_str()) {
                         ends.insert(uuid.to_owned(), state);
                     }
+                } else if status["reason"] == "REASON_INVALID_OFFERS" {
+                    // The offer had been rescinded when we used it, and we hear so.
+                    self.accepted.remove(&task);
+                    self.never_launched.insert(task, status.to_string());
                 } else if ["TASK_DROPPED", "TASK_LOST", "TASK_UNKNOWN", "TASK_GONE"].contains(&state.as_str()) {
                     // An answer to reconciliation: the master does not know it.
                     if ends.is_empty() {
