@@ -72,12 +72,25 @@ impl Books {
     pub fn event(&mut self) -> Result<bool> {
         let Ok(event) = self.framework.next(EVENT) else { return Ok(false) };
         let (_, event) = event.context("no event")?;
+        self.take(&event)?;
+        Ok(true)
+    }
+
+    /// What has come already: an offer may have been rescinded meanwhile.
+    fn catch_up(&mut self) -> Result<()> {
+        while let Ok(Some((_, event))) = self.framework.next(Duration::from_millis(1)) {
+            self.take(&event)?;
+        }
+        Ok(())
+    }
+
+    fn take(&mut self, event: &Value) -> Result<()> {
         match event["type"].as_str() {
             Some("OFFERS") => self.offers.extend(event["offers"]["offers"].as_array().into_iter().flatten().cloned()),
             Some("RESCIND") => self.offers.retain(|offer| offer["id"] != event["rescind"]["offer_id"]),
             Some("UPDATE") => {
                 // The leader may be dying: then it comes again.
-                drop(self.framework.acknowledge(&event));
+                drop(self.framework.acknowledge(event));
                 let status = &event["update"]["status"];
                 let task = status["task_id"]["value"].as_str().context("a status names its task")?.to_owned();
                 let state = status["state"].as_str().context("a status has a state")?.to_owned();
@@ -100,7 +113,7 @@ impl Books {
             }
             _ => {}
         }
-        Ok(true)
+        Ok(())
     }
 
     /// One offer, and everything that comes before it.
@@ -116,6 +129,7 @@ impl Books {
 
     /// So many tasks on the next offer. The answer may be lost, with or without the tasks.
     pub fn launch(&mut self, round: usize, count: usize) -> Result<()> {
+        self.catch_up()?;
         let offer = self.offer()?;
         let mut infos = Vec::new();
         for number in 0..count {
