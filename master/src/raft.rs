@@ -5,6 +5,7 @@
 
 mod election;
 mod hearing;
+mod in_flight;
 mod leadership;
 mod log_store;
 mod members;
@@ -25,7 +26,7 @@ use master_core::command::DecodeError;
 use master_core::{Command, State};
 use openraft::SnapshotPolicy;
 use openraft::error::{ClientWriteError, RaftError};
-use openraft::raft::AppendEntriesResponse;
+use openraft::raft::{AppendEntriesResponse, VoteRequest, VoteResponse};
 use tokio::sync::{mpsc, oneshot, watch};
 
 pub use members::{ChangeError, Leader, Links, Seat, Standing};
@@ -162,9 +163,9 @@ pub async fn start(directory: &Path, options: &Options) -> Result<Started, Start
     disk.create_directory(directory).map_err(|source| StartError::Directory { path: directory.to_owned(), source })?;
     let (to_driver, messages) = mpsc::channel(FROM_LOG_CAPACITY);
     let (safe, snapshot) = watch::channel(Safe::default());
-    let store = LogStore::open(disk.clone(), directory, snapshot)?;
-    let last = store.last();
-    let (machine, state) = StateMachine::open(disk, directory, to_driver.clone(), safe)?;
+    let store = LogStore::open(options.id, disk.clone(), directory, snapshot)?;
+    let (last, in_flight) = (store.last(), store.in_flight());
+    let (machine, state) = StateMachine::open(disk, directory, to_driver.clone(), safe, in_flight.clone())?;
     let consensus = |error: &dyn std::error::Error| StartError::Consensus(error.to_string());
     let config = openraft::Config {
         cluster_name: "mesolith".to_owned(),
@@ -181,7 +182,7 @@ pub async fn start(directory: &Path, options: &Options) -> Result<Started, Start
         ..openraft::Config::default()
     };
     let config = Arc::new(config.validate().map_err(|error| consensus(&error))?);
-    let (id, peers) = (options.id, Peers::new(options.dialer.clone()));
+    let (id, peers) = (options.id, Peers::new(options.dialer.clone(), in_flight));
     let raft =
         openraft::Raft::new(id, config, peers.clone(), store, machine).await.map_err(|error| consensus(&error))?;
     if options.founds && !raft.is_initialized().await.map_err(|error| consensus(&error))? {
@@ -192,7 +193,7 @@ pub async fn start(directory: &Path, options: &Options) -> Result<Started, Start
     let alone = alone.await.map_err(|error| consensus(&error))?;
     let chance = options.chance.clone();
     let (hearing, followed) = (Hearing::new(), Arc::default());
-    let election = Election { id, raft: raft.clone(), peers, hearing, last, chance, followed };
+    let election = Election { id, raft: raft.clone(), peers, hearing, last, chance, followed, voting: Arc::default() };
     tokio::spawn(election.clone().run());
     let (tell_links, links) = watch::channel(Arc::default());
     let (tell_leader, leader) = watch::channel(None);
@@ -254,7 +255,16 @@ impl Replica {
     }
 
     async fn vote(&self, caller: &Caller, content: &[u8]) -> Result<Vec<u8>, String> {
-        let question = rmp_serde::from_slice(content).map_err(|error| error.to_string())?;
+        let question: VoteRequest<u64> = rmp_serde::from_slice(content).map_err(|error| error.to_string())?;
+        let candidate = question.vote.leader_id;
+        let _alone = self.election.voting.lock().await;
+        let given = self.raft.with_raft_state(|state| *state.vote_ref()).await.map_err(|error| error.to_string())?;
+        if given.leader_id.term == candidate.term && given.leader_id.node_id != candidate.node_id {
+            // The library would take a vote back for a candidate with a greater number, and the first one, who has it
+            // already, would lead in the same term.
+            let last_log_id = self.election.last.get();
+            return encode(&VoteResponse { vote: given, vote_granted: false, last_log_id });
+        }
         let answer = self.raft.vote(question).await.map_err(|error| error.to_string())?;
         if answer.vote_granted {
             // It is about to lead: we do not stand against it.

@@ -11,6 +11,8 @@ pub enum Bug {
     ForeignEntriesKept,
     /// Entries are acknowledged before they are on the disk.
     LogNotSynced,
+    /// A leader that restarts leads on in its term, though others may have what it lost.
+    LeadsOn,
     /// An agent that comes back is told to start what it runs already.
     RunningStartedAgain,
     /// An update is acknowledged to the agent when the log has it, not when the framework has.
@@ -23,10 +25,11 @@ pub enum Bug {
 
 impl Bug {
     /// All of them.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 8] = [
         Self::VoteNotSaved,
         Self::ForeignEntriesKept,
         Self::LogNotSynced,
+        Self::LeadsOn,
         Self::RunningStartedAgain,
         Self::AcknowledgedTooEarly,
         Self::OfferStays,

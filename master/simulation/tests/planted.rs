@@ -39,6 +39,11 @@ fn a_log_that_is_not_synced() {
 }
 
 #[test]
+fn a_leader_that_leads_on_in_its_term() {
+    is_found(Bug::LeadsOn, Invariant::LogMatching);
+}
+
+#[test]
 fn a_running_task_that_is_started_again() {
     is_found(Bug::RunningStartedAgain, Invariant::LaunchedOnce);
 }

@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use openraft::ServerState;
 use serde::{Deserialize, Serialize};
+use tokio::sync::Mutex;
 use tokio::time::Instant;
 
 use super::hearing::Hearing;
@@ -65,6 +66,8 @@ pub(super) struct Election {
     pub(super) chance: Chance,
     /// Agents with a session that waits for us to lead.
     pub(super) followed: Arc<AtomicUsize>,
+    /// Held while a vote is given, to another or to ourselves: one in a term.
+    pub(super) voting: Arc<Mutex<()>>,
 }
 
 impl Election {
@@ -122,7 +125,11 @@ impl Election {
     /// Stands, and waits until it is decided.
     async fn stand(&self) {
         let mut metrics = self.raft.metrics();
-        if self.raft.trigger().elect().await.is_err() {
+        let stands = {
+            let _alone = self.voting.lock().await;
+            self.raft.trigger().elect().await
+        };
+        if stands.is_err() {
             return;
         }
         let decided = metrics.wait_for(|now| {

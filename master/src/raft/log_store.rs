@@ -13,6 +13,7 @@ use openraft::storage::{LogFlushed, RaftLogStorage};
 use openraft::{LogState, OptionalSend, RaftLogReader};
 use tokio::sync::watch;
 
+use super::in_flight::InFlight;
 use super::segment_log::{LogError, SegmentLog};
 use super::types::{Entry, IoError, LogId, StorageError, Types, Vote};
 use crate::atomic_file;
@@ -23,8 +24,8 @@ pub(super) const LAST_REMOVED: &str = "purged";
 /// Records handed out at once; whoever needs more asks again.
 const READ_LIMIT_BYTES: usize = 8 << 20;
 
-/// Entries kept in memory besides, so that applying what was just written reads no file. Full: the oldest goes, and is
-/// read from the disk if somebody wants it after all.
+/// Entries kept in memory besides, so that applying what was just written reads no file. Full: the oldest that is on the
+/// disk goes, and is read from there if somebody wants it after all.
 const RECENT: usize = 64;
 
 /// The newest entries, without a gap.
@@ -32,13 +33,14 @@ const RECENT: usize = 64;
 struct Recent(VecDeque<Entry>);
 
 impl Recent {
-    fn append(&mut self, entry: Entry) {
+    fn append(&mut self, entry: Entry, in_flight: Option<u64>) {
         let follows = self.0.back().is_none_or(|last| last.log_id.index + 1 == entry.log_id.index);
         if !follows {
             self.0.clear();
         }
         self.0.push_back(entry);
-        if self.0.len() > RECENT {
+        let on_disk = |entry: &Entry| in_flight.is_none_or(|first| entry.log_id.index < first);
+        if self.0.len() > RECENT && self.0.front().is_some_and(on_disk) {
             self.0.pop_front();
         }
     }
@@ -82,12 +84,15 @@ impl Safe {
 /// Clones share the log.
 #[derive(Clone, Debug)]
 pub(super) struct LogStore {
+    /// Whose log this is.
+    id: u64,
     disk: SharedDisk,
     directory: PathBuf,
     /// Locked for a moment, never across a wait.
     recent: Arc<Mutex<Recent>>,
     /// Locked only in blocking threads, one operation at a time.
     log: Arc<Mutex<SegmentLog>>,
+    in_flight: InFlight,
     purged: Option<LogId>,
     vote: Option<Vote>,
     /// How far the snapshot on the disk goes.
@@ -112,9 +117,14 @@ impl LastLog {
 
 impl LogStore {
     /// Opens or creates the log in `directory`.
-    pub(super) fn open(disk: SharedDisk, directory: &Path, snapshot: watch::Receiver<Safe>) -> Result<Self, LogError> {
+    pub(super) fn open(
+        id: u64,
+        disk: SharedDisk,
+        directory: &Path,
+        snapshot: watch::Receiver<Safe>,
+    ) -> Result<Self, LogError> {
         let purged: Option<LogId> = read_json(&*disk, &directory.join(LAST_REMOVED))?;
-        let vote = read_json(&*disk, &directory.join("vote"))?;
+        let vote = read_json(&*disk, &directory.join("vote"))?.map(|vote: Vote| follows(vote, id));
         let (log, torn) = SegmentLog::open(disk.clone(), directory, purged.map(|id| id.index))?;
         if let Some(torn) = torn {
             tracing::warn!(
@@ -124,10 +134,12 @@ impl LogStore {
         }
         let (log, recent) = (Arc::new(Mutex::new(log)), Arc::default());
         Ok(Self {
+            id,
             disk,
             directory: directory.to_owned(),
             recent,
             log,
+            in_flight: InFlight::default(),
             purged,
             vote,
             snapshot,
@@ -140,11 +152,25 @@ impl LogStore {
         self.last.clone()
     }
 
+    /// Follows what is appended and not on the disk yet.
+    pub(super) fn in_flight(&self) -> InFlight {
+        self.in_flight.clone()
+    }
+
     fn recent(&self) -> MutexGuard<'_, Recent> {
         self.recent.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Works on the files, behind what is on its way to them.
     async fn blocking<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&mut SegmentLog) -> io::Result<T> + Send + 'static,
+    ) -> io::Result<T> {
+        self.in_flight.landed().await?;
+        self.at_once(work).await
+    }
+
+    async fn at_once<T: Send + 'static>(
         &self,
         work: impl FnOnce(&mut SegmentLog) -> io::Result<T> + Send + 'static,
     ) -> io::Result<T> {
@@ -158,6 +184,35 @@ impl LogStore {
         disk::blocking(&self.disk, move || atomic_file::write_on(&*disk, &path, &bytes, 0o600)).await?
     }
 
+    /// Did we write these, as the leader we still are? Then nobody waits for our acknowledgement.
+    fn is_ours(&self, entries: &[Entry]) -> bool {
+        let leader = self.vote.filter(Vote::is_committed).map(|vote| vote.leader_id);
+        leader.is_some_and(|leader| {
+            leader.voted_for() == Some(self.id) && entries.iter().all(|entry| entry.log_id.leader_id == leader)
+        })
+    }
+
+    /// The log has these from now on.
+    fn take(&self, entries: Vec<Entry>) {
+        self.last.set(entries.last().map(|entry| entry.log_id).or(self.last.get()));
+        let (mut recent, first) = (self.recent(), self.in_flight.first());
+        entries.into_iter().for_each(|entry| recent.append(entry, first));
+    }
+
+    fn write_meanwhile(&self, entries: Vec<Entry>, records: Vec<(u64, Vec<u8>)>) {
+        let Some(first) = entries.first().map(|entry| entry.log_id.index) else { return };
+        self.in_flight.start(first, self.last.get());
+        self.take(entries);
+        let store = self.clone();
+        tokio::spawn(async move {
+            let written = store.at_once(move |log| log.append(&records)).await;
+            if let Err(error) = &written {
+                tracing::error!(%error, "cannot write the log");
+            }
+            store.in_flight.end(&written);
+        });
+    }
+
     async fn entries(&self, range: std::ops::Range<u64>, max_bytes: usize) -> Result<Vec<Entry>, StorageError> {
         if let Some(entries) = self.recent().get(&range) {
             return Ok(entries);
@@ -166,6 +221,19 @@ impl LogStore {
             self.blocking(move |log| log.read(range, max_bytes)).await.map_err(|error| IoError::read_logs(&error))?;
         let entries: Result<Vec<Entry>, _> = records.iter().map(|record| rmp_serde::from_slice(record)).collect();
         Ok(entries.map_err(|error| IoError::read_logs(&error))?)
+    }
+}
+
+/// A leader that restarts does not lead on in its term, as the library would: what was on its way to the disk may be
+/// lost here and known to others, and the same place in the same term must not be given to something else.
+fn follows(vote: Vote, id: u64) -> Vote {
+    #[cfg(feature = "planted-bugs")]
+    if planted::is(Bug::LeadsOn) {
+        return vote;
+    }
+    match vote.leader_id.voted_for() {
+        Some(leader) if leader == id => Vote::new(vote.leader_id.get_term(), id),
+        Some(_) | None => vote,
     }
 }
 
@@ -258,13 +326,16 @@ impl RaftLogStorage<Types> for LogStore {
             .map(|entry| rmp_serde::to_vec_named(entry).map(|bytes| (entry.log_id.index, bytes)))
             .collect();
         let records = records.map_err(|error| IoError::write_logs(&error))?;
-        let written = self.blocking(move |log| log.append(&records)).await;
+        // One append at a time: another would only wait for the same disk.
+        self.in_flight.landed().await.map_err(|error| IoError::write_logs(&error))?;
+        if self.is_ours(&entries) {
+            self.write_meanwhile(entries, records);
+            callback.log_io_completed(Ok(()));
+            return Ok(());
+        }
+        let written = self.at_once(move |log| log.append(&records)).await;
         match &written {
-            Ok(()) => {
-                self.last.set(entries.last().map(|entry| entry.log_id).or(self.last.get()));
-                let mut recent = self.recent();
-                entries.into_iter().for_each(|entry| recent.append(entry));
-            }
+            Ok(()) => self.take(entries),
             Err(error) => tracing::error!(%error, "cannot write the log"),
         }
         callback.log_io_completed(written);

@@ -15,6 +15,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tokio::time::Instant;
 
+use super::in_flight::InFlight;
 use super::types::{Member, Types};
 use crate::peers::{CallError, Connection, Dialer};
 
@@ -60,11 +61,12 @@ pub(super) struct Peers {
     control: Arc<Mutex<BTreeMap<u64, (String, Connection)>>>,
     /// When each took entries from us last.
     heard: Arc<Mutex<BTreeMap<u64, Instant>>>,
+    in_flight: InFlight,
 }
 
 impl Peers {
-    pub(super) fn new(dialer: Dialer) -> Self {
-        Self { dialer, control: Arc::default(), heard: Arc::default() }
+    pub(super) fn new(dialer: Dialer, in_flight: InFlight) -> Self {
+        Self { dialer, control: Arc::default(), heard: Arc::default(), in_flight }
     }
 
     /// Did it answer us as a leader a moment ago?
@@ -142,9 +144,10 @@ impl Peer {
 impl RaftNetwork<Types> for Peer {
     async fn append_entries(
         &mut self,
-        rpc: AppendEntriesRequest<Types>,
+        mut rpc: AppendEntriesRequest<Types>,
         _option: RPCOption,
     ) -> Result<AppendEntriesResponse<u64>, RPCError<u64, Member, RaftError<u64>>> {
+        rpc.leader_commit = self.peers.in_flight.told(rpc.leader_commit);
         let question = rmp_serde::to_vec_named(&rpc).map_err(|error| PeerError::from(error).rpc())?;
         let answer = self.ask(kind::APPEND, question).await.map_err(PeerError::rpc)?;
         self.peers.heard.lock().unwrap_or_else(PoisonError::into_inner).insert(self.target, Instant::now());

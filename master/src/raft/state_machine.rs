@@ -9,6 +9,7 @@ use openraft::storage::{RaftStateMachine, Snapshot};
 use openraft::{EntryPayload, OptionalSend, RaftSnapshotBuilder};
 use tokio::sync::{mpsc, oneshot, watch};
 
+use super::in_flight::InFlight;
 use super::log_store::Safe;
 use super::snapshot_file::{self, SnapshotError};
 use super::types::{Entry, IoError, LogId, Membership, SnapshotMeta, StorageError, Types};
@@ -19,6 +20,7 @@ use crate::disk::{self, SharedDisk};
 #[derive(Debug)]
 pub(super) struct StateMachine {
     safe: Arc<watch::Sender<Safe>>,
+    in_flight: InFlight,
     disk: SharedDisk,
     directory: PathBuf,
     driver: mpsc::Sender<FromLog>,
@@ -33,6 +35,7 @@ impl StateMachine {
         directory: &Path,
         driver: mpsc::Sender<FromLog>,
         safe: watch::Sender<Safe>,
+        in_flight: InFlight,
     ) -> Result<(Self, State), StartError> {
         let (meta, state) = match snapshot_file::read(&*disk, directory)? {
             Some((meta, bytes)) => (meta, State::from_snapshot(&bytes)?),
@@ -41,6 +44,7 @@ impl StateMachine {
         safe.send_replace(Safe { upto: meta.last_log_id.map(|id| id.index), failed: false });
         let machine = Self {
             safe: Arc::new(safe),
+            in_flight,
             disk,
             directory: directory.to_owned(),
             driver,
@@ -87,6 +91,9 @@ impl RaftStateMachine<Types> for StateMachine {
                     true
                 }
             });
+        }
+        if let Some(last) = last {
+            self.in_flight.safe_to(last.index).await.map_err(|error| IoError::write_logs(&error))?;
         }
         if !commands.is_empty() {
             self.ask(|done| FromLog::Committed { commands, done })

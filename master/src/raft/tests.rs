@@ -1,5 +1,6 @@
 //! A replica over its disk: restarts, torn tails, snapshots; and several over real connections.
 
+mod held_disk;
 mod several;
 
 use std::fs;

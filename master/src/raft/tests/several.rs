@@ -23,27 +23,32 @@ impl Service for Answering {
     }
 }
 
-struct One {
-    driver: Driver,
+pub(super) struct One {
+    pub(super) driver: Driver,
     serving: tokio::task::JoinHandle<()>,
     directory: tempfile::TempDir,
     options: Options,
 }
 
-struct Cluster {
+pub(super) struct Cluster {
     ca: Ca,
     _ca_directory: tempfile::TempDir,
-    replicas: BTreeMap<u64, One>,
+    pub(super) replicas: BTreeMap<u64, One>,
 }
 
 impl Cluster {
     /// A cluster of one.
     async fn found(snapshot_every: u64) -> Self {
+        Self::found_on(Real::shared(), snapshot_every).await
+    }
+
+    /// The same, its founder on this disk.
+    pub(super) async fn found_on(disk: SharedDisk, snapshot_every: u64) -> Self {
         let directory = tempfile::tempdir().unwrap();
         let ca = authority(directory.path());
         let mut cluster = Self { ca, _ca_directory: directory, replicas: BTreeMap::new() };
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let options = cluster.options(FOUNDER, &listener, snapshot_every);
+        let options = Options { disk, ..cluster.options(FOUNDER, &listener, snapshot_every) };
         cluster.start(listener, options, tempfile::tempdir().unwrap()).await;
         cluster.replicas.get_mut(&FOUNDER).unwrap().driver.wait_leading().await;
         cluster
@@ -74,7 +79,7 @@ impl Cluster {
         self.replicas.insert(options.id, One { driver, serving, directory, options });
     }
 
-    async fn add(&mut self) -> u64 {
+    pub(super) async fn add(&mut self) -> u64 {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let leader = self.leader().await;
         let leading = self.replicas[&leader].driver.replica.clone();
@@ -119,7 +124,7 @@ impl Cluster {
         tokio::time::timeout(Duration::from_secs(20), found).await.expect("nobody leads")
     }
 
-    async fn all_know(&mut self, frameworks: usize) {
+    pub(super) async fn all_know(&mut self, frameworks: usize) {
         for (id, one) in &mut self.replicas {
             let known = one.driver.frameworks.wait_for(|known| *known == frameworks);
             let known = tokio::time::timeout(Duration::from_secs(20), known).await;
