@@ -1,14 +1,11 @@
-//! Election safety: who has seen a term does not forget it, and in a term nobody is elected after a greater number.
-//!
-//! In the library's votes a term alone is not a reign: term and number are, in this order. A replica may be elected in a
-//! term that had a leader already if its number is greater; the other one can commit nothing any more.
+//! Election safety: who has seen a term does not forget it, and in a term nobody leads but the one who was elected first.
 
 use std::collections::BTreeMap;
 
 #[derive(Debug, Default)]
 pub(crate) struct Election {
-    /// Who was elected in each term, in order.
-    leaders: BTreeMap<u64, Vec<u64>>,
+    /// Who was elected in each term.
+    leaders: BTreeMap<u64, u64>,
     /// The newest term each replica has said it knows.
     terms: BTreeMap<u64, u64>,
 }
@@ -22,12 +19,9 @@ impl Election {
         }
         *known = term;
         if leads {
-            let leaders = self.leaders.entry(term).or_default();
-            if !leaders.contains(&replica) {
-                if let Some(greater) = leaders.iter().find(|known| **known > replica) {
-                    return Err(format!("replica {replica} leads in term {term} after replica {greater}"));
-                }
-                leaders.push(replica);
+            let leader = *self.leaders.entry(term).or_insert(replica);
+            if leader != replica {
+                return Err(format!("replica {replica} leads in term {term}, in which replica {leader} was elected"));
             }
         }
         Ok(())
@@ -49,17 +43,16 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_leader_after_a_greater_one_and_a_forgotten_term_are_seen() {
+    fn a_second_leader_and_a_forgotten_term_are_seen() {
         let mut election = Election::default();
         election.stands(1, 4, true).unwrap();
         election.stands(2, 4, false).unwrap();
         election.stands(2, 5, true).unwrap();
         election.restarts(2, 5).unwrap();
         assert!(election.restarts(2, 4).is_err());
-        election.stands(3, 4, true).unwrap();
-        assert!(election.stands(2, 4, true).is_err());
-        election.stands(5, 6, true).unwrap();
-        assert!(election.stands(4, 6, true).is_err());
+        assert!(election.stands(3, 4, true).is_err());
+        election.stands(4, 6, true).unwrap();
+        assert!(election.stands(5, 6, true).is_err());
         assert!(election.stands(1, 3, false).is_err());
     }
 }

@@ -13,7 +13,7 @@ use super::{RESOURCES, raise_descriptor_limit};
 use crate::simulated::{Agents, Count, Spec, Told};
 
 /// Between two looks at the agents.
-const LOOK: Duration = Duration::from_millis(10);
+const LOOK: Duration = Duration::from_millis(50);
 
 /// A part of a fleet.
 #[derive(Clone, Debug)]
