@@ -5,6 +5,9 @@ use std::process::ExitCode;
 use clap::Parser;
 use master::config::{CommandLine, Subcommands};
 
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 fn main() -> ExitCode {
     let command_line = CommandLine::parse();
     master::logging::init(command_line.serve.log_format);

@@ -9,6 +9,9 @@ use clap::{Args, Parser, Subcommand};
 use tests::lab::{self, Commits, Failover, Format, Freshness, Load, Part, Stay, Up};
 use tests::rack::{self, Accelerator, Kind, Programs};
 
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 /// A rack of diskless virtual servers on a private network.
 #[derive(Parser)]
 #[command(name = "mesolith-lab", version)]
