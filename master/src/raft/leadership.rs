@@ -47,7 +47,7 @@ pub(super) async fn watch(replica: Replica, member: Member, told: Told) {
             let now = metrics.borrow_and_update();
             let others = now.membership_config.membership().voter_ids().any(|voter| voter != replica.id);
             let unanswered = Duration::from_millis(now.millis_since_quorum_ack.unwrap_or(0)) + reported.elapsed();
-            let leads = now.state == ServerState::Leader && !(others && unanswered > ALONE);
+            let leads = now.state == ServerState::Leader && !(others && unanswered > ALONE) && !out_of_room(&replica);
             let stopped = now.running_state.as_ref().err().map(ToString::to_string);
             let heard_of = now.current_leader.map(|id| (now.current_term, id));
             (leads.then_some(now.current_term), stopped, now.membership_config.clone(), heard_of)
@@ -124,6 +124,15 @@ pub(super) async fn watch(replica: Replica, member: Member, told: Told) {
             _ = looks.tick() => {}
         }
     }
+}
+
+/// What it writes is not safe anywhere: it must promise nothing.
+fn out_of_room(replica: &Replica) -> bool {
+    #[cfg(feature = "planted-bugs")]
+    if master_core::planted::is(master_core::planted::Bug::FullDiskLeads) {
+        return false;
+    }
+    replica.election.room.is_wanting()
 }
 
 async fn confirmed(replica: &Replica) -> bool {

@@ -13,6 +13,7 @@ use openraft::storage::{LogFlushed, RaftLogStorage};
 use openraft::{LogState, OptionalSend, RaftLogReader};
 use tokio::sync::watch;
 
+use super::room::Room;
 use super::segment_log::{LogError, SegmentLog};
 use super::types::{Entry, IoError, LogId, StorageError, Types, Vote};
 use crate::atomic_file;
@@ -94,6 +95,7 @@ pub(super) struct LogStore {
     snapshot: watch::Receiver<Safe>,
     /// Of the log, or of the snapshot that replaced it: what a candidate compares.
     last: LastLog,
+    room: Room,
 }
 
 /// The newest entry's id, for those who only look.
@@ -112,7 +114,12 @@ impl LastLog {
 
 impl LogStore {
     /// Opens or creates the log in `directory`.
-    pub(super) fn open(disk: SharedDisk, directory: &Path, snapshot: watch::Receiver<Safe>) -> Result<Self, LogError> {
+    pub(super) fn open(
+        disk: SharedDisk,
+        directory: &Path,
+        snapshot: watch::Receiver<Safe>,
+        room: Room,
+    ) -> Result<Self, LogError> {
         let purged: Option<LogId> = read_json(&*disk, &directory.join(LAST_REMOVED))?;
         let vote = read_json(&*disk, &directory.join("vote"))?;
         let (log, torn) = SegmentLog::open(disk.clone(), directory, purged.map(|id| id.index))?;
@@ -132,6 +139,7 @@ impl LogStore {
             vote,
             snapshot,
             last: LastLog::default(),
+            room,
         })
     }
 
@@ -154,8 +162,12 @@ impl LogStore {
 
     async fn write_file(&self, name: &str, value: &impl serde::Serialize) -> io::Result<()> {
         let (path, bytes) = (self.directory.join(name), serde_json::to_vec(value).map_err(io::Error::other)?);
-        let disk = self.disk.clone();
-        disk::blocking(&self.disk, move || atomic_file::write_on(&*disk, &path, &bytes, 0o600)).await?
+        let written = Arc::new((path, bytes));
+        let write = || async {
+            let (disk, written) = (self.disk.clone(), written.clone());
+            disk::blocking(&self.disk, move || atomic_file::write_on(&*disk, &written.0, &written.1, 0o600)).await?
+        };
+        self.room.find(write).await
     }
 
     async fn entries(&self, range: std::ops::Range<u64>, max_bytes: usize) -> Result<Vec<Entry>, StorageError> {
@@ -258,7 +270,12 @@ impl RaftLogStorage<Types> for LogStore {
             .map(|entry| rmp_serde::to_vec_named(entry).map(|bytes| (entry.log_id.index, bytes)))
             .collect();
         let records = records.map_err(|error| IoError::write_logs(&error))?;
-        let written = self.blocking(move |log| log.append(&records)).await;
+        let records = Arc::new(records);
+        let append = || {
+            let records = records.clone();
+            self.blocking(move |log| log.append(&records))
+        };
+        let written = self.room.find(append).await;
         match &written {
             Ok(()) => {
                 self.last.set(entries.last().map(|entry| entry.log_id).or(self.last.get()));
