@@ -142,7 +142,7 @@ async fn confirmed(replica: &Replica) -> bool {
 /// Is everything applied that is in the log? A replica may lead again in the term in which it led before: having lost a
 /// majority for a while, or after a restart, when it does not even know what it had committed. What was decided then is
 /// of this term and will be applied; what is decided from now on must know it.
-async fn applied(replica: &Replica) -> bool {
+pub(super) async fn applied(replica: &Replica) -> bool {
     let last = replica.election.last.get();
     let mut metrics = replica.raft.metrics();
     let applied = metrics.wait_for(|now| now.last_applied >= last);

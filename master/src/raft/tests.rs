@@ -1,6 +1,7 @@
 //! A replica over its disk: restarts, torn tails, snapshots; and several over real connections.
 
 mod several;
+mod stored;
 
 use std::fs;
 use std::time::Duration;
