@@ -15,9 +15,9 @@ use super::{FromLog, Leader, Links, Replica};
 
 /// Between two looks at the clock.
 const LOOK: Duration = Duration::from_millis(100);
-/// A leader that a majority has not answered for so long does not lead. Longer than the others wait before they elect
-/// another one would be no use.
-const ALONE: Duration = Duration::from_millis(1000);
+/// A leader that a majority has not answered for so long does not lead. With a look it is over before the others have
+/// missed it for long enough to elect another one, so that what it answers is never out of date.
+const ALONE: Duration = Duration::from_millis(900);
 /// Between two looks so much time must not pass unnoticed.
 const STANDSTILL: Duration = Duration::from_millis(700);
 /// For a majority's confirmation.
