@@ -6,6 +6,7 @@
 
 mod address_buckets;
 mod address_shares;
+mod address_turns;
 pub mod agents;
 mod atomic_file;
 pub mod boot;

@@ -29,7 +29,7 @@ const LIFE_SECS: &str = "3600";
 /// Set for the test within the network.
 const INSIDE: &str = "MESOLITH_TEST_NETWORK";
 
-/// Runs this test again as a process in a network of its own, where it does `body`.
+/// Runs this test again as a process in a network of its own, and with mounts of its own, where it does `body`.
 ///
 /// # Errors
 /// The test failed, or namespaces cannot be made.
@@ -41,7 +41,8 @@ pub fn inside(test: &str, body: impl FnOnce() -> Result<()>) -> Result<()> {
     if !nix::unistd::geteuid().is_root() {
         command.arg("--map-root-user");
     }
-    let command = command.args(["--net", "--"]).arg(std::env::current_exe()?).args(["--exact", test, "--nocapture"]);
+    let command =
+        command.args(["--net", "--mount", "--"]).arg(std::env::current_exe()?).args(["--exact", test, "--nocapture"]);
     let output = command.env(INSIDE, test).output().context("cannot start `unshare` (package util-linux)")?;
     // Its summary would be counted as a test's more.
     let text = String::from_utf8_lossy(&output.stdout);
@@ -88,6 +89,11 @@ pub struct Separated {
 impl Separated {
     /// Starts so many with their data below `dir`, one after the other.
     pub fn start(dir: &Path, count: usize) -> Result<Self> {
+        Self::start_on(dir, count, |_| Ok(()))
+    }
+
+    /// The same; `prepare` sees each data directory before its master does.
+    pub fn start_on(dir: &Path, count: usize, prepare: impl Fn(&Path) -> Result<()>) -> Result<Self> {
         ip("link set lo up")?;
         ip("link add br0 type bridge stp_state 0 forward_delay 0 mcast_snooping 0")?;
         ip("addr add 10.77.0.254/24 dev br0")?;
@@ -95,10 +101,18 @@ impl Separated {
         let mut cluster = Self { seats: Vec::new() };
         cluster.rules(&[])?;
         for number in 0..count {
+            fs::create_dir_all(Self::data(dir, number))?;
+            prepare(&Self::data(dir, number))?;
             cluster.add(dir, number)?;
         }
         cluster.wait_voters(count)?;
         Ok(cluster)
+    }
+
+    /// A master's data directory.
+    #[must_use]
+    pub fn data(dir: &Path, number: usize) -> PathBuf {
+        dir.join(format!("m{number}/master"))
     }
 
     fn address(number: usize) -> String {
@@ -132,7 +146,6 @@ impl Separated {
             let inside = ["--target", &pid.to_string(), "--net", "--", "ip"];
             run(Command::new("nsenter").args(inside).args(line.split(' ')))?;
         }
-        fs::create_dir_all(&dir)?;
         // It becomes the master: its process is the one that is killed.
         let master = Programs::find()?.master;
         fs::write(&program, format!("#!/bin/sh\nexec nsenter --target {pid} --net -- {} \"$@\"\n", master.display()))?;

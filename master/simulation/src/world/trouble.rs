@@ -83,6 +83,9 @@ impl World {
         self.drop_lines(machine, true);
         self.ended_at(machine);
         self.machines[machine].kill();
+        if let (Some(log), Some(replica)) = (self.outline(machine), self.machines[machine].replica) {
+            self.elected(replica, &log);
+        }
         for wire in self.wires.of(machine) {
             let at = self.now + self.latency();
             self.at(at, Happening::Cut { wire });
@@ -111,10 +114,19 @@ impl World {
             self.watch.check(Invariant::NothingAcknowledgedIsLost, self.now, kept);
             let remembered = self.watch.election.restarts(replica, after.term);
             self.watch.check(Invariant::ElectionSafety, self.now, remembered);
+            self.elected(replica, &after);
             self.outlines[machine] = after;
         }
         self.machines[machine].off_for = back_after;
         self.will_be_back(machine, back_after);
+    }
+
+    /// What died may have been elected a moment before, and will know it.
+    fn elected(&mut self, replica: u64, log: &Outline) {
+        if log.elected == Some(replica) {
+            let stands = self.watch.election.stands(replica, log.term, true);
+            self.watch.check(Invariant::ElectionSafety, self.now, stands);
+        }
     }
 
     /// Its process is no more.
