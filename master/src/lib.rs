@@ -20,6 +20,7 @@ mod flags;
 mod hex;
 pub mod http;
 pub mod join;
+mod judged;
 pub mod kept;
 pub mod link;
 pub mod liveness;

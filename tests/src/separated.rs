@@ -219,7 +219,7 @@ impl Separated {
                         chain between { type filter hook forward priority 0;\n"
             .to_owned();
         rules.iter().for_each(|rule| text.push_str(&format!("{rule}\n")));
-        text.push_str("} }\n");
+        text.push_str("}\n}\n");
         let file = std::env::temp_dir().join(format!("mesolith-faults-{}", std::process::id()));
         fs::write(&file, text)?;
         let set = run(Command::new("nft").arg("-f").arg(&file)).context("`nft` is of the package nftables");
