@@ -190,7 +190,7 @@ impl Separated {
 
     /// A running one.
     pub fn process(&self, number: usize) -> Result<&BareMaster> {
-        self.seats[number].process.as_ref().context("it does not run")
+        self.seats.get(number).and_then(|seat| seat.process.as_ref()).context("it does not run")
     }
 
     /// From now on so many of a hundred packets from one to the other are lost, for each of these; nothing else is.
