@@ -99,7 +99,6 @@ impl Separated {
         ip("addr add 10.77.0.254/24 dev br0")?;
         ip("link set br0 up")?;
         let mut cluster = Self { seats: Vec::new() };
-        cluster.rules(&[])?;
         for number in 0..count {
             fs::create_dir_all(Self::data(dir, number))?;
             prepare(&Self::data(dir, number))?;

@@ -1,4 +1,4 @@
-//! Who comes in: masters at once, agents when it is their turn, strangers a few at a time.
+//! Who comes in: masters that are known at once, agents when it is their turn, strangers a few at a time.
 
 use std::collections::BTreeSet;
 use std::io;
@@ -264,5 +264,26 @@ fn cause(error: &io::Error) -> &'static str {
         "the peer's certificate is not of this cluster: it has to join first"
     } else {
         "the peer does not speak this protocol"
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn whoever_says_that_he_is_a_master_waits_until_one_has_come_from_there() {
+        let (claims, moment) = (Claims::new(), Duration::from_millis(50));
+        let remote: SocketAddr = "10.0.0.9:1000".parse().unwrap();
+        assert!(!claims.is_known(remote) && claims.is_known("127.0.0.1:9".parse().unwrap()));
+        let held = [claims.turn(remote).await, claims.turn(remote).await];
+        assert!(tokio::time::timeout(moment, claims.turn(remote)).await.is_err(), "two of an address at once");
+        // Others are not kept waiting by them.
+        let other = tokio::time::timeout(moment, claims.turn("10.0.0.8:1".parse().unwrap())).await;
+        assert!(other.is_ok());
+        drop(held);
+        assert!(tokio::time::timeout(moment, claims.turn(remote)).await.is_ok());
+        claims.remember(remote);
+        assert!(claims.is_known(remote) && !claims.is_known("10.0.0.8:1".parse().unwrap()));
     }
 }
