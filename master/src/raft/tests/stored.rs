@@ -119,7 +119,9 @@ async fn nobody_leads_before_what_is_in_the_log_is_applied() {
                 done.send(()).unwrap();
             }
             FromLog::Leading(Some(_)) => break,
-            other => panic!("{other:?}"),
+            FromLog::Leading(None) | FromLog::Snapshot(_) | FromLog::Install { .. } | FromLog::Failed(_) => {
+                panic!("nothing of this kind is due")
+            }
         }
     }
     assert_eq!(applied, 3);
