@@ -27,6 +27,7 @@ mod identity;
 mod images;
 mod init_client;
 mod join;
+mod judged;
 mod link;
 mod listeners;
 mod log_cap;

@@ -11,6 +11,8 @@ use api::v1::scheduler::Call;
 use api::{AgentId, FrameworkId, NodeName, recordio};
 use bytes::Bytes;
 use master_core::io::operator::OperatorWrite;
+#[cfg(feature = "planted-bugs")]
+use master_core::planted;
 use master_core::state::Kept;
 use master_core::{
     AgentMessage, Command, Input, Master, Output, Registration, RequestId, Response, Return, SessionId, StreamId,
@@ -510,6 +512,8 @@ impl Driver {
     /// it, whatever becomes of this master.
     fn promise(&mut self, before: u64, request: RequestId, response: Response) {
         let Some(reply) = self.waiting.remove(&request) else { return };
+        #[cfg(feature = "planted-bugs")]
+        let before = if planted::is(planted::Bug::AnsweredTooEarly) { self.proposed } else { before };
         if self.proposed == before {
             // The caller may have gone away.
             drop(reply.send(response));

@@ -6,6 +6,7 @@
 
 mod address_buckets;
 mod address_shares;
+mod address_turns;
 pub mod agents;
 mod atomic_file;
 pub mod boot;
@@ -19,6 +20,7 @@ mod flags;
 mod hex;
 pub mod http;
 pub mod join;
+mod judged;
 pub mod kept;
 pub mod link;
 pub mod liveness;

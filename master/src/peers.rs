@@ -10,7 +10,6 @@ mod trust;
 
 pub use client::{CallError, Connection, Dial, Dialer, Question};
 pub use server::{Caller, Service, serve};
-pub use trust::PinnedCa;
 
 use std::io;
 

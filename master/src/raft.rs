@@ -11,6 +11,7 @@ mod log_store;
 mod members;
 mod network;
 pub mod offline;
+mod room;
 mod segment_log;
 mod snapshot_file;
 mod state_machine;
@@ -41,6 +42,7 @@ use election::Election;
 use hearing::Hearing;
 use log_store::{LogStore, Safe};
 use network::{Peers, kind};
+use room::Room;
 use state_machine::StateMachine;
 use types::{Batch, Types};
 
@@ -163,9 +165,10 @@ pub async fn start(directory: &Path, options: &Options) -> Result<Started, Start
     disk.create_directory(directory).map_err(|source| StartError::Directory { path: directory.to_owned(), source })?;
     let (to_driver, messages) = mpsc::channel(FROM_LOG_CAPACITY);
     let (safe, snapshot) = watch::channel(Safe::default());
-    let store = LogStore::open(options.id, disk.clone(), directory, snapshot)?;
+    let room = Room::default();
+    let store = LogStore::open(options.id, disk.clone(), directory, snapshot, room.clone())?;
     let (last, in_flight) = (store.last(), store.in_flight());
-    let (machine, state) = StateMachine::open(disk, directory, to_driver.clone(), safe, in_flight.clone())?;
+    let (machine, state) = StateMachine::open(disk, directory, to_driver.clone(), safe, in_flight.clone(), room.clone())?;
     let consensus = |error: &dyn std::error::Error| StartError::Consensus(error.to_string());
     let config = openraft::Config {
         cluster_name: "mesolith".to_owned(),
@@ -182,7 +185,7 @@ pub async fn start(directory: &Path, options: &Options) -> Result<Started, Start
         ..openraft::Config::default()
     };
     let config = Arc::new(config.validate().map_err(|error| consensus(&error))?);
-    let (id, peers) = (options.id, Peers::new(options.dialer.clone(), in_flight));
+    let (id, peers) = (options.id, Peers::new(options.dialer.clone(), in_flight, room.clone()));
     let raft =
         openraft::Raft::new(id, config, peers.clone(), store, machine).await.map_err(|error| consensus(&error))?;
     if options.founds && !raft.is_initialized().await.map_err(|error| consensus(&error))? {
@@ -193,7 +196,7 @@ pub async fn start(directory: &Path, options: &Options) -> Result<Started, Start
     let alone = alone.await.map_err(|error| consensus(&error))?;
     let chance = options.chance.clone();
     let (hearing, followed) = (Hearing::new(), Arc::default());
-    let election = Election { id, raft: raft.clone(), peers, hearing, last, chance, followed, voting: Arc::default() };
+    let election = Election { id, raft: raft.clone(), peers, hearing, last, chance, followed, voting: Arc::default(), room };
     tokio::spawn(election.clone().run());
     let (tell_links, links) = watch::channel(Arc::default());
     let (tell_leader, leader) = watch::channel(None);
@@ -234,8 +237,20 @@ impl Replica {
         }
     }
 
+    fn for_us<T: serde::de::DeserializeOwned>(&self, content: &[u8]) -> Result<T, String> {
+        let (question, target) = network::read_addressed(content)?;
+        self.is_for_us(target).map(|()| question)
+    }
+
+    fn is_for_us(&self, target: Option<u64>) -> Result<(), String> {
+        match target.filter(|target| *target != self.id) {
+            Some(other) => Err(format!("replica {other} is here no more: this is {}", self.id)),
+            None => Ok(()),
+        }
+    }
+
     async fn append(&self, caller: &Caller, content: &[u8]) -> Result<Vec<u8>, String> {
-        let entries = rmp_serde::from_slice(content).map_err(|error| error.to_string())?;
+        let entries = self.for_us(content)?;
         let answer = self.raft.append_entries(entries).await.map_err(|error| error.to_string())?;
         if !matches!(answer, AppendEntriesResponse::HigherVote(_)) {
             self.election.hearing.leader_wrote(caller.connection);
@@ -244,7 +259,9 @@ impl Replica {
     }
 
     async fn install(&self, caller: &Caller, content: Bytes) -> Result<Vec<u8>, String> {
-        let piece = network::decode_piece(content).ok_or("the piece of a snapshot makes no sense to this version")?;
+        let piece = network::decode_piece(content);
+        let (piece, target) = piece.ok_or("the piece of a snapshot makes no sense to this version")?;
+        self.is_for_us(target)?;
         let answer = match self.raft.install_snapshot(piece).await {
             Ok(answer) => Ok(answer),
             Err(RaftError::APIError(error)) => Err(error),
@@ -255,7 +272,7 @@ impl Replica {
     }
 
     async fn vote(&self, caller: &Caller, content: &[u8]) -> Result<Vec<u8>, String> {
-        let question: VoteRequest<u64> = rmp_serde::from_slice(content).map_err(|error| error.to_string())?;
+        let question: VoteRequest<u64> = self.for_us(content)?;
         let candidate = question.vote.leader_id;
         let _alone = self.election.voting.lock().await;
         let given = self.raft.with_raft_state(|state| *state.vote_ref()).await.map_err(|error| error.to_string())?;
@@ -274,7 +291,7 @@ impl Replica {
     }
 
     fn would_vote(&self, content: &[u8]) -> Result<Vec<u8>, String> {
-        let question = rmp_serde::from_slice(content).map_err(|error| error.to_string())?;
+        let question = self.for_us(content)?;
         encode(&self.election.opinion(&question))
     }
 

@@ -12,12 +12,9 @@ use hyper::body::Bytes;
 use hyper::header::{AUTHORIZATION, CONTENT_TYPE, HOST};
 use hyper::{Method, Request};
 use hyper_util::rt::TokioIo;
-use rustls::RootCertStore;
-use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
-use rustls::crypto::WebPkiSupportedAlgorithms;
 use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
-use rustls::{CertificateError, DigitallySignedStruct, SignatureScheme};
+use rustls::pki_types::{CertificateDer, ServerName};
+use rustls::{CertificateError, RootCertStore};
 use serde_json::{Value, json};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
@@ -28,6 +25,7 @@ use crate::config::{
     ApiTokenCommand, ClientCertificateArgs, NodeArgs, RevokeCertificateArgs, RevokeNodeArgs, TokenArgs,
 };
 use crate::http::auth::Credentials;
+use crate::judged::Judged;
 use crate::ready::Ready;
 use crate::{API_CERTIFICATE, atomic_file};
 
@@ -187,61 +185,17 @@ async fn connect_and_ask(
 fn client_config(data: &Path) -> anyhow::Result<rustls::ClientConfig> {
     let builder = rustls::ClientConfig::builder();
     if let Some(pem) = atomic_file::read(&data.join(API_CERTIFICATE)).context("cannot read the API's certificate")? {
-        let provider = rustls::crypto::ring::default_provider();
-        let algorithms = provider.signature_verification_algorithms;
-        let pinned = Pinned { leaf: CertificateDer::from_pem_slice(&pem)?, algorithms };
+        // The master itself wrote it into its data directory: whatever names it has.
+        let ours = CertificateDer::from_pem_slice(&pem)?;
+        let pinned = Judged::by(move |theirs, _, _, _| {
+            if *theirs == ours { Ok(()) } else { Err(CertificateError::ApplicationVerificationFailure.into()) }
+        });
         return Ok(builder.dangerous().with_custom_certificate_verifier(Arc::new(pinned)).with_no_client_auth());
     }
     let pem = std::fs::read(data.join("ca.pem")).context("cannot read the cluster's CA certificate")?;
     let mut roots = RootCertStore::empty();
     roots.add(CertificateDer::from_pem_slice(&pem)?)?;
     Ok(builder.with_root_certificates(roots).with_no_client_auth())
-}
-
-/// One certificate, which the master itself wrote into its data directory, whatever names it has.
-#[derive(Debug)]
-struct Pinned {
-    leaf: CertificateDer<'static>,
-    algorithms: WebPkiSupportedAlgorithms,
-}
-
-impl ServerCertVerifier for Pinned {
-    fn verify_server_cert(
-        &self,
-        end_entity: &CertificateDer<'_>,
-        _: &[CertificateDer<'_>],
-        _: &ServerName<'_>,
-        _: &[u8],
-        _: UnixTime,
-    ) -> Result<ServerCertVerified, rustls::Error> {
-        if end_entity == &self.leaf {
-            Ok(ServerCertVerified::assertion())
-        } else {
-            Err(CertificateError::ApplicationVerificationFailure.into())
-        }
-    }
-
-    fn verify_tls12_signature(
-        &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signature: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        rustls::crypto::verify_tls12_signature(message, certificate, signature, &self.algorithms)
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signature: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        rustls::crypto::verify_tls13_signature(message, certificate, signature, &self.algorithms)
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.algorithms.supported_schemes()
-    }
 }
 
 async fn send<S>(stream: S, request: Request<Full<Bytes>>) -> anyhow::Result<Value>

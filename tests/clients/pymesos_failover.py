@@ -1,6 +1,6 @@
 """A framework on the unmodified pymesos that runs tasks while masters die, and writes what became of them as JSON.
 
-    pymesos_failover.py MASTER RESULT.json TASKS
+    pymesos_failover.py MASTER RESULT.json TASKS SECONDS
 
 A task whose launch was lost with a leader is asked for when the framework is back, and counted as never launched when
 the master does not know it. Prints a line whenever it is registered and for each end, so that a test can tell how far it is.
@@ -14,7 +14,6 @@ import time
 
 from pymesos import MesosSchedulerDriver, Scheduler
 
-DEADLINE = 240
 TERMINAL = ("TASK_FINISHED", "TASK_FAILED", "TASK_KILLED", "TASK_ERROR")
 UNKNOWN = ("TASK_LOST", "TASK_DROPPED", "TASK_GONE", "TASK_UNKNOWN")
 
@@ -83,12 +82,12 @@ class Books(Scheduler):
 
 def main():
     logging.basicConfig(level=logging.INFO, stream=sys.stderr)
-    master, result_file, count = sys.argv[1], sys.argv[2], int(sys.argv[3])
+    master, result_file, count, seconds = sys.argv[1], sys.argv[2], int(sys.argv[3]), int(sys.argv[4])
     books = Books(count)
     info = {"user": "root", "name": "pymesos failover", "checkpoint": True, "failover_timeout": 3600}
     driver = MesosSchedulerDriver(books, info, master)
     driver.start()
-    end, asked = time.time() + DEADLINE, time.time()
+    end, asked = time.time() + seconds, time.time()
     while not books.done() and time.time() < end:
         time.sleep(0.2)
         if time.time() - asked > 5 and books.open():

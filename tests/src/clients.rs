@@ -2,6 +2,8 @@
 //!
 //! What is installed is compared, file by file, with what the package index gave, after the client has run.
 
+mod failover;
+
 use std::fs::{self, File};
 use std::io::{BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
@@ -10,6 +12,8 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, sync_channel};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
+
+pub use failover::PymesosFailover;
 
 use crate::rack::repository;
 

@@ -18,6 +18,7 @@ pub mod http;
 pub mod lab;
 pub mod masters;
 pub mod rack;
+pub mod separated;
 pub mod simulated;
 pub mod tasks;
 pub mod tidy;

@@ -39,6 +39,7 @@ pub(crate) mod programs;
 mod qmp;
 mod serve;
 mod wire;
+mod zookeeper;
 
 pub use accelerator::Accelerator;
 pub use control::{MasterStatus, NodeStatus, Status};

@@ -1,4 +1,4 @@
-//! A master whose disk is full says so, stops, and has lost nothing once there is room again.
+//! A master whose disk is full says so, does not lead, and has lost nothing once there is room again.
 
 #![allow(clippy::unwrap_used)] // a panic is how a test fails, in its parts too
 
@@ -8,10 +8,14 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
+use anyhow::{Context, ensure};
 use serde_json::{Value, json};
+use tests::books::Books;
 use tests::framework::Framework;
 use tests::http;
 use tests::rack::Programs;
+use tests::separated::{Separated, inside};
+use tests::simulated::{Admission, Agents, Spec};
 
 const SOON: Duration = Duration::from_secs(30);
 
@@ -89,7 +93,7 @@ fn wait_until(what: &str, mut reached: impl FnMut() -> bool) {
 }
 
 #[test]
-fn a_full_disk_stops_the_master_with_the_reason_and_loses_nothing() {
+fn a_full_disk_ends_a_reign_until_there_is_room_and_loses_nothing() {
     let dir = tempfile::tempdir().unwrap();
     let log = dir.path().join("master.log");
     let disk = SmallDisk::make(&dir.path().join("disk"));
@@ -109,31 +113,91 @@ fn a_full_disk_stops_the_master_with_the_reason_and_loses_nothing() {
     let call = json!({"type": "SUBSCRIBE", "subscribe": {"framework_info": {"user": "root", "name": name}}});
     let answer = http::post_json(&format!("{}/api/v1/scheduler", disk.api()), &call.to_string(), SOON).unwrap();
     assert_eq!(answer.status, 503, "what cannot be stored is not promised: {}", answer.text());
-    let mut status = None;
-    wait_until("the master to stop", || {
-        status = master.try_wait().unwrap();
-        status.is_some()
-    });
-    assert!(status.is_some_and(|status| !status.success()));
-    let said = fs::read_to_string(&log).unwrap();
-    let last = said
-        .lines()
-        .rev()
-        .find(|line| line.starts_with("mesolith-master: "))
-        .unwrap_or_else(|| panic!("it ended silently:\n{said}"));
-    assert!(last.contains("No space left on device"), "{last}");
-    println!("answered {} {:?}; {last}", answer.status, answer.text().trim());
+    wait_until("the master to say so", || fs::read_to_string(&log).unwrap().contains("the disk is full"));
+    println!("answered {} {:?}", answer.status, answer.text().trim());
+    // It stays, promises nothing, and does not answer from what it remembers.
+    assert!(master.try_wait().unwrap().is_none(), "{}", fs::read_to_string(&log).unwrap());
+    let answer = http::get(&format!("{}/state", disk.api()), SOON).unwrap();
+    assert_eq!(answer.status, 503, "{}", answer.text());
 
     fs::remove_file(disk.seen("ballast")).unwrap();
     drop(ballast);
-    let mut master = disk.start_master(&log);
     let again = json!({"failover_timeout": 3600, "id": {"value": kept.id}});
-    let state = http::get(&format!("{}/state", disk.api()), SOON).unwrap().success().unwrap().json().unwrap();
-    let frameworks = state["frameworks"].as_array().unwrap();
-    let ids: Vec<&str> = frameworks.iter().filter_map(|framework| framework["id"].as_str()).collect();
-    assert_eq!(ids, [kept.id.as_str()], "exactly what was promised is there");
+    let mut state = Value::Null;
+    wait_until("the master to serve again", || {
+        let answer = http::get(&format!("{}/state", disk.api()), SOON).unwrap();
+        let serves = answer.status == 200;
+        if serves {
+            state = answer.json().unwrap();
+        }
+        serves
+    });
+    let is_kept = |framework: &Value| framework["id"] == kept.id.as_str();
+    assert!(state["frameworks"].as_array().unwrap().iter().any(is_kept), "what was promised is not there: {state}");
     Framework::subscribe(&disk.api(), "before", &again).unwrap();
     println!("with room again the master serves, and knows {}", kept.id);
+    // What it has written since is as good as ever.
     master.kill().unwrap();
     master.wait().unwrap();
+    let mut master = disk.start_master(&log);
+    let state = http::get(&format!("{}/state", disk.api()), SOON).unwrap().success().unwrap().json().unwrap();
+    assert!(state["frameworks"].as_array().unwrap().iter().any(is_kept), "{state}");
+    master.kill().unwrap();
+    master.wait().unwrap();
+}
+
+/// The other two go on, and the third is one of them again once there is room.
+#[test]
+fn a_leader_whose_disk_is_full_steps_down_and_takes_part_again_when_there_is_room() {
+    inside("a_leader_whose_disk_is_full_steps_down_and_takes_part_again_when_there_is_room", || {
+        let dir = tempfile::tempdir()?;
+        let small = |data: &Path| {
+            let mounted =
+                Command::new("mount").args(["-t", "tmpfs", "-o", "size=8m,mode=700", "tmpfs"]).arg(data).status()?;
+            ensure!(mounted.success(), "{} was not mounted", data.display());
+            Ok(())
+        };
+        let mut masters = Separated::start_on(dir.path(), 3, small)?;
+        let played = steps_down(&mut masters, dir.path());
+        played.with_context(|| masters.logs())
+    })
+    .unwrap();
+}
+
+fn steps_down(masters: &mut Separated, dir: &Path) -> anyhow::Result<()> {
+    let first = masters.wait_leader()?;
+    let specs = vec![Spec::new("node-1", "cpus:4;mem:4096;disk:1000")];
+    let agents = Agents::admit(masters.process(first)?, specs, Admission::Join)?;
+    agents.wait_registered(SOON)?;
+    let mut books = Books::open(masters)?;
+    books.launch(0, 4)?;
+    let ballast = Separated::data(dir, first).join("ballast");
+    let mut file = File::create(&ballast)?;
+    while file.write_all(&[0; 4096]).is_ok() {}
+    // Something to write, until the last block is full too.
+    let name = "x".repeat(100_000);
+    let call = json!({"type": "SUBSCRIBE", "subscribe": {"framework_info": {"user": "root", "name": name}}});
+    let began = Instant::now();
+    let asked = http::post_json(&format!("{}/api/v1/scheduler", masters.url(first)), &call.to_string(), SOON);
+    println!("the leader with the full disk answers {:?}", asked.map(|answer| answer.status));
+    let others: Vec<usize> = (0..3).filter(|number| *number != first).collect();
+    let second = masters.wait_leader_of(&others)?;
+    println!("{second} leads in place of {first} {:?} after the first write that had no room", began.elapsed());
+    ensure!(masters.process(first)?.log().contains("the disk is full"), "it does not say so");
+    let answer = masters.ask(first, "/state", SOON).context("it answers")?;
+    ensure!(answer.status != 200, "it answers {}", answer.status);
+    books.return_to(masters)?;
+    books.launch(1, 4)?;
+    books.close()?;
+    // With room again it is as good as the others: without it there is no majority now.
+    drop(file);
+    fs::remove_file(&ballast)?;
+    let began = Instant::now();
+    masters.wait_voters(3)?;
+    println!("{first} keeps up again {:?} after there was room", began.elapsed());
+    masters.kill(second)?;
+    books.return_to(masters)?;
+    books.launch(2, 4)?;
+    books.close()?;
+    books.check()
 }

@@ -6,12 +6,16 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, ensure};
 use serde_json::Value;
 use tests::books::{Books, Cluster};
+use tests::clients::{PymesosFailover, PythonPackages};
 use tests::framework::Framework;
 use tests::rack::{Options, Rack};
 
 const KILLS: usize = 20;
 const BOOT: Duration = Duration::from_secs(240);
 const LEADER: Duration = Duration::from_secs(60);
+/// For all of pymesos's tasks, on emulated servers that share two processors with the masters.
+const SCENARIO: Duration = Duration::from_secs(1200);
+const TASKS: usize = 160;
 
 struct Racked<'a>(&'a Rack);
 
@@ -60,5 +64,33 @@ fn twenty_leaders_are_killed_under_booted_nodes() -> Result<()> {
         let boots = node.console().matches("Linux version").count();
         ensure!(boots <= 1, "{} booted {boots} times", node.name());
     }
+    rack.end()
+}
+
+/// The unmodified pymesos finds each new leader through `zk://`.
+#[test]
+fn pymesos_runs_its_tasks_on_booted_nodes_through_twenty_leader_kills() -> Result<()> {
+    let rack = Rack::start(Options { masters: 3, ..Options::new()? })?;
+    // The nodes boot meanwhile.
+    let dir = tempfile::tempdir()?;
+    let packages = PythonPackages::install(&dir.path().join("python"), &["requirements.txt"])?;
+    rack.wait_registered(2, BOOT)?;
+    let framework = PymesosFailover::start(&packages, &rack.zk()?, dir.path(), TASKS, SCENARIO)?;
+    let mut times = Vec::new();
+    for round in 0..KILLS {
+        // In the middle of its tasks, each time.
+        framework.wait("end", 5).with_context(|| format!("before kill {round}"))?;
+        let leader = rack.wait_leader(LEADER)?;
+        let killed = Instant::now();
+        leader.kill9()?;
+        framework.wait("registered", 1).with_context(|| format!("after kill {round}"))?;
+        times.push(killed.elapsed());
+        println!("kill {round}: pymesos was registered again after {:?}", killed.elapsed());
+        leader.start()?;
+    }
+    framework.finish()?;
+    println!("{}", packages.verify()?);
+    times.sort();
+    println!("registered again after: median {:?}, most {:?}", times[times.len() / 2], times[times.len() - 1]);
     rack.end()
 }

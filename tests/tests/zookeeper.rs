@@ -7,7 +7,7 @@ use std::process::{Child, Stdio};
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
-use tests::clients::{PythonPackages, programs};
+use tests::clients::{PymesosFailover, PythonPackages, programs};
 use tests::masters::Masters;
 use tests::simulated::{Admission, Agents, Spec};
 
@@ -54,43 +54,17 @@ fn kazoo_and_pymesos_find_every_new_leader_through_a_zk_url() {
     let specs = ["node-1", "node-2"].map(|name| Spec::new(name, "cpus:4;mem:4096;disk:1000"));
     let agents = Agents::admit(masters.process(leader).unwrap(), specs.to_vec(), Admission::Join).unwrap();
     agents.wait_registered(Duration::from_secs(60)).unwrap();
-    let result = dir.path().join("result.json");
-    let mut framework = packages.python();
-    framework.arg(programs().join("pymesos_failover.py")).arg(&zk).arg(&result).arg(TASKS.to_string());
-    let mut framework = Process(framework.stdin(Stdio::null()).stdout(Stdio::piped()).spawn().unwrap());
-    let mut lines = BufReader::new(framework.0.stdout.take().unwrap()).lines().map(Result::unwrap);
+    let framework = PymesosFailover::start(&packages, &zk, dir.path(), TASKS, SCENARIO).unwrap();
     for _ in 0..KILLS {
         // In the middle of its tasks, each time.
-        let mut ended = 0;
-        while ended < 5 {
-            ended += usize::from(lines.next().expect("the framework goes on") == "end");
-        }
+        framework.wait("end", 5).unwrap();
         let leader = masters.wait_leader().unwrap();
         let killed = Instant::now();
         masters.kill(leader).unwrap();
-        let back = lines.find(|line| line == "registered");
-        println!("pymesos was {:?} again {:?} after the leader was killed", back.unwrap(), killed.elapsed());
+        framework.wait("registered", 1).unwrap();
+        println!("pymesos was registered again {:?} after the leader was killed", killed.elapsed());
         masters.restart(leader).unwrap();
     }
-    let rest = std::thread::spawn(move || lines.for_each(drop));
-    let deadline = Instant::now() + SCENARIO;
-    let status = loop {
-        if let Some(status) = framework.0.try_wait().unwrap() {
-            break status;
-        }
-        assert!(Instant::now() < deadline, "pymesos is not done\n{}", masters.logs());
-        std::thread::sleep(Duration::from_millis(50));
-    };
-    assert!(status.success());
-    rest.join().unwrap();
-    let result: Value = serde_json::from_slice(&std::fs::read(result).unwrap()).unwrap();
-    let never: Vec<&str> = result["never"].as_array().unwrap().iter().map(|task| task.as_str().unwrap()).collect();
-    let ends = result["ends"].as_object().unwrap();
-    assert_eq!(ends.len(), TASKS);
-    for (task, ends) in ends {
-        let counted = ends.as_array().unwrap().len() + usize::from(never.contains(&task.as_str()));
-        assert_eq!(counted, 1, "{task}: {ends}");
-    }
+    framework.finish().map_err(|error| format!("{error:#}\n{}", masters.logs())).unwrap();
     println!("{}", packages.verify().unwrap());
-    println!("pymesos: {TASKS} tasks, {} never launched, {} registrations", never.len(), result["registrations"]);
 }

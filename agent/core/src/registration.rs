@@ -137,6 +137,9 @@ const MOST_MASTERS: usize = 16;
 const LONGEST_WAIT_MS: u64 = 30_000;
 /// How long a master may take to answer `Register`: it commits the admission to its log first.
 const REGISTER_TIMEOUT_MS: u64 = 30_000;
+/// When the old leader is tried once more, before the one we stand by with is waited for: by then another one leads, if
+/// another one is to, and those who wait for it have been told.
+const SAME_LEADER_MS: u64 = 2_000;
 /// When a refusal is tried again.
 const REFUSED_WAIT_MS: u64 = 300_000;
 
@@ -271,7 +274,12 @@ impl Registration {
             (State::Connecting | State::Registering { .. } | State::Registered { .. }, Event::Lost) => {
                 self.next_try(now_ms)
             }
-            (State::Connecting | State::Registering { .. } | State::Registered { .. }, Event::LostWithStandby) => {
+            // It may have been this session only; or the leader is there again, in its old term.
+            (State::Registered { .. }, Event::LostWithStandby) => {
+                let at_ms = now_ms + SAME_LEADER_MS + self.randomness.up_to(SAME_LEADER_MS / 2);
+                self.state = State::Searching { at_ms };
+            }
+            (State::Connecting | State::Registering { .. }, Event::LostWithStandby) => {
                 let at_ms = now_ms + PATIENCE_MS + self.randomness.up_to(PATIENCE_MS / 2);
                 self.state = State::Searching { at_ms };
             }
@@ -345,7 +353,12 @@ mod tests {
         let mut registration = registered();
         registration.know(&["a:1".to_owned(), "b:2".to_owned()]);
         registration.handle(Event::LostWithStandby, 1000);
-        assert!((1000 + PATIENCE_MS..1000 + 2 * PATIENCE_MS).contains(&registration.poll_timeout()));
+        // The old one first, once.
+        let at = registration.poll_timeout();
+        assert!((1000 + SAME_LEADER_MS..1000 + 2 * SAME_LEADER_MS).contains(&at));
+        assert_eq!(registration.poll(at), Some(Action::Connect { master: "a:1".to_owned() }));
+        registration.handle(Event::LostWithStandby, at);
+        assert!((at + PATIENCE_MS..at + 2 * PATIENCE_MS).contains(&registration.poll_timeout()));
         assert!(registration.believes(3) && registration.believes(4) && !registration.believes(2));
         registration.handle(Event::Promoted, 1400);
         assert_eq!(registration.poll(1400 + REGISTER_TIMEOUT_MS - 1), None);
@@ -354,7 +367,21 @@ mod tests {
         assert!(!registration.believes(4) && registration.believes(5), "a leader of a newer term takes over");
         // It does not come: the others are asked.
         registration.handle(Event::LostWithStandby, 2000);
-        assert!(matches!(registration.poll(2000 + 2 * PATIENCE_MS), Some(Action::Connect { .. })));
+        let at = registration.poll_timeout();
+        assert!(registration.poll(at).is_some());
+        registration.handle(Event::LostWithStandby, at);
+        assert!(matches!(registration.poll(at + 2 * PATIENCE_MS), Some(Action::Connect { .. })));
+    }
+
+    #[test]
+    fn a_leader_that_is_still_there_has_its_agent_back_in_seconds() {
+        let mut registration = registered();
+        registration.handle(Event::LostWithStandby, 1000);
+        let at = registration.poll_timeout();
+        assert_eq!(registration.poll(at), Some(Action::Connect { master: "a:1".to_owned() }));
+        registration.handle(Event::Connected, at);
+        registration.handle(Event::Registered { ping_timeout_ms: 75_000, term: 3 }, at + 10);
+        assert!(registration.is_registered() && at <= 1000 + SAME_LEADER_MS * 3 / 2);
     }
 
     #[test]

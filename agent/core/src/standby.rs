@@ -13,8 +13,8 @@ const FIRST_WAIT_MS: u64 = 1_000;
 const LASTED_MS: u64 = 60_000;
 /// After many.
 const LONGEST_WAIT_MS: u64 = 60_000;
-/// How long a leader is waited for while a standby is open, before others are asked. The master there tells if another
-/// one leads.
+/// How long a leader is waited for while a standby is open and the old leader does not answer, before others are asked.
+/// The master there tells if another one leads.
 pub const PATIENCE_MS: u64 = 8_000;
 
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]

@@ -7,12 +7,11 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use hyper_util::rt::TokioIo;
-use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::client::verify_server_cert_signed_by_trust_anchor;
-use rustls::crypto::{CryptoProvider, ring, verify_tls13_signature};
-use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
+use rustls::crypto::ring;
+use rustls::pki_types::{CertificateDer, ServerName};
 use rustls::server::ParsedCertificate;
-use rustls::{CertificateError, ClientConfig, DigitallySignedStruct, OtherError, RootCertStore, SignatureScheme};
+use rustls::{CertificateError, ClientConfig, OtherError, RootCertStore};
 use sha2::{Digest, Sha256};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
@@ -20,6 +19,7 @@ use tokio_rustls::client::TlsStream;
 use tonic::transport::{Channel, Endpoint};
 
 use super::identity::{Identity, IdentityError};
+use super::judged::{Judge, Judged};
 
 /// Opening a connection, TLS included.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
@@ -64,7 +64,7 @@ pub(crate) async fn connect(
 
 fn config(ca_sha256: [u8; 32], identity: Option<&Identity>) -> Result<ClientConfig, TlsError> {
     let provider = Arc::new(ring::default_provider());
-    let verifier = Arc::new(Pinned { ca_sha256, provider: Arc::clone(&provider) });
+    let verifier = Arc::new(pinned(ca_sha256));
     let builder = ClientConfig::builder_with_provider(provider)
         .with_protocol_versions(&[&rustls::version::TLS13])
         .map_err(TlsError::Setup)?
@@ -79,16 +79,6 @@ fn config(ca_sha256: [u8; 32], identity: Option<&Identity>) -> Result<ClientConf
     };
     config.alpn_protocols = vec![b"h2".to_vec()];
     Ok(config)
-}
-
-/// Trusts one CA, known by the SHA-256 of its certificate, which the master sends along.
-///
-/// The name in the master's certificate is not compared: a node may reach a master under any address. What keeps a node
-/// from posing as the master is that only masters get certificates for server authentication, which is checked.
-#[derive(Debug)]
-struct Pinned {
-    ca_sha256: [u8; 32],
-    provider: Arc<CryptoProvider>,
 }
 
 /// The master is not of the cluster this node was told of.
@@ -111,53 +101,25 @@ pub(crate) fn other_ca(text: &str) -> Option<&str> {
     text.find("the master's CA is ").map(|at| text[at..].trim_end_matches(')'))
 }
 
-impl ServerCertVerifier for Pinned {
-    fn verify_server_cert(
-        &self,
-        end_entity: &CertificateDer<'_>,
-        intermediates: &[CertificateDer<'_>],
-        _server_name: &ServerName<'_>,
-        _ocsp_response: &[u8],
-        now: UnixTime,
-    ) -> Result<ServerCertVerified, rustls::Error> {
-        let digest = |certificate: &CertificateDer<'_>| -> [u8; 32] { Sha256::digest(certificate.as_ref()).into() };
-        let Some(ca) = intermediates.iter().find(|certificate| digest(certificate) == self.ca_sha256) else {
-            let theirs = intermediates
-                .last()
-                .map_or_else(|| "not sent".to_owned(), |certificate| format!("sha256:{}", hex(&digest(certificate))));
-            let error = OtherCa { theirs, ours: self.ca_sha256 };
+/// Trusts one CA, known by the SHA-256 of its certificate, which the master sends along.
+///
+/// The name in the master's certificate is not compared: a node may reach a master under any address. What keeps a node
+/// from posing as the master is that only masters get certificates for server authentication, which is checked.
+fn pinned(ca_sha256: [u8; 32]) -> Judged<impl Judge> {
+    Judged::by(move |end_entity, intermediates, now, algorithms| {
+        let Some(ca) = intermediates.iter().find(|certificate| fingerprint(certificate) == ca_sha256) else {
+            let theirs = intermediates.last().map_or_else(
+                || "not sent".to_owned(),
+                |certificate| format!("sha256:{}", hex(&fingerprint(certificate))),
+            );
+            let error = OtherCa { theirs, ours: ca_sha256 };
             return Err(CertificateError::Other(OtherError(Arc::new(error))).into());
         };
         let mut roots = RootCertStore::empty();
         roots.add(ca.clone().into_owned())?;
         let certificate = ParsedCertificate::try_from(end_entity)?;
-        let algorithms = self.provider.signature_verification_algorithms.all;
-        verify_server_cert_signed_by_trust_anchor(&certificate, &roots, intermediates, now, algorithms)?;
-        Ok(ServerCertVerified::assertion())
-    }
-
-    fn verify_tls12_signature(
-        &self,
-        _message: &[u8],
-        _certificate: &CertificateDer<'_>,
-        _signature: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        // Never asked: only TLS 1.3 is offered.
-        Err(rustls::Error::General("TLS 1.2 is not spoken here".to_owned()))
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signature: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        verify_tls13_signature(message, certificate, signature, &self.provider.signature_verification_algorithms)
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.provider.signature_verification_algorithms.supported_schemes()
-    }
+        verify_server_cert_signed_by_trust_anchor(&certificate, &roots, intermediates, now, algorithms.all)
+    })
 }
 
 fn hex(bytes: &[u8]) -> String {

@@ -21,11 +21,19 @@ pub enum Bug {
     OfferStays,
     /// What a framework declines is nobody's any more.
     DeclinedLost,
+    /// A leader whose disk is full goes on as if it was not.
+    FullDiskLeads,
+    /// Snapshots say who the members were when the process started.
+    MembersForgotten,
+    /// An operator is answered when the write is proposed, not when it is committed.
+    AnsweredTooEarly,
+    /// An agent that is taken out of use stays on offer.
+    DeactivatedOffered,
 }
 
 impl Bug {
     /// All of them.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 12] = [
         Self::VoteNotSaved,
         Self::ForeignEntriesKept,
         Self::LogNotSynced,
@@ -34,6 +42,10 @@ impl Bug {
         Self::AcknowledgedTooEarly,
         Self::OfferStays,
         Self::DeclinedLost,
+        Self::FullDiskLeads,
+        Self::MembersForgotten,
+        Self::AnsweredTooEarly,
+        Self::DeactivatedOffered,
     ];
 }
 

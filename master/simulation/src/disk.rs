@@ -31,6 +31,9 @@ struct Content {
     /// It has.
     dead: bool,
     slow: bool,
+    /// There is no room for anything new; and somebody has found that out.
+    full: bool,
+    refused: bool,
 }
 
 #[derive(Clone, Debug, Default)]
@@ -65,6 +68,8 @@ impl SimulatedDisk {
             fuse: None,
             dead: false,
             slow: false,
+            full: false,
+            refused: false,
         };
         Self(Arc::new(Mutex::new(content)))
     }
@@ -89,6 +94,22 @@ impl SimulatedDisk {
 
     pub(crate) fn set_slow(&self, slow: bool) {
         self.content().slow = slow;
+    }
+
+    pub(crate) fn set_full(&self, full: bool) {
+        let mut content = self.content();
+        (content.full, content.refused) = (full, false);
+    }
+
+    /// Is it full, and has refused something since the process began?
+    pub(crate) fn refuses(&self) -> bool {
+        let content = self.content();
+        content.full && content.refused
+    }
+
+    /// A process begins, and knows nothing.
+    pub(crate) fn forget_refusals(&self) {
+        self.content().refused = false;
     }
 
     /// The power failed, and is back: what was not synced is there, is not there, or is there in part.
@@ -201,6 +222,15 @@ impl Content {
         Ok(self.dead)
     }
 
+    /// Something more is to be kept.
+    fn room(&mut self) -> io::Result<()> {
+        if !self.full {
+            return Ok(());
+        }
+        self.refused = true;
+        Err(io::ErrorKind::StorageFull.into())
+    }
+
     fn name(&mut self, naming: Naming) -> io::Result<()> {
         if self.burn()? {
             return self.alive();
@@ -241,6 +271,10 @@ impl Disk for SimulatedDisk {
             (Opening::Existing, None) => return Err(absent(path)),
             (Opening::New { .. }, Some(_)) => return Err(io::Error::from(io::ErrorKind::AlreadyExists)),
             (Opening::Empty | Opening::New { .. }, None) => {
+                // A name may still fit where content does not.
+                if content.full && content.chance.percent(50) {
+                    content.room()?;
+                }
                 let inode = content.next;
                 content.next += 1;
                 content.files.insert(inode, Inode::default());
@@ -309,6 +343,20 @@ struct SimulatedFile {
 impl SimulatedFile {
     fn change(&self, change: Change) -> io::Result<()> {
         let mut content = self.disk.content();
+        content.alive()?;
+        if let Change::Write(offset, bytes) = &change
+            && let Some(inode) = content.files.get(&self.inode)
+            && offset + bytes.len() > inode.now.len()
+            && content.full
+        {
+            // As much as there is room for is written.
+            let fits = content.chance.index(bytes.len() + 1).min(bytes.len().saturating_sub(1));
+            let part = Change::Write(*offset, bytes[..fits].to_vec());
+            let inode = content.files.get_mut(&self.inode).ok_or_else(|| absent(Path::new("the file")))?;
+            put(&mut inode.now, *offset, &bytes[..fits]);
+            inode.unsynced.push(part);
+            return content.room();
+        }
         // The one in which the power fails may have reached the disk, too.
         let last = content.burn()?;
         let inode = content.files.get_mut(&self.inode).ok_or_else(|| absent(Path::new("the file")))?;
@@ -407,6 +455,24 @@ mod tests {
             }
         }
         assert!(seen[0] > 5 && seen[1] > 5 && seen[2] == 0, "{seen:?}");
+    }
+
+    #[test]
+    fn a_full_disk_takes_nothing_more_and_loses_nothing() {
+        let (disk, path) = (disk(1), Path::new("/d/file"));
+        let file = disk.open(path, Opening::Empty).unwrap();
+        file.write_all_at(b"safe", 0).unwrap();
+        file.sync_data().unwrap();
+        disk.set_full(true);
+        assert!(!disk.refuses());
+        let refused = file.write_all_at(b"more", 4).unwrap_err();
+        assert!(refused.kind() == io::ErrorKind::StorageFull && disk.refuses());
+        file.set_len(4).unwrap();
+        file.write_all_at(b"SAFE", 0).unwrap();
+        assert_eq!(disk.read(path).unwrap().unwrap(), b"SAFE");
+        disk.set_full(false);
+        assert!(!disk.refuses());
+        file.write_all_at(b"more", 4).unwrap();
     }
 
     #[test]

@@ -14,6 +14,10 @@ pub(crate) enum Fault {
     Standstill { machine: usize, time: Micros },
     /// The disk is slow.
     SlowDisk { machine: usize, time: Micros },
+    /// There is no room on the disk.
+    FullDisk { machine: usize, time: Micros },
+    /// Somebody adds a master, or replaces one.
+    Members,
     /// One machine is cut off, or only what it says, or only what it hears.
     CutOff { machine: usize, says: bool, hears: bool, time: Micros },
     /// Two machines do not hear each other, or one of them not the other.
@@ -32,7 +36,7 @@ pub(crate) enum Fault {
     Reboot { agent: usize },
     /// A framework's connection breaks.
     FrameworkLost { framework: usize },
-    /// An agent or framework hears nothing of the masters, nor they of it, for a while.
+    /// An agent, framework or operator hears nothing of the masters, nor they of it, for a while.
     ClientCutOff { client: usize, time: Micros },
 }
 
@@ -61,7 +65,9 @@ fn one(chance: &mut Chance, sizes: Sizes) -> Fault {
     let machine = chance.index(sizes.masters);
     let short = chance.within(50 * MS..4 * SECOND);
     let back_after = chance.within(20 * MS..3 * SECOND);
-    match chance.below(100) {
+    match chance.below(118) {
+        100..109 => Fault::FullDisk { machine, time: short },
+        109..118 => Fault::Members,
         0..15 => Fault::Kill { machine, back_after },
         15..35 => Fault::PowerCut { machine, changes: chance.below(40), back_after },
         35..42 => Fault::Standstill { machine, time: short },
@@ -87,7 +93,7 @@ fn one(chance: &mut Chance, sizes: Sizes) -> Fault {
         92..95 => Fault::FrameworkLost { framework: chance.index(sizes.frameworks) },
         _ => {
             let time = chance.within(200 * MS..9 * SECOND);
-            Fault::ClientCutOff { client: chance.index(sizes.agents + sizes.frameworks), time }
+            Fault::ClientCutOff { client: chance.index(sizes.agents + sizes.frameworks + 1), time }
         }
     }
 }

@@ -46,6 +46,7 @@ enum Stage {
 /// See the module.
 pub(crate) struct Framework {
     name: String,
+    role: &'static str,
     chance: Chance,
     id: Option<String>,
     pub(crate) line: Option<u64>,
@@ -65,6 +66,7 @@ impl Framework {
     pub(crate) fn new(number: usize, chance: Chance) -> Self {
         Self {
             name: format!("framework-{number}"),
+            role: if number == 0 { "*" } else { crate::operator::ROLE },
             chance,
             id: None,
             line: None,
@@ -91,8 +93,8 @@ impl Framework {
                 return Vec::new();
             }
             (self.subscribed, self.heard_at) = (false, now);
-            let mut info = json!({"user": "root", "name": self.name, "failover_timeout": 1e6,
-                "capabilities": [{"type": "PARTITION_AWARE"}]});
+            let mut info = json!({"user": "root", "name": self.name, "failover_timeout": 1e6, "roles": [self.role],
+                "capabilities": [{"type": "PARTITION_AWARE"}, {"type": "MULTI_ROLE"}]});
             let mut call = json!({"type": "SUBSCRIBE"});
             if let Some(id) = &self.id {
                 info["id"] = json!({"value": id});

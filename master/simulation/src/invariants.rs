@@ -6,6 +6,9 @@ pub(crate) mod disjoint;
 pub(crate) mod election;
 pub(crate) mod launched;
 pub(crate) mod matching;
+pub(crate) mod members;
+pub(crate) mod obeyed;
+pub(crate) mod room;
 pub(crate) mod updates;
 
 use std::fmt;
@@ -40,6 +43,12 @@ pub enum Invariant {
     OffersDisjoint,
     /// What an agent has is in use, offered, or about to be.
     ResourcesConserved,
+    /// Who knows of a change of the members goes by it, and what was answered stays.
+    MembersAgree,
+    /// What operators were answered stays, and nothing is offered of what they took out of use.
+    OperatorsObeyed,
+    /// A leader whose disk is full ceases to lead.
+    FullDiskEndsReign,
     /// No process ends by itself.
     NobodyFails,
     /// Once everything is healed, everybody gets on.
@@ -60,6 +69,9 @@ pub(crate) struct Watch {
     pub(crate) acknowledged: acknowledged::Acknowledged,
     pub(crate) launched: launched::Launched,
     pub(crate) updates: updates::Updates,
+    pub(crate) members: members::Members,
+    pub(crate) obeyed: obeyed::Obeyed,
+    pub(crate) room: room::Room,
     pub(crate) found: Option<Violation>,
 }
 

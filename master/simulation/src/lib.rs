@@ -15,6 +15,7 @@ mod framework;
 mod invariants;
 mod lines;
 mod machine;
+mod operator;
 mod process;
 mod trace;
 mod wires;

@@ -11,6 +11,7 @@ use hyper::body::Body;
 use master::agents::{SessionCommand, SessionHandle};
 use master::driver::{Message, Opening};
 use master::subscribers::{self, EventBody, Kill};
+use master_core::io::operator::OperatorWrite;
 use master_core::{AgentMessage, Registration, Response, SessionId, StreamId, ToAgent};
 use tokio::sync::{mpsc, oneshot};
 
@@ -28,6 +29,7 @@ const LONGEST: usize = 16 << 20;
 pub(crate) enum Client {
     Agent(usize),
     Framework(usize),
+    Operator,
 }
 
 /// To a master.
@@ -38,6 +40,7 @@ pub(crate) enum Word {
     Subscribe(Box<Call>),
     Say(AgentMessage),
     Call(Box<Call>),
+    Write(Box<OperatorWrite>),
     Bye,
 }
 
@@ -106,6 +109,10 @@ impl Line {
             Word::Call(call) => {
                 let reply = self.expect();
                 at.driver.tell(Message::Call { stream: Some(stream), principal: None, call, reply });
+            }
+            Word::Write(write) => {
+                let reply = self.expect();
+                at.driver.tell(Message::Operator { write, reply });
             }
             Word::Bye => {
                 // A stream tells of its end itself.

@@ -33,6 +33,8 @@ pub(crate) struct Machine {
     pub(crate) rate: u64,
     /// It stands still until then, since then.
     still: Option<(Micros, Micros)>,
+    /// Since when it has been awake.
+    pub(crate) awake: Micros,
     /// When the process is started again.
     pub(crate) back_at: Option<Micros>,
     /// How long it will be off once the fuse of its disk has blown.
@@ -53,6 +55,7 @@ impl Machine {
             rate: chance.within(990..1010),
             chance,
             still: None,
+            awake: 0,
             back_at: None,
             off_for: 0,
         }
@@ -71,6 +74,7 @@ impl Machine {
         self.life += 1;
         self.replica = Some(replica);
         self.back_at = None;
+        self.disk.forget_refusals();
         // What the last one wanted to open is no more.
         drop(self.exchange.take());
         self.process = Some(Process::start(Birth {
@@ -89,6 +93,13 @@ impl Machine {
         self.process = None;
         self.still = None;
         drop(self.exchange.take());
+    }
+
+    /// For a new replica: nothing is left of the last one.
+    pub(crate) fn wipe(&mut self) {
+        self.kill();
+        self.disk = SimulatedDisk::new(self.chance.fork());
+        (self.replica, self.back_at, self.off_for) = (None, None, 0);
     }
 
     pub(crate) fn stand_still(&mut self, now: Micros, time: Micros) {
@@ -110,6 +121,7 @@ impl Machine {
     pub(crate) fn heal(&mut self) {
         self.rate = 1000;
         self.disk.set_slow(false);
+        self.disk.set_full(false);
     }
 
     /// Lets the process live until then.
@@ -122,6 +134,7 @@ impl Machine {
                 return;
             }
             self.still = None;
+            self.awake = now;
             process.wake(Duration::from_micros((now - since) * self.rate / 1000));
         }
         process.live(Duration::from_micros(tick * self.rate / 1000));

@@ -129,6 +129,8 @@ struct Total {
     faults: usize,
     terms: u64,
     containers: usize,
+    members: usize,
+    writes: usize,
     time: Duration,
     hash: u64,
 }
@@ -139,19 +141,23 @@ impl Total {
         self.faults += outcome.faults;
         self.terms += outcome.terms;
         self.containers += outcome.containers;
+        self.members += outcome.changes.0;
+        self.writes += outcome.changes.1;
         self.time += Duration::from_micros(outcome.time);
         self.hash ^= outcome.hash.rotate_left(u32::try_from(seed % 64).unwrap_or_default());
     }
 
     fn summary(&self, count: u64, took: Duration, threads: usize) -> String {
         format!(
-            "{count} seeds in {:.1} s on {threads} threads: {} violations; {} faults, {} terms, {} containers, {:.1} h \
-             simulated; hash of all {:016x}",
+            "{count} seeds in {:.1} s on {threads} threads: {} violations; {} faults, {} terms, {} containers, {} changes of \
+             the members, {} writes of operators, {:.1} h simulated; hash of all {:016x}",
             took.as_secs_f64(),
             self.violations.len(),
             self.faults,
             self.terms,
             self.containers,
+            self.members,
+            self.writes,
             self.time.as_secs_f64() / 3600.0,
             self.hash
         )

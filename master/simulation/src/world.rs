@@ -6,6 +6,7 @@
 mod checks;
 mod clients;
 mod masters;
+mod members;
 mod trouble;
 
 use std::collections::BTreeMap;
@@ -24,8 +25,10 @@ use crate::framework::Framework;
 use crate::invariants::{Invariant, Violation, Watch};
 use crate::lines::{Heard, Lines, Word};
 use crate::machine::Machine;
+use crate::operator::Operator;
 use crate::trace::{MS, Micros, SECOND, Trace};
 use crate::wires::{Asked, Life, Wires};
+use members::Steward;
 
 /// One step of time.
 const TICK: Micros = 4 * MS;
@@ -63,6 +66,8 @@ pub struct Outcome {
     pub faults: usize,
     /// Terms there were.
     pub terms: u64,
+    /// Masters that were added or removed, and operators' writes that were done.
+    pub changes: (usize, usize),
     /// Containers that were started.
     pub containers: usize,
     /// Lines of the trace.
@@ -83,6 +88,7 @@ pub fn run(options: &Options) -> Outcome {
         violation: world.watch.found.take(),
         faults: world.faults,
         terms: world.terms,
+        changes: (world.steward.changes, world.operator.done),
         containers: world.watch.launched.count(),
         lines: world.trace.lines,
         time: world.now,
@@ -122,6 +128,7 @@ enum Happening {
 
 enum Normal {
     Disk(usize),
+    Room(usize),
     Storm,
 }
 
@@ -146,7 +153,10 @@ struct World {
     trace: Trace,
     watch: Watch,
     phase: Phase,
+    /// So many there are at first; there is one machine more.
+    masters: usize,
     machines: Vec<Machine>,
+    steward: Steward,
     wires: Wires,
     /// Who does not hear whom, until when.
     cuts: Vec<(usize, usize, Micros)>,
@@ -155,6 +165,7 @@ struct World {
     storm: bool,
     agents: Vec<Agent>,
     frameworks: Vec<Framework>,
+    operator: Operator,
     lines: Lines,
     /// Logs as they were seen last.
     outlines: Vec<Outline>,
@@ -171,7 +182,7 @@ struct World {
 impl World {
     fn new(options: &Options) -> Self {
         let mut chance = Chance::new(options.seed);
-        let machines = (0..options.masters).map(|number| Machine::new(number, chance.fork())).collect();
+        let machines = (0..=options.masters).map(|number| Machine::new(number, chance.fork())).collect();
         let agents = (0..2 + chance.index(3)).map(|number| Agent::new(number, chance.fork())).collect();
         let frameworks = (0..1 + chance.index(2)).map(|number| Framework::new(number, chance.fork())).collect();
         Self {
@@ -181,15 +192,18 @@ impl World {
             trace: Trace::new(options.verbose),
             watch: Watch::default(),
             phase: Phase::Forming,
+            masters: options.masters,
             machines,
+            steward: Steward::default(),
             wires: Wires::default(),
             cuts: Vec::new(),
             client_cuts: Vec::new(),
             storm: false,
             agents,
             frameworks,
+            operator: Operator::new(chance.fork()),
             lines: Lines::default(),
-            outlines: vec![Outline::default(); options.masters],
+            outlines: vec![Outline::default(); options.masters + 1],
             asked_views: Vec::new(),
             view: None,
             ended_before: Vec::new(),
@@ -209,6 +223,7 @@ impl World {
                 self.happen(happening);
             }
             if self.now % LOOK == 0 {
+                self.change_members();
                 self.clients_look();
             }
             for machine in 0..self.machines.len() {
@@ -317,6 +332,7 @@ impl World {
                 }
             }
             Happening::Normal(Normal::Disk(machine)) => self.machines[machine].disk.set_slow(false),
+            Happening::Normal(Normal::Room(machine)) => self.machines[machine].disk.set_full(false),
             Happening::Normal(Normal::Storm) => self.storm = false,
             Happening::Back { machine } => self.back(machine),
         }

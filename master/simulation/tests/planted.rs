@@ -62,3 +62,23 @@ fn an_accepted_offer_that_stays() {
 fn declined_resources_that_are_lost() {
     is_found(Bug::DeclinedLost, Invariant::ResourcesConserved);
 }
+
+#[test]
+fn a_leader_whose_disk_is_full() {
+    is_found(Bug::FullDiskLeads, Invariant::FullDiskEndsReign);
+}
+
+#[test]
+fn members_that_snapshots_forget() {
+    is_found(Bug::MembersForgotten, Invariant::MembersAgree);
+}
+
+#[test]
+fn an_operator_who_is_answered_too_early() {
+    is_found(Bug::AnsweredTooEarly, Invariant::OperatorsObeyed);
+}
+
+#[test]
+fn an_agent_out_of_use_that_is_offered() {
+    is_found(Bug::DeactivatedOffered, Invariant::OperatorsObeyed);
+}

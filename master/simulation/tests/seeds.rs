@@ -20,7 +20,13 @@ fn no_violation(seeds: std::ops::Range<u64>, masters: usize) {
     }
     let (faults, containers): (usize, usize) =
         outcomes.iter().fold((0, 0), |sum, (_, one)| (sum.0 + one.faults, sum.1 + one.containers));
-    println!("{} seeds, {masters} masters: {faults} faults, {containers} containers", outcomes.len());
+    let (members, writes) =
+        outcomes.iter().fold((0, 0), |sum, (_, one)| (sum.0 + one.changes.0, sum.1 + one.changes.1));
+    println!(
+        "{} seeds, {masters} masters: {faults} faults, {containers} containers, {members} changes of members, {writes} writes",
+        outcomes.len()
+    );
+    assert!(members * 3 > outcomes.len() && writes > 2 * outcomes.len(), "nobody changes anything");
     assert!(faults > 3 * outcomes.len() && containers > 3 * outcomes.len(), "the seeds do next to nothing");
 }
 

@@ -1,8 +1,9 @@
-//! Who comes in: masters at once, agents when it is their turn, strangers a few at a time.
+//! Who comes in: masters that are known at once, agents when it is their turn, strangers a few at a time.
 
+use std::collections::BTreeSet;
 use std::io;
-use std::net::SocketAddr;
-use std::sync::Arc;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use rustls::{AlertDescription, CertificateError};
@@ -13,20 +14,32 @@ use tokio_rustls::TlsAcceptor;
 
 use super::guarded::{Guarded, Stranger};
 use crate::address_shares::{AddressShares, Share};
+use crate::address_turns::AddressTurns;
+use crate::ca::{self, Role};
 use crate::cluster::Masters;
 use crate::{peers, tcp};
 
 /// A peer that does not finish its handshake is not worth waiting for.
 const HANDSHAKE_DEADLINE: Duration = Duration::from_secs(10);
-/// Handshakes at once. Full: further connections wait in the kernel's queue.
+/// Handshakes of agents at once. Full: they wait for their turn.
 const HANDSHAKES: usize = 256;
+/// For it to come.
+const TURN_DEADLINE: Duration = Duration::from_secs(30);
 /// A machine that says nothing is asked after so long, by the kernel: twenty thousand sessions that are silent cost
 /// nothing else.
 const KEEPALIVE: Duration = Duration::from_secs(10);
 /// One that does not answer is gone after so long.
 const GONE: Duration = Duration::from_secs(15);
-/// Handshakes of one address at once. More: the connection is dropped, and whoever means well tries again.
+/// Handshakes of one address at once. More: they wait for one another, thousands of agents may be behind it.
 const HANDSHAKES_PER_ADDRESS: usize = 64;
+/// Handshakes at once of those who say that they are masters, and come from where no master has come from yet; in all,
+/// and of one address. More: they wait, and after a while are dropped.
+const CLAIMANTS: usize = 8;
+const CLAIMANTS_PER_ADDRESS: usize = 2;
+/// A master answers within milliseconds.
+const CLAIMANT_DEADLINE: Duration = Duration::from_secs(2);
+/// Addresses of masters that are remembered. More: those before are forgotten.
+const MASTERS_REMEMBERED: usize = 64;
 /// Connections without a certificate at once, in all and of one address. More: dropped.
 const STRANGERS: usize = 2048;
 const STRANGERS_PER_ADDRESS: usize = 128;
@@ -34,6 +47,8 @@ const STRANGERS_PER_ADDRESS: usize = 128;
 const STRANGER_LIFE: Duration = Duration::from_secs(60);
 /// Connections that wait for their handshake. Full: further ones wait in the kernel's queue.
 const WAITING: usize = 8192;
+/// Of one address. More: dropped, and whoever means well tries again.
+const WAITING_PER_ADDRESS: usize = 1024;
 /// The first message of TLS, in which the protocol's name is; a master's has a third of it.
 const HELLO: usize = 1500;
 
@@ -47,6 +62,8 @@ pub(super) struct Door {
     agents: Handle,
     stop: watch::Receiver<bool>,
     rooms: Arc<Semaphore>,
+    turns: AddressTurns,
+    claims: Claims,
     strangers: Strangers,
 }
 
@@ -60,12 +77,13 @@ impl Door {
     ) -> Self {
         let strangers =
             Strangers { room: Arc::new(Semaphore::new(STRANGERS)), shares: AddressShares::new(STRANGERS_PER_ADDRESS) };
-        Self { acceptor, masters, accepted, agents, stop, rooms: Arc::new(Semaphore::new(HANDSHAKES)), strangers }
+        let (rooms, turns) = (Arc::new(Semaphore::new(HANDSHAKES)), AddressTurns::new(HANDSHAKES_PER_ADDRESS));
+        Self { acceptor, masters, accepted, agents, stop, rooms, turns, claims: Claims::new(), strangers }
     }
 
     /// Lets in whoever comes.
     pub(super) async fn open(self, listener: TcpListener) {
-        let handshakes = AddressShares::new(HANDSHAKES_PER_ADDRESS);
+        let waits = AddressShares::new(WAITING_PER_ADDRESS);
         let waiting = Arc::new(Semaphore::new(WAITING));
         let (mut number, mut stop) = (0, self.stop.clone());
         loop {
@@ -74,13 +92,13 @@ impl Door {
                 connection = tcp::accept(&listener) => connection,
                 _ = stop.wait_for(|stop| *stop) => return,
             };
-            let Some(handshake) = share(&handshakes, remote) else {
-                tracing::warn!(%remote, "too many handshakes of one address; a connection is dropped");
+            let Some(waits) = share(&waits, remote) else {
+                tracing::warn!(%remote, "too many connections of one address wait; one is dropped");
                 continue;
             };
             tcp::notice_death(&stream, KEEPALIVE, GONE);
             number += 1;
-            let guest = Guest { remote, number, _place: place, _handshake: handshake };
+            let guest = Guest { remote, number, _place: place, _waits: waits };
             tokio::spawn(self.clone().greet(stream, guest));
         }
     }
@@ -95,20 +113,35 @@ impl Door {
         };
         let is_master = hello[..length].windows(peers::ALPN.len()).any(|part| part == peers::ALPN);
         if is_master {
-            return self.admit(stream, guest).await;
+            if self.claims.is_known(guest.remote) {
+                return self.admit(stream, guest, HANDSHAKE_DEADLINE).await;
+            }
+            // Anybody can say so: it is no way past the line for a crowd of strangers.
+            let turn = tokio::time::timeout(HANDSHAKE_DEADLINE, self.claims.turn(guest.remote)).await;
+            let Ok(_turn) = turn else {
+                return tracing::warn!(remote = %guest.remote, "too many that call themselves masters; one is dropped");
+            };
+            return self.admit(stream, guest, CLAIMANT_DEADLINE).await;
         }
         let Ok(stream) = stream.into_std() else { return };
         let agents = self.agents.clone();
         agents.spawn(async move {
-            let Ok(_room) = self.rooms.clone().acquire_owned().await else { return };
+            let turn = async {
+                let turn = self.turns.take(guest.remote.ip()).await;
+                Some((turn, self.rooms.clone().acquire_owned().await.ok()?))
+            };
+            let Ok(Some(_turn)) = tokio::time::timeout(TURN_DEADLINE, turn).await else {
+                return tracing::debug!(remote = %guest.remote, "a connection waited too long for its turn");
+            };
             if let Ok(stream) = TcpStream::from_std(stream) {
-                self.admit(stream, guest).await;
+                self.admit(stream, guest, HANDSHAKE_DEADLINE).await;
             }
         });
     }
 
-    async fn admit(mut self, stream: TcpStream, guest: Guest) {
-        let done = tokio::time::timeout(HANDSHAKE_DEADLINE, self.acceptor.accept(stream)).await;
+    /// Returns when the handshake is done; what is said on the connection then is for a task of its own.
+    async fn admit(mut self, stream: TcpStream, guest: Guest, deadline: Duration) {
+        let done = tokio::time::timeout(deadline, self.acceptor.accept(stream)).await;
         let (remote, number) = (guest.remote, guest.number);
         drop(guest);
         let stream = match done {
@@ -125,11 +158,18 @@ impl Door {
             return;
         }
         if stream.get_ref().1.alpn_protocol() == Some(peers::ALPN) {
-            let _stranger = stranger;
-            tokio::select! {
-                () = peers::serve(stream, remote, number, self.masters) => {}
-                _ = self.stop.wait_for(|stop| *stop) => {}
+            let subject = stream.get_ref().1.peer_certificates().and_then(|chain| ca::subject(chain.first()?));
+            if subject.is_some_and(|(role, _)| role == Role::Master) {
+                self.claims.remember(remote);
             }
+            // The turn is over.
+            tokio::spawn(async move {
+                let _stranger = stranger;
+                tokio::select! {
+                    () = peers::serve(stream, remote, number, self.masters) => {}
+                    _ = self.stop.wait_for(|stop| *stop) => {}
+                }
+            });
         } else {
             // The other end is gone when the master stops.
             drop(self.accepted.send(Ok(Guarded::new(stream, stranger))).await);
@@ -142,13 +182,48 @@ struct Guest {
     remote: SocketAddr,
     number: u64,
     _place: OwnedSemaphorePermit,
-    _handshake: Option<Share>,
+    _waits: Option<Share>,
 }
 
 /// A share for an address; this host's own programs are not bounded by theirs.
 #[allow(clippy::option_option)]
 fn share(shares: &AddressShares, remote: SocketAddr) -> Option<Option<Share>> {
     if remote.ip().to_canonical().is_loopback() { Some(None) } else { shares.take(remote.ip()).map(Some) }
+}
+
+/// Those who say that they are masters.
+#[derive(Clone)]
+struct Claims {
+    room: Arc<Semaphore>,
+    turns: AddressTurns,
+    /// Where masters have come from, with a certificate.
+    known: Arc<Mutex<BTreeSet<IpAddr>>>,
+}
+
+impl Claims {
+    fn new() -> Self {
+        let room = Arc::new(Semaphore::new(CLAIMANTS));
+        Self { room, turns: AddressTurns::new(CLAIMANTS_PER_ADDRESS), known: Arc::default() }
+    }
+
+    /// Has a master come from there, or is it this host?
+    fn is_known(&self, remote: SocketAddr) -> bool {
+        let address = remote.ip().to_canonical();
+        address.is_loopback() || self.known.lock().unwrap_or_else(PoisonError::into_inner).contains(&address)
+    }
+
+    fn remember(&self, remote: SocketAddr) {
+        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        if known.len() >= MASTERS_REMEMBERED {
+            known.clear();
+        }
+        known.insert(remote.ip().to_canonical());
+    }
+
+    async fn turn(&self, remote: SocketAddr) -> impl Sized + use<> {
+        let turn = self.turns.take(remote.ip()).await;
+        (turn, self.room.clone().acquire_owned().await)
+    }
 }
 
 /// Connections without a certificate.
@@ -189,5 +264,26 @@ fn cause(error: &io::Error) -> &'static str {
         "the peer's certificate is not of this cluster: it has to join first"
     } else {
         "the peer does not speak this protocol"
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn whoever_says_that_he_is_a_master_waits_until_one_has_come_from_there() {
+        let (claims, moment) = (Claims::new(), Duration::from_millis(50));
+        let remote: SocketAddr = "10.0.0.9:1000".parse().unwrap();
+        assert!(!claims.is_known(remote) && claims.is_known("127.0.0.1:9".parse().unwrap()));
+        let held = [claims.turn(remote).await, claims.turn(remote).await];
+        assert!(tokio::time::timeout(moment, claims.turn(remote)).await.is_err(), "two of an address at once");
+        // Others are not kept waiting by them.
+        let other = tokio::time::timeout(moment, claims.turn("10.0.0.8:1".parse().unwrap())).await;
+        assert!(other.is_ok());
+        drop(held);
+        assert!(tokio::time::timeout(moment, claims.turn(remote)).await.is_ok());
+        claims.remember(remote);
+        assert!(claims.is_known(remote) && !claims.is_known("10.0.0.8:1".parse().unwrap()));
     }
 }

@@ -16,7 +16,8 @@ use tokio::time::Instant;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
-use super::{ALPN, FAILED, LONGEST_FRAME, PinnedCa, SERVER_NAME, read, write};
+use super::trust::pinned_ca;
+use super::{ALPN, FAILED, LONGEST_FRAME, SERVER_NAME, read, write};
 use crate::ca::{Ca, Identity};
 
 /// TCP and TLS. A master that is there answers within milliseconds.
@@ -81,7 +82,7 @@ impl Dialer {
     /// The TLS library refuses its own settings.
     pub fn stranger(ca_sha256: [u8; 32]) -> Result<Self, rustls::Error> {
         let provider = Arc::new(rustls::crypto::ring::default_provider());
-        let verifier = Arc::new(PinnedCa::new(ca_sha256, provider.clone()));
+        let verifier = Arc::new(pinned_ca(ca_sha256));
         let config = ClientConfig::builder_with_provider(provider)
             .with_protocol_versions(&[&rustls::version::TLS13])?
             .dangerous()

@@ -17,6 +17,7 @@ use tokio::time::Instant;
 use super::hearing::Hearing;
 use super::log_store::LastLog;
 use super::network::{Peers, kind};
+use super::room::Room;
 use super::types::{LogId, Types};
 use crate::random::Chance;
 
@@ -68,6 +69,8 @@ pub(super) struct Election {
     pub(super) followed: Arc<AtomicUsize>,
     /// Held while a vote is given, to another or to ourselves: one in a term.
     pub(super) voting: Arc<Mutex<()>>,
+    /// Without it nothing can be promised: no vote, no entry.
+    pub(super) room: Room,
 }
 
 impl Election {
@@ -84,7 +87,9 @@ impl Election {
                 let voters: Vec<u64> = now.membership_config.membership().voter_ids().collect();
                 (now.state, voters)
             };
-            let may_stand = voters.contains(&self.id) && !matches!(state, ServerState::Leader | ServerState::Shutdown);
+            let may_stand = voters.contains(&self.id)
+                && !self.room.is_wanting()
+                && !matches!(state, ServerState::Leader | ServerState::Shutdown);
             if may_stand && voters.len() == 1 {
                 // Alone, there is no leader to wait for.
                 self.stand().await;
@@ -184,6 +189,9 @@ impl Election {
         }
         if !is_voter {
             return no("you are no voter that I know of");
+        }
+        if self.room.is_wanting() {
+            return no("my disk is full");
         }
         if silence < enough {
             return no("I hear the leader, or did a moment ago");

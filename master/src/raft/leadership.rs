@@ -15,9 +15,9 @@ use super::{FromLog, Leader, Links, Replica};
 
 /// Between two looks at the clock.
 const LOOK: Duration = Duration::from_millis(100);
-/// A leader that a majority has not answered for so long does not lead. Longer than the others wait before they elect
-/// another one would be no use.
-const ALONE: Duration = Duration::from_millis(1000);
+/// A leader that a majority has not answered for so long does not lead. With a look it is over before the others have
+/// missed it for long enough to elect another one, so that what it answers is never out of date.
+const ALONE: Duration = Duration::from_millis(900);
 /// Between two looks so much time must not pass unnoticed.
 const STANDSTILL: Duration = Duration::from_millis(700);
 /// For a majority's confirmation.
@@ -47,7 +47,7 @@ pub(super) async fn watch(replica: Replica, member: Member, told: Told) {
             let now = metrics.borrow_and_update();
             let others = now.membership_config.membership().voter_ids().any(|voter| voter != replica.id);
             let unanswered = Duration::from_millis(now.millis_since_quorum_ack.unwrap_or(0)) + reported.elapsed();
-            let leads = now.state == ServerState::Leader && !(others && unanswered > ALONE);
+            let leads = now.state == ServerState::Leader && !(others && unanswered > ALONE) && !out_of_room(&replica);
             let stopped = now.running_state.as_ref().err().map(ToString::to_string);
             let heard_of = now.current_leader.map(|id| (now.current_term, id));
             (leads.then_some(now.current_term), stopped, now.membership_config.clone(), heard_of)
@@ -126,6 +126,15 @@ pub(super) async fn watch(replica: Replica, member: Member, told: Told) {
     }
 }
 
+/// What it writes is not safe anywhere: it must promise nothing.
+fn out_of_room(replica: &Replica) -> bool {
+    #[cfg(feature = "planted-bugs")]
+    if master_core::planted::is(master_core::planted::Bug::FullDiskLeads) {
+        return false;
+    }
+    replica.election.room.is_wanting()
+}
+
 async fn confirmed(replica: &Replica) -> bool {
     matches!(tokio::time::timeout(CONFIRMATION, replica.raft.ensure_linearizable()).await, Ok(Ok(_)))
 }
@@ -133,7 +142,7 @@ async fn confirmed(replica: &Replica) -> bool {
 /// Is everything applied that is in the log? A replica may lead again in the term in which it led before: having lost a
 /// majority for a while, or after a restart, when it does not even know what it had committed. What was decided then is
 /// of this term and will be applied; what is decided from now on must know it.
-async fn applied(replica: &Replica) -> bool {
+pub(super) async fn applied(replica: &Replica) -> bool {
     let last = replica.election.last.get();
     let mut metrics = replica.raft.metrics();
     let applied = metrics.wait_for(|now| now.last_applied >= last);

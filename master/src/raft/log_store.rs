@@ -14,6 +14,7 @@ use openraft::{LogState, OptionalSend, RaftLogReader};
 use tokio::sync::watch;
 
 use super::in_flight::InFlight;
+use super::room::Room;
 use super::segment_log::{LogError, SegmentLog};
 use super::types::{Entry, IoError, LogId, StorageError, Types, Vote};
 use crate::atomic_file;
@@ -99,6 +100,7 @@ pub(super) struct LogStore {
     snapshot: watch::Receiver<Safe>,
     /// Of the log, or of the snapshot that replaced it: what a candidate compares.
     last: LastLog,
+    room: Room,
 }
 
 /// The newest entry's id, for those who only look.
@@ -122,6 +124,7 @@ impl LogStore {
         disk: SharedDisk,
         directory: &Path,
         snapshot: watch::Receiver<Safe>,
+        room: Room,
     ) -> Result<Self, LogError> {
         let purged: Option<LogId> = read_json(&*disk, &directory.join(LAST_REMOVED))?;
         let vote = read_json(&*disk, &directory.join("vote"))?.map(|vote: Vote| follows(vote, id));
@@ -144,6 +147,7 @@ impl LogStore {
             vote,
             snapshot,
             last: LastLog::default(),
+            room,
         })
     }
 
@@ -180,8 +184,12 @@ impl LogStore {
 
     async fn write_file(&self, name: &str, value: &impl serde::Serialize) -> io::Result<()> {
         let (path, bytes) = (self.directory.join(name), serde_json::to_vec(value).map_err(io::Error::other)?);
-        let disk = self.disk.clone();
-        disk::blocking(&self.disk, move || atomic_file::write_on(&*disk, &path, &bytes, 0o600)).await?
+        let written = Arc::new((path, bytes));
+        let write = || async {
+            let (disk, written) = (self.disk.clone(), written.clone());
+            disk::blocking(&self.disk, move || atomic_file::write_on(&*disk, &written.0, &written.1, 0o600)).await?
+        };
+        self.room.find(write).await
     }
 
     /// Did we write these, as the leader we still are? Then nobody waits for our acknowledgement.
@@ -192,6 +200,15 @@ impl LogStore {
         })
     }
 
+    /// Waits for room on the disk if there is none.
+    async fn append_records(&self, records: Arc<Vec<(u64, Vec<u8>)>>) -> io::Result<()> {
+        let append = || {
+            let records = records.clone();
+            self.at_once(move |log| log.append(&records))
+        };
+        self.room.find(append).await
+    }
+
     /// The log has these from now on.
     fn take(&self, entries: Vec<Entry>) {
         self.last.set(entries.last().map(|entry| entry.log_id).or(self.last.get()));
@@ -199,13 +216,13 @@ impl LogStore {
         entries.into_iter().for_each(|entry| recent.append(entry, first));
     }
 
-    fn write_meanwhile(&self, entries: Vec<Entry>, records: Vec<(u64, Vec<u8>)>) {
+    fn write_meanwhile(&self, entries: Vec<Entry>, records: Arc<Vec<(u64, Vec<u8>)>>) {
         let Some(first) = entries.first().map(|entry| entry.log_id.index) else { return };
         self.in_flight.start(first, self.last.get());
         self.take(entries);
         let store = self.clone();
         tokio::spawn(async move {
-            let written = store.at_once(move |log| log.append(&records)).await;
+            let written = store.append_records(records).await;
             if let Err(error) = &written {
                 tracing::error!(%error, "cannot write the log");
             }
@@ -329,11 +346,11 @@ impl RaftLogStorage<Types> for LogStore {
         // One append at a time: another would only wait for the same disk.
         self.in_flight.landed().await.map_err(|error| IoError::write_logs(&error))?;
         if self.is_ours(&entries) {
-            self.write_meanwhile(entries, records);
+            self.write_meanwhile(entries, Arc::new(records));
             callback.log_io_completed(Ok(()));
             return Ok(());
         }
-        let written = self.at_once(move |log| log.append(&records)).await;
+        let written = self.append_records(Arc::new(records)).await;
         match &written {
             Ok(()) => self.take(entries),
             Err(error) => tracing::error!(%error, "cannot write the log"),

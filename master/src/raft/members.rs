@@ -145,6 +145,12 @@ impl Replica {
         before.filter(|id| voters().any(|voter| voter == *id) && ready(id)).or_else(|| voters().find(|id| ready(id)))
     }
 
+    /// The entry that made the members what this replica takes them for.
+    #[must_use]
+    pub fn members_since(&self) -> Option<u64> {
+        self.raft.metrics().borrow().membership_config.log_id().map(|id| id.index)
+    }
+
     /// How things stand.
     #[must_use]
     pub fn standing(&self) -> Standing {

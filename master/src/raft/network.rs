@@ -16,6 +16,7 @@ use serde::de::DeserializeOwned;
 use tokio::time::Instant;
 
 use super::in_flight::InFlight;
+use super::room::Room;
 use super::types::{Member, Types};
 use crate::peers::{CallError, Connection, Dialer};
 
@@ -39,6 +40,8 @@ pub(super) enum PeerError {
     Call(#[from] CallError),
     #[error("replica {0}'s answer makes no sense to this version")]
     Answer(u64, #[source] rmp_serde::decode::Error),
+    #[error("our disk is full: we do not lead")]
+    NoRoom,
     #[error("cannot write the question")]
     Question(#[from] rmp_serde::encode::Error),
 }
@@ -47,7 +50,7 @@ impl PeerError {
     /// In the library's words: where nobody is, it asks less often.
     fn rpc<E: std::error::Error>(self) -> RPCError<u64, Member, E> {
         match &self {
-            Self::Connect { .. } => RPCError::Unreachable(Unreachable::new(&self)),
+            Self::Connect { .. } | Self::NoRoom => RPCError::Unreachable(Unreachable::new(&self)),
             Self::Call(_) | Self::Answer(..) | Self::Question(_) => RPCError::Network(NetworkError::new(&self)),
         }
     }
@@ -62,17 +65,27 @@ pub(super) struct Peers {
     /// When each took entries from us last.
     heard: Arc<Mutex<BTreeMap<u64, Instant>>>,
     in_flight: InFlight,
+    room: Room,
 }
 
 impl Peers {
-    pub(super) fn new(dialer: Dialer, in_flight: InFlight) -> Self {
-        Self { dialer, control: Arc::default(), heard: Arc::default(), in_flight }
+    pub(super) fn new(dialer: Dialer, in_flight: InFlight, room: Room) -> Self {
+        Self { dialer, control: Arc::default(), heard: Arc::default(), in_flight, room }
     }
 
     /// Did it answer us as a leader a moment ago?
     pub(super) fn answers(&self, target: u64) -> bool {
         let heard = self.heard.lock().unwrap_or_else(PoisonError::into_inner);
         heard.get(&target).is_some_and(|at| at.elapsed() < ANSWERS_WITHIN)
+    }
+
+    /// A leader that finds no room on its disk does not hold the others up.
+    fn leads_no_more(&self) -> bool {
+        #[cfg(feature = "planted-bugs")]
+        if master_core::planted::is(master_core::planted::Bug::FullDiskLeads) {
+            return false;
+        }
+        self.room.is_wanting()
     }
 
     async fn connect(&self, target: u64, address: &str) -> Result<Connection, PeerError> {
@@ -106,7 +119,7 @@ impl Peers {
         kind: u8,
         question: &impl Serialize,
     ) -> Result<A, PeerError> {
-        let question = rmp_serde::to_vec_named(question)?;
+        let question = addressed(rmp_serde::to_vec_named(question)?, target);
         let answer = self.control(target, address).await?.call(kind, question).await?;
         rmp_serde::from_slice(&answer).map_err(|error| PeerError::Answer(target, error))
     }
@@ -147,9 +160,14 @@ impl RaftNetwork<Types> for Peer {
         mut rpc: AppendEntriesRequest<Types>,
         _option: RPCOption,
     ) -> Result<AppendEntriesResponse<u64>, RPCError<u64, Member, RaftError<u64>>> {
+        if self.peers.leads_no_more() {
+            // Its end is how the others hear of it.
+            self.connection = None;
+            return Err(PeerError::NoRoom.rpc());
+        }
         rpc.leader_commit = self.peers.in_flight.told(rpc.leader_commit);
         let question = rmp_serde::to_vec_named(&rpc).map_err(|error| PeerError::from(error).rpc())?;
-        let answer = self.ask(kind::APPEND, question).await.map_err(PeerError::rpc)?;
+        let answer = self.ask(kind::APPEND, addressed(question, self.target)).await.map_err(PeerError::rpc)?;
         self.peers.heard.lock().unwrap_or_else(PoisonError::into_inner).insert(self.target, Instant::now());
         Ok(answer)
     }
@@ -159,7 +177,7 @@ impl RaftNetwork<Types> for Peer {
         rpc: InstallSnapshotRequest<Types>,
         _option: RPCOption,
     ) -> Result<InstallSnapshotResponse<u64>, RPCError<u64, Member, RaftError<u64, InstallSnapshotError>>> {
-        let question = encode_piece(rpc).map_err(|error| PeerError::from(error).rpc())?;
+        let question = encode_piece(rpc, self.target).map_err(|error| PeerError::from(error).rpc())?;
         let answer: Result<InstallSnapshotResponse<u64>, InstallSnapshotError> =
             self.ask(kind::SNAPSHOT, question).await.map_err(PeerError::rpc)?;
         answer.map_err(|error| RPCError::RemoteError(RemoteError::new(self.target, RaftError::APIError(error))))
@@ -174,24 +192,38 @@ impl RaftNetwork<Types> for Peer {
     }
 }
 
+/// A question for one replica. Another one may be where it was, with another disk: what that one has, or promises, must
+/// not count for it.
+fn addressed(mut question: Vec<u8>, target: u64) -> Vec<u8> {
+    question.extend_from_slice(&target.to_le_bytes());
+    question
+}
+
+/// The reverse, and whom it is for: earlier versions do not say.
+pub(super) fn read_addressed<T: DeserializeOwned>(content: &[u8]) -> Result<(T, Option<u64>), String> {
+    let mut rest = content;
+    let question = rmp_serde::from_read(&mut rest).map_err(|error| error.to_string())?;
+    Ok((question, rest.first_chunk().map(|target| u64::from_le_bytes(*target))))
+}
+
 /// A piece of a snapshot: its bytes behind everything else, for as numbers in a list they would be twice as many.
-fn encode_piece(mut rpc: InstallSnapshotRequest<Types>) -> Result<Vec<u8>, rmp_serde::encode::Error> {
+fn encode_piece(mut rpc: InstallSnapshotRequest<Types>, target: u64) -> Result<Vec<u8>, rmp_serde::encode::Error> {
     let data = std::mem::take(&mut rpc.data);
-    let head = rmp_serde::to_vec_named(&rpc)?;
+    let head = addressed(rmp_serde::to_vec_named(&rpc)?, target);
     let mut whole = (head.len() as u64).to_le_bytes().to_vec();
     whole.extend_from_slice(&head);
     whole.extend_from_slice(&data);
     Ok(whole)
 }
 
-/// The reverse; none if it is not one.
-pub(super) fn decode_piece(mut content: Bytes) -> Option<InstallSnapshotRequest<Types>> {
+/// The reverse, and whom it is for; none if it is not one.
+pub(super) fn decode_piece(mut content: Bytes) -> Option<(InstallSnapshotRequest<Types>, Option<u64>)> {
     let length = usize::try_from(content.try_get_u64_le().ok()?).ok()?;
     if length > content.len() {
         return None;
     }
     let head = content.split_to(length);
-    let mut piece: InstallSnapshotRequest<Types> = rmp_serde::from_slice(&head).ok()?;
+    let (mut piece, target): (InstallSnapshotRequest<Types>, _) = read_addressed(&head).ok()?;
     piece.data = content.to_vec();
-    Some(piece)
+    Some((piece, target))
 }

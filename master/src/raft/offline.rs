@@ -148,6 +148,8 @@ pub struct Outline {
     pub snapshot: Option<u64>,
     /// The newest term there is a vote of.
     pub term: u64,
+    /// Who was elected in it, as far as this disk knows.
+    pub elected: Option<u64>,
 }
 
 /// Reads it; a torn tail is cut off.
@@ -171,5 +173,10 @@ pub fn outline(disk: &SharedDisk, directory: &Path) -> Result<Outline, OfflineEr
         let record = Record { term: leader.term, leader: leader.node_id, digest: crc32fast::hash(&bytes) };
         records.insert(head.log_id.index, record);
     }
-    Ok(Outline { records, snapshot: snapshot.map(|id| id.index), term: vote.map_or(0, |vote| vote.leader_id.term) })
+    Ok(Outline {
+        records,
+        snapshot: snapshot.map(|id| id.index),
+        term: vote.map_or(0, |vote| vote.leader_id.term),
+        elected: vote.filter(|vote| vote.committed).map(|vote| vote.leader_id.node_id),
+    })
 }

@@ -5,12 +5,15 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use master_core::State;
+#[cfg(feature = "planted-bugs")]
+use master_core::planted;
 use openraft::storage::{RaftStateMachine, Snapshot};
 use openraft::{EntryPayload, OptionalSend, RaftSnapshotBuilder};
 use tokio::sync::{mpsc, oneshot, watch};
 
 use super::in_flight::InFlight;
 use super::log_store::Safe;
+use super::room::Room;
 use super::snapshot_file::{self, SnapshotError};
 use super::types::{Entry, IoError, LogId, Membership, SnapshotMeta, StorageError, Types};
 use super::{FromLog, StartError};
@@ -21,6 +24,7 @@ use crate::disk::{self, SharedDisk};
 pub(super) struct StateMachine {
     safe: Arc<watch::Sender<Safe>>,
     in_flight: InFlight,
+    room: Room,
     disk: SharedDisk,
     directory: PathBuf,
     driver: mpsc::Sender<FromLog>,
@@ -36,6 +40,7 @@ impl StateMachine {
         driver: mpsc::Sender<FromLog>,
         safe: watch::Sender<Safe>,
         in_flight: InFlight,
+        room: Room,
     ) -> Result<(Self, State), StartError> {
         let (meta, state) = match snapshot_file::read(&*disk, directory)? {
             Some((meta, bytes)) => (meta, State::from_snapshot(&bytes)?),
@@ -45,6 +50,7 @@ impl StateMachine {
         let machine = Self {
             safe: Arc::new(safe),
             in_flight,
+            room,
             disk,
             directory: directory.to_owned(),
             driver,
@@ -86,6 +92,8 @@ impl RaftStateMachine<Types> for StateMachine {
                     true
                 }
                 EntryPayload::Normal(_) => false,
+                #[cfg(feature = "planted-bugs")]
+                EntryPayload::Membership(_) if planted::is(planted::Bug::MembersForgotten) => true,
                 EntryPayload::Membership(membership) => {
                     self.membership = Membership::new(Some(entry.log_id), membership);
                     true
@@ -110,6 +118,7 @@ impl RaftStateMachine<Types> for StateMachine {
         let id = self.last_applied.map_or_else(|| "empty".to_owned(), |id| id.to_string());
         SnapshotBuilder {
             safe: self.safe.clone(),
+            room: self.room.clone(),
             disk: self.disk.clone(),
             directory: self.directory.clone(),
             state,
@@ -135,10 +144,8 @@ impl RaftStateMachine<Types> for StateMachine {
         };
         let bytes = snapshot.into_inner();
         let state = State::from_snapshot(&bytes).map_err(|error| failed(&error))?;
-        let (disk, directory, owned) = (self.disk.clone(), self.directory.clone(), meta.clone());
-        let written = disk::blocking(&self.disk, move || snapshot_file::write(&*disk, &directory, &owned, &bytes))
-            .await
-            .flatten();
+        let file = SnapshotToWrite { meta: meta.clone(), data: bytes };
+        let written = file.write(&self.room, &self.disk, &self.directory).await.map(drop);
         self.safe.send_modify(|safe| match written {
             Ok(()) => safe.extend(meta.last_log_id),
             Err(_) => safe.failed = true,
@@ -160,10 +167,30 @@ impl RaftStateMachine<Types> for StateMachine {
     }
 }
 
+/// On its way to the disk.
+struct SnapshotToWrite {
+    meta: SnapshotMeta,
+    data: Vec<u8>,
+}
+
+impl SnapshotToWrite {
+    /// Gives the data back.
+    async fn write(self, room: &Room, disk: &SharedDisk, directory: &Path) -> io::Result<Vec<u8>> {
+        let file = Arc::new(self);
+        let write = || async {
+            let (file, target, directory) = (file.clone(), disk.clone(), directory.to_owned());
+            disk::blocking(disk, move || snapshot_file::write(&*target, &directory, &file.meta, &file.data)).await?
+        };
+        room.find(write).await?;
+        Ok(Arc::try_unwrap(file).map_or_else(|shared| shared.data.clone(), |file| file.data))
+    }
+}
+
 /// A copy of the state at one log position, on its way to the disk.
 #[derive(Debug)]
 pub(super) struct SnapshotBuilder {
     safe: Arc<watch::Sender<Safe>>,
+    room: Room,
     disk: SharedDisk,
     directory: PathBuf,
     state: Option<Arc<State>>,
@@ -174,16 +201,10 @@ impl RaftSnapshotBuilder<Types> for SnapshotBuilder {
     async fn build_snapshot(&mut self) -> Result<Snapshot<Types>, StorageError> {
         let stopped = || IoError::read_state_machine(&io::Error::other("the driver has stopped"));
         let state = self.state.take().ok_or_else(stopped)?;
-        let (disk, directory, meta) = (self.disk.clone(), self.directory.clone(), self.meta.clone());
         let failed = |error: &io::Error| IoError::write_snapshot(Some(self.meta.signature()), error);
-        let data = disk::blocking(&self.disk, move || {
-            let data = state.to_snapshot();
-            drop(state);
-            snapshot_file::write(&*disk, &directory, &meta, &data).map(|()| data)
-        })
-        .await
-        .map_err(|error| failed(&io::Error::other(error)))?
-        .map_err(|error| failed(&error))?;
+        let data = disk::blocking(&self.disk, move || state.to_snapshot()).await.map_err(|error| failed(&error))?;
+        let file = SnapshotToWrite { meta: self.meta.clone(), data };
+        let data = file.write(&self.room, &self.disk, &self.directory).await.map_err(|error| failed(&error))?;
         self.safe.send_modify(|safe| safe.extend(self.meta.last_log_id));
         tracing::info!(index = self.meta.last_log_id.map(|id| id.index), bytes = data.len(), "snapshot written");
         Ok(Snapshot { meta: self.meta.clone(), snapshot: Box::new(Cursor::new(data)) })

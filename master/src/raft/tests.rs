@@ -2,6 +2,7 @@
 
 mod held_disk;
 mod several;
+mod stored;
 
 use std::fs;
 use std::time::Duration;

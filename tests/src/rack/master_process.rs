@@ -14,6 +14,7 @@ use super::network::{LOOPBACK, master_address};
 use super::options::{Kind, Options, Places};
 use super::process::{Process, Program, tail};
 use super::programs::required;
+use super::zookeeper::ZK_PORT;
 
 /// The master's port for agents inside the rack.
 const LINK_PORT: u16 = 5052;
@@ -95,6 +96,9 @@ impl MasterProcess {
         if options.masters > 1 {
             // Clients are on the host, and are sent from one master to another.
             args.extend(["--advertise-http".to_owned(), api.local_addr()?.to_string()]);
+            if options.kind == Kind::Virtual {
+                args.extend(["--zk".to_owned(), format!("{host}:{ZK_PORT}")]);
+            }
         }
         args.extend(options.master_args.iter().cloned());
         Ok(Self {

@@ -40,6 +40,10 @@ impl Leader {
             self.settle_agent(turn, agent);
         }
         let token = self.random.uuid_bytes();
+        #[cfg(feature = "planted-bugs")]
+        if crate::planted::is(crate::planted::Bug::AnsweredTooEarly) {
+            turn.respond(request, done.clone());
+        }
         self.operating.insert(token, Operating { request, done });
         turn.propose(Command::Operator(Box::new(OperatorCommand { token, at: turn.now.unix_ms, write })));
     }
@@ -133,6 +137,10 @@ impl Leader {
 
     /// It drains, is deactivated, or used again.
     pub(super) fn activity_changed(&mut self, turn: &mut Turn<'_>, agent: &AgentId) {
+        #[cfg(feature = "planted-bugs")]
+        if crate::planted::is(crate::planted::Bug::DeactivatedOffered) {
+            return;
+        }
         self.settle_agent(turn, agent);
         if turn.state.agents.get(agent).is_some_and(|known| known.deactivated) {
             self.rescind_agent(turn, agent);

@@ -27,6 +27,11 @@ impl Election {
         Ok(())
     }
 
+    /// Was nobody elected after it in this term?
+    pub(crate) fn is_last(&self, term: u64, replica: u64) -> bool {
+        self.leaders.get(&term).and_then(|leaders| leaders.last()) == Some(&replica)
+    }
+
     /// What a replica finds on its disk when it starts again.
     pub(crate) fn restarts(&self, replica: u64, term: u64) -> Result<(), String> {
         match self.terms.get(&replica) {

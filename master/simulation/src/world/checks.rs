@@ -6,7 +6,8 @@ use master::driver::Message;
 use tokio::sync::oneshot;
 
 use super::World;
-use crate::invariants::{Invariant, conserved, disjoint};
+use crate::invariants::{Invariant, conserved, disjoint, obeyed};
+use crate::operator;
 use crate::process::Process;
 use crate::trace::{Micros, SECOND};
 
@@ -20,6 +21,13 @@ impl World {
                 continue;
             }
             let standing = running.replica.standing();
+            let members = super::members::seats(&standing);
+            let agrees =
+                self.watch.members.seen(standing.id, &members, running.replica.members_since(), standing.applied);
+            self.watch.check(Invariant::MembersAgree, self.now, agrees);
+            let one = &self.machines[machine];
+            let steps_down = self.watch.room.look(machine, one.disk.refuses(), one.awake, self.now);
+            self.watch.check(Invariant::FullDiskEndsReign, self.now, steps_down);
             let stands = self.watch.election.stands(standing.id, standing.term, standing.leader == Some(standing.id));
             self.terms = self.terms.max(standing.term);
             self.watch.check(Invariant::ElectionSafety, self.now, stands);
@@ -34,6 +42,8 @@ impl World {
                     }
                     let disjoint = disjoint::check(&view);
                     self.watch.check(Invariant::OffersDisjoint, self.now, disjoint);
+                    let unused = obeyed::out_of_use(&view);
+                    self.watch.check(Invariant::OperatorsObeyed, self.now, unused);
                     if self.view.as_ref().is_none_or(|(known, ..)| *known <= term) {
                         self.view = Some((term, self.now, view));
                     }
@@ -77,12 +87,18 @@ impl World {
     pub(super) fn unsettled(&self, since: Micros) -> Option<(Invariant, String)> {
         let stuck = |what: String| Some((Invariant::Progress, what));
         let mut applied = BTreeMap::new();
-        for machine in &self.machines {
+        if !self.steward.is_done() {
+            return stuck("a change of the members is not done".to_owned());
+        }
+        for machine in self.machines.iter().filter(|machine| machine.replica.is_some()) {
             let Some(running) = machine.process.as_ref().and_then(Process::running) else {
                 return stuck(format!("master {} does not run", machine.number));
             };
             let standing = running.replica.standing();
             applied.insert(machine.number, (standing.applied, standing.leader, standing.term));
+            if let Err(what) = self.watch.members.last(&super::members::seats(&standing)) {
+                return Some((Invariant::MembersAgree, what));
+            }
         }
         let all = || applied.values();
         if all().any(|one| Some(one) != all().next()) {
@@ -104,6 +120,12 @@ impl World {
         let Some((_, at, view)) = &self.view else { return stuck("nobody has a view".to_owned()) };
         if *at < since + 2 * SECOND {
             return stuck("nobody has had a view for long".to_owned());
+        }
+        if operator::disorder(view).is_some() || self.operator.line.is_some() {
+            return stuck("the operator has not put everything in order".to_owned());
+        }
+        if let Err(what) = self.watch.obeyed.last(view, operator::ROLE) {
+            return Some((Invariant::OperatorsObeyed, what));
         }
         let agents = self.agents.iter().filter_map(|agent| agent.id.as_ref());
         conserved::check(view, agents).err().map(|what| (Invariant::ResourcesConserved, what))

@@ -5,7 +5,7 @@ use std::fmt::Debug;
 use super::{Happening, TICK, World};
 use crate::lines::{Client, Heard, Line, Word};
 use crate::trace::Micros;
-use crate::{agent, framework};
+use crate::{agent, framework, operator};
 
 impl World {
     pub(super) fn clients_look(&mut self) {
@@ -17,6 +17,30 @@ impl World {
         for number in 0..self.frameworks.len() {
             let wishes = self.frameworks[number].look(self.now, masters);
             self.framework_wishes(number, wishes);
+        }
+        self.operator_looks();
+    }
+
+    fn operator_looks(&mut self) {
+        let masters = self.machines.len();
+        let wish = match (self.phase, &self.view) {
+            (super::Phase::Trouble(_), _) => {
+                let agents: Vec<_> = self.agents.iter().filter_map(|agent| agent.id.clone()).collect();
+                self.operator.look(self.now, masters, &agents, &mut self.watch)
+            }
+            (super::Phase::Healed(_) | super::Phase::Quiet(_), Some((_, _, view))) => {
+                self.operator.tidy(self.now, masters, view, &mut self.watch)
+            }
+            (super::Phase::Forming | super::Phase::Over | super::Phase::Healed(_) | super::Phase::Quiet(_), _) => None,
+        };
+        match wish {
+            Some(operator::Wish::Write(machine, write)) => {
+                let line = self.open(Client::Operator, machine);
+                self.operator.line = Some(line);
+                self.say(line, Word::Write(write));
+            }
+            Some(operator::Wish::Close) => self.hang_up(Client::Operator),
+            None => {}
         }
     }
 
@@ -72,6 +96,7 @@ impl World {
         let line = match client {
             Client::Agent(number) => self.agents[number].line,
             Client::Framework(number) => self.frameworks[number].line,
+            Client::Operator => self.operator.line,
         };
         if let Some(line) = line {
             self.say(line, Word::Bye);
@@ -83,6 +108,10 @@ impl World {
         match client {
             Client::Agent(number) => self.agents[number].disconnected(self.now),
             Client::Framework(number) => self.frameworks[number].disconnected(self.now),
+            Client::Operator => {
+                self.operator.line = None;
+                self.operator.answered(None, self.machines.len(), &mut self.watch);
+            }
         }
     }
 
@@ -98,6 +127,7 @@ impl World {
         let place = match client {
             Client::Agent(number) => number,
             Client::Framework(number) => self.agents.len() + number,
+            Client::Operator => self.agents.len() + self.frameworks.len(),
         };
         let cuts = self.client_cuts.iter().filter(|(cut, until)| *cut == place && *until > self.now);
         cuts.map(|(_, until)| *until).max()
@@ -184,6 +214,7 @@ impl World {
         let current = match client {
             Client::Agent(number) => self.agents[number].line,
             Client::Framework(number) => self.frameworks[number].line,
+            Client::Operator => self.operator.line,
         };
         if current != Some(line) {
             return; // it has hung up
@@ -206,7 +237,13 @@ impl World {
                 let wishes = self.frameworks[number].answered(answer.as_ref(), self.now);
                 self.framework_wishes(number, wishes);
             }
-            (Client::Agent(_), Heard::Event(_) | Heard::Answer(_)) | (Client::Framework(_), Heard::ToAgent(_)) => {}
+            (Client::Operator, Heard::Answer(answer)) => {
+                self.operator.answered(answer.as_ref(), self.machines.len(), &mut self.watch);
+                self.hang_up(Client::Operator);
+            }
+            (Client::Agent(_), Heard::Event(_) | Heard::Answer(_))
+            | (Client::Framework(_), Heard::ToAgent(_))
+            | (Client::Operator, Heard::ToAgent(_) | Heard::Event(_)) => {}
         }
     }
 

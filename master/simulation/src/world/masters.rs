@@ -28,6 +28,9 @@ impl World {
         };
         for seen in seen {
             self.note(format_args!("master {machine} {seen:?}"));
+            if let Seen::Leading { term } = &seen {
+                self.watch.room.leads(machine, *term);
+            }
             if let (Seen::Leading { term: Some(_) }, 0, super::Phase::Forming) = (&seen, machine, self.phase) {
                 self.form();
             }
@@ -52,7 +55,16 @@ impl World {
         for wire in closed {
             self.cut(wire);
         }
-        if let Some(why) = ended {
+        if ended.as_ref().is_some_and(|why| why.contains("was removed from the cluster")) {
+            // Whoever removes it sees to the rest.
+            self.note(format_args!("master {machine} ends: it was removed"));
+            self.ended_at(machine);
+            self.drop_lines(machine, true);
+            self.machines[machine].kill();
+            for wire in self.wires.of(machine) {
+                self.cut(wire);
+            }
+        } else if let Some(why) = ended {
             self.watch.check(Invariant::NobodyFails, self.now, Err(format!("master {machine} ended: {why}")));
         }
     }
@@ -170,8 +182,7 @@ impl World {
     }
 
     fn form(&mut self) {
-        let others: Vec<(usize, Member)> =
-            (1..self.machines.len()).map(|number| (number, Machine::member(number))).collect();
+        let others: Vec<(usize, Member)> = (1..self.masters).map(|number| (number, Machine::member(number))).collect();
         let Some(process) = &self.machines[0].process else { return };
         if let Some(running) = process.running() {
             process.runtime().spawn(form(running.replica, process.posted(), others));

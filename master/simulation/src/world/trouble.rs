@@ -40,6 +40,11 @@ impl World {
                 self.machines[machine].disk.set_slow(true);
                 self.at(now + time, Happening::Normal(Normal::Disk(machine)));
             }
+            Fault::FullDisk { machine, time } => {
+                self.machines[machine].disk.set_full(true);
+                self.at(now + time, Happening::Normal(Normal::Room(machine)));
+            }
+            Fault::Members => self.wish_members(),
             Fault::CutOff { machine, says, hears, time } => {
                 for other in (0..self.machines.len()).filter(|other| *other != machine) {
                     self.cuts.extend(says.then_some((machine, other, now + time)));
@@ -76,7 +81,11 @@ impl World {
             return;
         }
         self.drop_lines(machine, true);
+        self.ended_at(machine);
         self.machines[machine].kill();
+        if let (Some(log), Some(replica)) = (self.outline(machine), self.machines[machine].replica) {
+            self.elected(replica, &log);
+        }
         for wire in self.wires.of(machine) {
             let at = self.now + self.latency();
             self.at(at, Happening::Cut { wire });
@@ -93,6 +102,7 @@ impl World {
         let before = before.unwrap_or_else(|| self.outlines[machine].clone());
         self.note(format_args!("master {machine} has no power"));
         self.drop_lines(machine, false);
+        self.ended_at(machine);
         let one = &mut self.machines[machine];
         one.kill();
         one.disk.power_cut();
@@ -104,10 +114,24 @@ impl World {
             self.watch.check(Invariant::NothingAcknowledgedIsLost, self.now, kept);
             let remembered = self.watch.election.restarts(replica, after.term);
             self.watch.check(Invariant::ElectionSafety, self.now, remembered);
+            self.elected(replica, &after);
             self.outlines[machine] = after;
         }
         self.machines[machine].off_for = back_after;
         self.will_be_back(machine, back_after);
+    }
+
+    /// What died may have been elected a moment before, and will know it.
+    fn elected(&mut self, replica: u64, log: &Outline) {
+        if log.elected == Some(replica) {
+            let stands = self.watch.election.stands(replica, log.term, true);
+            self.watch.check(Invariant::ElectionSafety, self.now, stands);
+        }
+    }
+
+    /// Its process is no more.
+    pub(super) fn ended_at(&mut self, machine: usize) {
+        self.watch.room.leads(machine, None);
     }
 
     fn will_be_back(&mut self, machine: usize, after: Micros) {
