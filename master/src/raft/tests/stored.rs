@@ -17,7 +17,7 @@ fn entries(range: std::ops::RangeInclusive<u64>) -> Vec<Entry> {
 
 fn open(directory: &Path) -> (Result<LogStore, LogError>, watch::Sender<Safe>) {
     let (safe, snapshot) = watch::channel(Safe::default());
-    (LogStore::open(Real::shared(), directory, snapshot, Room::default()), safe)
+    (LogStore::open(FOUNDER, Real::shared(), directory, snapshot, Room::default()), safe)
 }
 
 async fn filled(directory: &Path, upto: u64) -> (LogStore, watch::Sender<Safe>) {
