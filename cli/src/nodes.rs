@@ -1,15 +1,13 @@
 //! `mesolith nodes`
 
-mod condition;
-
 use anyhow::Result;
+use api::condition::Condition;
 use serde::Serialize;
 
 use crate::advice::advise;
 use crate::cluster::{Amounts, Node, State};
 use crate::master::Master;
 use crate::render::{Cell, Output, Row, Tone, age, amount, mebibytes, share};
-use condition::Condition;
 
 #[derive(Debug, Serialize)]
 struct NodeRow {

@@ -3,6 +3,7 @@
 pub mod beside;
 mod reading;
 mod standby;
+mod unclaimed;
 
 use std::collections::BTreeMap;
 use std::pin::Pin;
@@ -25,11 +26,15 @@ use tokio::time::Instant;
 use tonic::{Request, Response, Status, Streaming};
 
 use crate::ca::{self, Holder, Role};
+use crate::claims::Admission;
+use crate::crashes::{Crash, Crashes};
 use crate::driver::{Handle, Message, Opening};
 use crate::raft::{Links, Replica};
 use reading::{read_change, read_registration, read_return, read_update};
 use standby::Standby;
 pub use standby::Standbys;
+use unclaimed::{Entry, Next, Wait};
+pub use unclaimed::Gate;
 
 /// Words waiting to go to one agent. Full: the connection is closed; the agent comes back and the
 /// master compares what it knows with what the agent does.
@@ -145,6 +150,8 @@ pub struct LinkService {
     /// Knows where the other masters are.
     replica: Replica,
     standbys: Standbys,
+    gate: Gate,
+    crashes: Arc<Crashes>,
     next_session: Arc<AtomicU64>,
     /// What agents are told: without a ping for this long they connect anew.
     ping_timeout: Duration,
@@ -153,8 +160,15 @@ pub struct LinkService {
 impl LinkService {
     /// Serves on behalf of the driver.
     #[must_use]
-    pub fn new(driver: Handle, replica: Replica, standbys: Standbys, ping_timeout: Duration) -> Self {
-        Self { driver, replica, standbys, next_session: Arc::new(AtomicU64::new(1)), ping_timeout }
+    pub fn new(
+        driver: Handle,
+        replica: Replica,
+        standbys: Standbys,
+        gate: Gate,
+        crashes: Arc<Crashes>,
+        ping_timeout: Duration,
+    ) -> Self {
+        Self { driver, replica, standbys, gate, crashes, next_session: Arc::new(AtomicU64::new(1)), ping_timeout }
     }
 }
 
@@ -207,6 +221,9 @@ impl Link for LinkService {
             registered: false,
             register_by: None,
             standbys: self.standbys.clone(),
+            gate: self.gate.clone(),
+            crashes: self.crashes.clone(),
+            said: None,
             stage: Stage::New(commands, holder),
             inbound: request.into_inner(),
             queue,
@@ -237,6 +254,10 @@ struct Session {
     /// It was told to, after it could not return: until then.
     register_by: Option<Instant>,
     standbys: Standbys,
+    gate: Gate,
+    crashes: Arc<Crashes>,
+    /// A crash that is being written down: the agent is told then.
+    said: Option<oneshot::Receiver<String>>,
     stage: Stage,
     inbound: Streaming<link::FromAgent>,
     queue: mpsc::Receiver<SessionCommand>,
@@ -252,6 +273,8 @@ enum Stage {
     New(mpsc::Sender<SessionCommand>, Option<Holder>),
     /// It waits until we lead.
     Standby(mpsc::Sender<SessionCommand>, Standby),
+    /// Nobody has claimed the machine.
+    Unclaimed(mpsc::Sender<SessionCommand>, Box<Wait>),
     /// The driver knows it.
     Open,
     /// Nothing follows.
@@ -291,7 +314,11 @@ impl Session {
         loop {
             match std::mem::replace(&mut self.stage, Stage::Over) {
                 Stage::New(commands, holder) => match self.first_word().await {
-                    Ok(First::Opening(opening)) => self.open(commands, opening).await?,
+                    Ok(First::Opening(opening)) => {
+                        if let Some(word) = self.come_in(commands, opening).await? {
+                            return Some(word);
+                        }
+                    }
                     Ok(First::Standby) => match self.standbys.admit(&self.node, holder) {
                         Ok(standby) => self.stage = Stage::Standby(commands, standby),
                         Err(reason) => return Some(self.refused(reason)),
@@ -313,12 +340,24 @@ impl Session {
                         // Once more: it waits already.
                         Ok(First::Standby) => self.stage = Stage::Standby(commands, standby),
                         Ok(First::Opening(opening)) => match standby.check() {
-                            Ok(()) => self.open(commands, opening).await?,
+                            Ok(()) => {
+                                if let Some(word) = self.come_in(commands, opening).await? {
+                                    return Some(word);
+                                }
+                            }
                             Err(reason) => return Some(self.refused(reason)),
                         },
                         Err(reason) => return Some(self.refused(reason)),
                     }
                 }
+                Stage::Unclaimed(commands, mut wait) => match self.wait(&mut wait).await {
+                    Next::Say(word) => {
+                        self.stage = Stage::Unclaimed(commands, wait);
+                        return Some(word);
+                    }
+                    Next::Claimed(opening) => self.open(commands, opening).await?,
+                    Next::End => return None,
+                },
                 Stage::Open => {
                     self.stage = Stage::Open;
                     return self.talk().await;
@@ -326,6 +365,47 @@ impl Session {
                 Stage::Over => return None,
             }
         }
+    }
+
+    /// It goes on with the driver, or waits to be claimed, which is the word.
+    async fn come_in(
+        &mut self,
+        commands: mpsc::Sender<SessionCommand>,
+        opening: Opening,
+    ) -> Option<Option<FromMaster>> {
+        match self.enter(opening, &commands).await {
+            Entry::In(opening) => self.open(commands, opening).await.map(|()| None),
+            Entry::Waits(wait, word) => {
+                self.stage = Stage::Unclaimed(commands, wait);
+                Some(Some(word))
+            }
+        }
+    }
+
+    /// Writes down what a node found of a boot that ended badly. It says it again until it is told that it was.
+    fn crash(&mut self, report: link::CrashReport) -> Option<FromMaster> {
+        if let Some(said) = &mut self.said
+            && let Ok(id) = said.try_recv()
+        {
+            self.said = None;
+            if id == report.id {
+                return Some(FromMaster::CrashTaken(link::CrashTaken { id }));
+            }
+        }
+        let (crashes, node) = (self.crashes.clone(), self.node.to_string());
+        let (done, said) = oneshot::channel();
+        self.said = Some(said);
+        tokio::task::spawn_blocking(move || {
+            let link::CrashReport { id, kind, unix_ms, text, boot_id } = report;
+            tracing::warn!(node, kind, id, "a node reports that a boot before this one ended badly");
+            let crash = Crash { node, id: id.clone(), kind, found_ms: unix_ms, received_ms: 0, boot_id, text };
+            match crashes.keep(crash) {
+                // The agent may have gone.
+                Ok(()) => drop(done.send(id)),
+                Err(error) => tracing::warn!(%error, "a crash report was not kept; the node sends it again"),
+            }
+        });
+        None
     }
 
     /// The driver knows it from now on.
@@ -404,6 +484,7 @@ impl Session {
             | FromAgent::ExecutorEnded(_)
             | FromAgent::ExecOutput(_)
             | FromAgent::FileList(_)
+            | FromAgent::CrashReport(_)
             | FromAgent::NodeReply(_) => Err("the first message of a session must be a registration".to_owned()),
         }
     }
@@ -489,11 +570,18 @@ impl Session {
                     Ok(registration) => Box::new(registration),
                     Err(reason) => return Ok(Some(self.refused(reason))),
                 };
+                if self.gate.claims.admission() == Admission::Claimed
+                    && let Err(reason) = self.judge(&registration).await
+                {
+                    // It waits in a session that begins with its registration.
+                    return Ok(Some(FromMaster::Refused(link::Refused { reason, retry: true, leader: String::new() })));
+                }
                 let message = Message::Registers { session: self.id, registration };
                 self.driver.send(message).await.map_err(|_| Ended)?;
                 return Ok(None);
             }
             FromAgent::ExecOutput(output) => return Ok(self.beside.output(output)),
+            FromAgent::CrashReport(report) => return Ok(self.crash(report)),
             FromAgent::FileList(list) => {
                 self.beside.listed(list);
                 return Ok(None);

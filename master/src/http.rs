@@ -5,6 +5,7 @@ mod body_budget;
 mod browse;
 mod exec;
 mod files;
+mod fleet;
 mod legacy;
 mod masters;
 mod metrics;

@@ -5,10 +5,13 @@ use std::time::{Duration, Instant};
 
 use api::link::join_server::Join;
 use api::link::{JoinReply, JoinRequest};
+use api::NodeName;
+use master_core::claims::{How, MachineId};
 use tonic::{Request, Response, Status};
 
 use crate::agents::node_of;
 use crate::ca::{self, Ca, NODE_DAYS, Request as CertificateRequest, SLACK_SECS};
+use crate::claims::{Admission, Claims};
 use crate::clock::unix_ms;
 use crate::revocations::Revocations;
 use crate::tokens::{Claim, Grant, Refusal, Tokens, UseError};
@@ -23,6 +26,7 @@ pub struct JoinService {
     ca: Arc<Ca>,
     tokens: Arc<Tokens>,
     revocations: Arc<Revocations>,
+    claims: Arc<Claims>,
 }
 
 /// Longer than any token or request of ours: nothing else is worth parsing.
@@ -31,8 +35,8 @@ const LONGEST_CSR: usize = 16 << 10;
 impl JoinService {
     /// Certifies with `ca` whoever `tokens` knows, unless it was revoked.
     #[must_use]
-    pub fn new(ca: Arc<Ca>, tokens: Arc<Tokens>, revocations: Arc<Revocations>) -> Self {
-        Self { ca, tokens, revocations }
+    pub fn new(ca: Arc<Ca>, tokens: Arc<Tokens>, revocations: Arc<Revocations>, claims: Arc<Claims>) -> Self {
+        Self { ca, tokens, revocations, claims }
     }
 }
 
@@ -43,13 +47,18 @@ impl Join for JoinService {
         // Whether its certificate still holds was checked on the way in.
         let holder = node_of(&request).ok();
         let (ca, tokens, revocations) = (self.ca.clone(), self.tokens.clone(), self.revocations.clone());
+        let claims = self.claims.clone();
         let words = request.into_inner();
         let machine = words.machine.clone().unwrap_or_default();
         let holder = holder.filter(|_| words.token.is_empty());
         let renews = holder.is_some();
         let joined = tokio::task::spawn_blocking(move || match holder {
             Some(node) => renew(&ca, &words, node.as_str()),
-            None => join(&ca, &tokens, &revocations, &words),
+            None => {
+                let reply = join(&ca, &tokens, &revocations, &words)?;
+                claim_by_token(&claims, &tokens, &words, &reply.node_name)?;
+                Ok(reply)
+            }
         })
         .await
         .map_err(|_| Status::internal("joining failed"))?;
@@ -109,6 +118,19 @@ fn join(ca: &Ca, tokens: &Tokens, revocations: &Revocations, words: &JoinRequest
         };
         return Ok(reply(ca, node, certificate, now_ms));
     }
+}
+
+/// Who was given a token for a name was chosen by somebody: it is claimed with that.
+#[allow(clippy::result_large_err)]
+fn claim_by_token(claims: &Claims, tokens: &Tokens, words: &JoinRequest, node: &str) -> Result<(), Status> {
+    if claims.admission() == Admission::Open || !tokens.is_made_for_a_name(&words.token) {
+        return Ok(());
+    }
+    let machine = words.machine.clone().unwrap_or_default();
+    let macs = machine.macs.iter().map(|mac| mac.to_ascii_lowercase()).collect();
+    let machine = MachineId { uuid: machine.uuid, serial: String::new(), macs };
+    let claimed = claims.claim(&[(NodeName::from(node), machine)], &How::Token, "mesolith");
+    claimed.map_err(|error| Status::unavailable(error.to_string()))
 }
 
 #[allow(clippy::result_large_err)]

@@ -10,9 +10,11 @@ pub mod agents;
 mod atomic_file;
 pub mod boot;
 pub mod ca;
+pub mod claims;
 pub mod clock;
 pub mod cluster;
 pub mod config;
+pub mod crashes;
 pub mod disk;
 pub mod driver;
 mod flags;
@@ -51,12 +53,14 @@ use nix::fcntl::{Flock, FlockArg};
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 
-use crate::agents::{LinkService, Standbys};
+use crate::agents::{Gate, LinkService, Standbys};
 use crate::boot::{Boot, BootLog};
 use crate::ca::{Ca, Identity};
+use crate::claims::{Claims, Unclaimed};
 use crate::clock::{Clock, unix_ms};
 use crate::cluster::{Joined, Masters, Part, Place};
 use crate::config::{Config, Listen};
+use crate::crashes::Crashes;
 use crate::driver::{Driver, Handle};
 use crate::http::auth::{self, ApiTokens, Credentials, Guard};
 use crate::http::server::Limits;
@@ -141,6 +145,11 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
     let keeper = Keeper::new(driver.kept(), handle.clone(), replica.clone(), dialer.clone());
     let tokens = Arc::new(Tokens::new(keeper.clone()));
     let revocations = Arc::new(Revocations::new(keeper.clone()));
+    let crashes = Arc::new(Crashes::new(keeper.clone()));
+    let gate = Gate {
+        claims: Arc::new(Claims::new(keeper.clone(), config.admission, config.machines.clone())),
+        unclaimed: Unclaimed::default(),
+    };
     let liveness = Liveness { driver: handle.clone(), replica: replica.clone(), dialer: dialer.clone() };
     let mut driver = tokio::spawn(driver.run(stopped.clone(), lead));
     let mut serving = tokio::task::JoinSet::new();
@@ -148,9 +157,10 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
         let tls = link::tls(&ca, identity()?).context("cannot set up TLS for the link")?;
         let masters =
             Masters::new(replica.clone(), ca.clone(), tokens.clone(), keeper.clone(), liveness.clone(), data.clone());
-        let join = JoinService::new(ca.clone(), tokens.clone(), revocations.clone());
+        let join = JoinService::new(ca.clone(), tokens.clone(), revocations.clone(), gate.claims.clone());
         let standbys = Standbys::new(term, replica.clone(), revocations.clone());
-        let link = LinkService::new(handle.clone(), replica.clone(), standbys, 2 * PING_INTERVAL);
+        let (gate, crashes) = (gate.clone(), crashes.clone());
+        let link = LinkService::new(handle.clone(), replica.clone(), standbys, gate, crashes, 2 * PING_INTERVAL);
         let (revocations, stopped, listener) = (revocations.clone(), stopped.clone(), sockets.link);
         async move {
             if let Err(error) = link::serve(listener, tls, masters, join, link, revocations, stopped).await {
@@ -187,6 +197,9 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
         leading: leading.clone(),
         replica: replica.clone(),
         tokens: tokens.clone(),
+        revocations: revocations.clone(),
+        gate,
+        crashes,
         facts,
     };
     let guard = Arc::new(guard(&config, keeper.clone(), revocations.clone())?);

@@ -19,6 +19,7 @@
 
 pub mod acl;
 pub mod allocator;
+pub mod claims;
 pub mod command;
 pub mod event;
 pub mod invariant;
