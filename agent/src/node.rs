@@ -12,6 +12,7 @@ mod cgroup;
 mod checkpoint;
 mod clock;
 mod containers;
+mod crash_reports;
 mod directory;
 mod disk_usage;
 mod driver;
@@ -41,8 +42,10 @@ mod settings;
 mod statistics;
 mod supervision;
 mod task_links;
+mod timekeeping;
 mod tls;
 mod volumes;
+mod wipe;
 
 use std::process::ExitCode;
 

@@ -42,6 +42,8 @@ pub struct NodeConfig {
     pub disk_quota: Option<Quota>,
     /// `mesolith.ports=enforce`: a task that listens on a port it was not given is ended.
     pub ports: Option<Quota>,
+    /// `mesolith.ntp=10.0.0.1,time.example,[fd00::1]:1123`: time servers, before those of the DHCP server.
+    pub ntp: Vec<String>,
     /// Keys under `mesolith.` that this version does not know: another part may.
     pub unknown: Vec<String>,
 }
@@ -145,6 +147,12 @@ impl NodeConfig {
                 Ok(paths) => self.host_paths = paths,
                 Err(entry) => mistakes.push(format!("mesolith.host_paths: `{entry}` is not /path or /path:ro")),
             },
+            "ntp" => {
+                self.ntp = value.split(',').filter(|server| !server.is_empty()).map(str::to_owned).collect();
+                if self.ntp.is_empty() || self.ntp.iter().any(|server| server.contains(['/', '@'])) {
+                    mistakes.push(format!("mesolith.ntp: `{value}` is not a list of time servers"));
+                }
+            }
             other => self.unknown.push(other.to_owned()),
         }
     }

@@ -2,6 +2,7 @@
 
 mod joining;
 mod master_said;
+mod outlook;
 mod standing_by;
 pub(crate) mod watching;
 
@@ -23,6 +24,7 @@ use tokio::task::{AbortHandle, JoinHandle};
 
 use super::capacity::{Detected, Told};
 use super::checkpoint::{Checkpoint, CheckpointError, Kept};
+use super::crash_reports::{self, CrashReports};
 use super::events::{Event, Events, Online, Session};
 use super::identity::{Identity, IdentityError};
 use super::init_client::{GreetingError, InitClient};
@@ -33,6 +35,7 @@ use super::{capacity, exec, executor_api, garbage, hotplug, log_cap, network, vo
 use crate::logging::chain;
 use crate::uptime;
 use joining::new_edition;
+use outlook::Outlook;
 use standing_by::Waiting;
 
 /// Events that wait for the driver; whoever has more waits.
@@ -113,6 +116,10 @@ struct Driver {
     events: Events,
     /// Says what memory we hold, once after the first registration.
     memory_report: Option<mpsc::Sender<String>>,
+    /// Of boots before this one, until a master has them.
+    crashes: CrashReports,
+    /// What the consoles show.
+    outlook: Outlook,
 }
 
 /// A look at the machine that has not ended.
@@ -194,17 +201,21 @@ pub(crate) async fn run(settings: Settings) -> Result<Infallible, DriverError> {
         told: None,
         events,
         memory_report: Some(status),
+        crashes: CrashReports::default(),
+        outlook: Outlook::of_machine(),
     };
     let mut alive = tokio::time::interval(ALIVE);
     tokio::spawn(keep_logs_short(driver.settings.work_dir.clone(), driver.events.clone()));
     let mut garbage = tokio::time::interval(garbage::EVERY);
     let mut renewal = tokio::time::interval(RENEWAL);
     let mut watch = tokio::time::interval(watching::EVERY);
+    let mut crashes = tokio::time::interval(crash_reports::AGAIN);
     loop {
         driver.supervision.perform(&mut driver.init, driver.session.as_ref());
         driver.poll_registration();
         driver.poll_standby();
         driver.look_again();
+        driver.show_page();
         let sleep = driver.sleep();
         tokio::select! {
             event = inbox.recv() => match event {
@@ -216,6 +227,7 @@ pub(crate) async fn run(settings: Settings) -> Result<Infallible, DriverError> {
             _ = garbage.tick() => driver.collect_garbage(),
             _ = renewal.tick() => driver.renew_certificate(),
             _ = watch.tick() => driver.watch(),
+            _ = crashes.tick() => driver.report_crashes(),
             () = tokio::time::sleep(sleep) => driver.supervision.input(Input::Tick),
         }
     }

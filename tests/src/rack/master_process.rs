@@ -85,8 +85,15 @@ impl MasterProcess {
                 flags.extend([
                     ("--boot", address.clone()),
                     ("--boot-dir", text(&options.image_dir)),
-                    ("--machines", text(&file)),
                 ]);
+                if options.places == Places::Unlisted {
+                    flags.extend([
+                        ("--boot-machines", "any".to_owned()),
+                        ("--boot-cmdline", options.cmdline.clone()),
+                    ]);
+                } else {
+                    flags.push(("--machines", text(&file)));
+                }
                 Some(format!("http://{address}"))
             }
         };

@@ -41,6 +41,8 @@ pub enum Places {
     Told,
     /// Nothing.
     Untold,
+    /// Nothing, and the master has no list of machines: each is called after its network card.
+    Unlisted,
 }
 
 /// A rack to start. `Options::default()` is two virtual servers on a free port in a directory of its own.

@@ -38,6 +38,10 @@ impl Driver {
                 self.init.say(&format!("joined as {}", identity.node_name));
                 self.last_reason.clear();
                 self.supervision.agent.site_mut().hostname.clone_from(&identity.node_name);
+                if !self.settings.hosted && self.settings.config.name.is_none() {
+                    // Nobody has named the machine before.
+                    let _ = nix::unistd::sethostname(&identity.node_name);
+                }
                 self.identity = Some(*identity);
                 self.registration(registration::Event::Joined);
             }
@@ -46,6 +50,11 @@ impl Driver {
                 self.registration(registration::Event::JoinFailed { reason, retry });
             }
         }
+    }
+
+    /// The masters tell which authorities vouch for them.
+    pub(super) fn trust(&mut self, authorities: &api::link::Authorities) {
+        tracing::debug!(count = authorities.sha256.len(), "the masters tell of their authorities");
     }
 
     /// Asks for the next certificate long before this one ends. The open session goes on; the next one uses the new.
