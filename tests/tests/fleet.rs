@@ -19,7 +19,7 @@ const SECOND: &str = "node-770002";
 
 /// A megabyte that the kernel leaves alone, for its last words: below what boot loaders use on machines of this size.
 const CRASH_MEMORY: &str = "memmap=1M$256M ramoops.mem_address=0x10000000 ramoops.mem_size=0x100000 \
-                            ramoops.record_size=0x20000 ramoops.ecc=1 mesolith.watchdog=20";
+                            ramoops.record_size=0x20000 ramoops.ecc=1 mesolith.watchdog=40 mesolith.ntp=10.77.0.1";
 
 #[test]
 fn a_fleet_is_claimed_crashes_hangs_and_is_retired() {
@@ -31,14 +31,16 @@ fn a_fleet_is_claimed_crashes_hangs_and_is_retired() {
     let mut faulty = FaultLine::qemu_args();
     faulty.extend(["-device", "i6300esb", "-action", "watchdog=reset"].map(str::to_owned));
     options.node_qemu_args.insert("node-1".to_owned(), faulty);
-    // Firmware that gives two machines one UUID.
-    options.node_qemu_args.insert("node-2".to_owned(), vec!["-uuid".to_owned(), first.uuid]);
+    // Firmware that gives two machines one UUID, and a clock that stands in 2001.
+    options.node_qemu_args.insert("node-2".to_owned(), vec!["-uuid".to_owned(), first.uuid, "-rtc".to_owned(), "base=2001-01-01T00:00:00".to_owned()]);
     let rack = Rack::start(options).unwrap();
+    let _time_server = TimeServer::start(&rack);
 
     machines_wait_and_show_what_they_are(&rack);
     a_claim_makes_one_work(&rack);
     nothing_listens_on_a_node(&rack);
     a_rule_claims_the_other(&rack);
+    a_clock_of_2001_is_right(&rack);
     let mut faults = FaultLine::connect(&rack).unwrap();
     the_last_words_of_a_kernel_are_kept(&rack, &mut faults);
     a_hung_agent_takes_the_machine_with_it_and_it_comes_back(&rack, &mut faults);
@@ -116,6 +118,50 @@ fn a_claim_makes_one_work(rack: &Rack) {
     framework.call("TEARDOWN", &Value::Null).unwrap();
 }
 
+/// Tells the host's time to the rack.
+struct TimeServer(std::process::Child);
+
+const TIME_SERVER: &str = "
+import socket, struct, time
+s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM); s.bind(('10.77.0.1', 123))
+def stamp():
+    now = time.time() + 2208988800
+    return struct.pack('!II', int(now) & 0xffffffff, int(now % 1 * 2**32))
+while True:
+    asked, who = s.recvfrom(512); came = stamp()
+    s.sendto(bytes([0x24, 1, 6, 0xec]) + bytes(20) + asked[40:48] + came + stamp(), who)
+";
+
+impl TimeServer {
+    fn start(rack: &Rack) -> Self {
+        Self(rack.inside(python()).args(["-c", TIME_SERVER]).spawn().unwrap())
+    }
+}
+
+impl Drop for TimeServer {
+    fn drop(&mut self) {
+        // It may have ended with the rack's network.
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+fn python() -> &'static std::path::Path {
+    let places = ["/usr/bin/python3", "/usr/local/bin/python3"].map(std::path::Path::new);
+    places.into_iter().find(|path| path.exists()).expect("python3 is installed: ./dev installs it")
+}
+
+fn a_clock_of_2001_is_right(rack: &Rack) {
+    let said = wait("a time server is believed", SOON, || {
+        let said = rack.get(&format!("/mesolith/v1/nodes/{SECOND}/api/time")).ok()?;
+        (said["servers"]["synchronised"] == true).then_some(said)
+    });
+    let ours = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_millis();
+    let off = i128::from(said["unix_ms"].as_u64().unwrap()) - i128::try_from(ours).unwrap();
+    assert!(off.abs() < 5_000, "{off} ms: {said}");
+    println!("a clock of 2001 is {off} ms off: {}", said["servers"]);
+}
+
 /// Every TCP port of the node, from the rack's network.
 const SCAN: &str = "
 import concurrent.futures, socket, sys
@@ -131,8 +177,7 @@ with concurrent.futures.ThreadPoolExecutor(64) as pool:
 
 fn nothing_listens_on_a_node(rack: &Rack) {
     let address = node(rack, FIRST).unwrap()["address"].as_str().unwrap().to_owned();
-    let python = ["/usr/bin/python3", "/usr/local/bin/python3"].into_iter().find(|path| std::path::Path::new(path).exists());
-    let mut scan: Command = rack.inside(std::path::Path::new(python.expect("python3 is installed: ./dev installs it")));
+    let mut scan: Command = rack.inside(python());
     let output = scan.args(["-c", SCAN, &address]).output().unwrap();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     assert_eq!(String::from_utf8_lossy(&output.stdout).trim(), "[]", "ports of {address} that are open");
