@@ -29,7 +29,7 @@ fn a_fleet_is_claimed_crashes_hangs_and_is_retired() {
     let mut options = FaultLine::with_word(options);
     let first = options.node(1);
     let mut faulty = FaultLine::qemu_args();
-    faulty.extend(["-device", "i6300esb", "-action", "watchdog=reset"].map(str::to_owned));
+    faulty.extend(["-device", "i6300esb", "-action", "watchdog=reset", "-global", "ICH9-LPC.noreboot=off"].map(str::to_owned));
     options.node_qemu_args.insert("node-1".to_owned(), faulty);
     // Firmware that gives two machines one UUID, and a clock that stands in 2001.
     options.node_qemu_args.insert("node-2".to_owned(), vec!["-uuid".to_owned(), first.uuid, "-rtc".to_owned(), "base=2001-01-01T00:00:00".to_owned()]);

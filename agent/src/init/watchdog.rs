@@ -25,8 +25,6 @@ pub(crate) struct Watchdog {
     /// What is asked of the hardware.
     timeout_secs: i32,
     device: Option<File>,
-    /// Opening is tried once.
-    tried: bool,
     timeout_ms: u64,
     last_alive_ms: u64,
     last_fed_ms: u64,
@@ -45,7 +43,6 @@ impl Watchdog {
         Self {
             timeout_secs,
             device: None,
-            tried: false,
             timeout_ms: 0,
             last_alive_ms: 0,
             last_fed_ms: 0,
@@ -67,8 +64,8 @@ impl Watchdog {
     pub(crate) fn alive(&mut self, now_ms: u64, console: &mut Console) {
         self.last_alive_ms = now_ms;
         self.warned = false;
-        if !self.tried {
-            self.tried = true;
+        if self.device.is_none() {
+            // Its driver may be loaded after the agent has started: tried with every sign of life.
             self.arm(console);
         }
         self.feed(now_ms, console);
