@@ -4,6 +4,7 @@
 //! interface and talks to it through a bounded channel. The process may die at any moment: what it must remember is in
 //! the checkpoint before anything depends on it, tasks are children of `init`, and the next process goes on.
 
+mod authorities;
 mod beside;
 mod bridge;
 pub(crate) mod bundle;

@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 
 use crate::advice::advise;
 use crate::master::{Ask, Master, Refused, segment};
-use crate::options::Claim;
+use crate::options::{AuthorityChange, Claim};
 use crate::render::{Cell, Format, Output, Row, age};
 
 /// A machine that waits to be claimed.
@@ -157,6 +157,23 @@ pub(crate) async fn end(master: &Master, output: &Output, node: &str, end: End) 
         (End::Reprovision, _) => output.print(&format!("{node} forgets its keys, boots and joins anew\n")),
         (End::Retire, None) => output.print(&format!("{node} is retired: its keys are wiped and open nothing\n")),
         (End::Retire, Some(note)) => output.print(&format!("{node} is retired; {note}\n")),
+    }
+}
+
+/// Shows the cluster's authority, or changes it.
+pub(crate) async fn authority(master: &Master, output: &Output, change: Option<&AuthorityChange>) -> Result<()> {
+    let ask = |path: &str| Ask::post(path, "application/json", Vec::new());
+    match change {
+        None => output.value(&master.json::<Value>("/mesolith/v1/authority").await?),
+        Some(AuthorityChange::Rotate) => {
+            master.fetch(ask("/mesolith/v1/authority/rotate")).await?;
+            say(output, "both authorities are trusted; `mesolith authority` shows which nodes are behind, then finish")
+        }
+        Some(AuthorityChange::Finish { force }) => {
+            let query = if *force { "?force" } else { "" };
+            master.fetch(ask(&format!("/mesolith/v1/authority/finish{query}"))).await?;
+            say(output, "the new authority is the only one; clients need its certificate (ca.pem in the masters' data)")
+        }
     }
 }
 

@@ -74,6 +74,7 @@ async fn perform(options: Options) -> anyhow::Result<u8> {
         Verb::Retire { node } => fleet::end(&master, &output, &node, fleet::End::Retire).await?,
         Verb::Reprovision { node } => fleet::end(&master, &output, &node, fleet::End::Reprovision).await?,
         Verb::Crashes { node, text } => fleet::crashes(&master, &output, node.as_deref(), text.as_deref()).await?,
+        Verb::Authority { change } => fleet::authority(&master, &output, change.as_ref()).await?,
         Verb::Run(task) => return run::run(&master, &output, &task).await,
         Verb::Teardown { framework } => teardown::teardown(&master, &output, &framework).await?,
         Verb::Masters { change: None } => masters::list(&master, &output).await?,

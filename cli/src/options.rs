@@ -72,6 +72,12 @@ pub(crate) enum Verb {
         /// Its name
         node: String,
     },
+    /// Who vouches for nodes and masters, and how another takes its place
+    Authority {
+        /// [default: show it]
+        #[command(subcommand)]
+        change: Option<AuthorityChange>,
+    },
     /// What nodes found of boots that ended badly: the last words of kernels
     Crashes {
         /// Only of this node
@@ -138,6 +144,7 @@ impl Verb {
             | Self::Retire { .. }
             | Self::Reprovision { .. }
             | Self::Crashes { .. }
+            | Self::Authority { .. }
             | Self::Tasks { .. }
             | Self::Frameworks { .. }
             | Self::Offers
@@ -165,6 +172,18 @@ pub(crate) enum MastersChange {
     Remove {
         /// Its number in the table
         id: u64,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum AuthorityChange {
+    /// Make a new one; both are trusted, and nodes get certificates of the new one by themselves
+    Rotate,
+    /// Trust the old one no more, once every node has a certificate of the new one
+    Finish {
+        /// Also if nodes have not: they have to join again
+        #[arg(long)]
+        force: bool,
     },
 }
 

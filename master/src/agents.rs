@@ -21,10 +21,12 @@ use api::{MasterId, NodeName};
 use bytes::Bytes;
 use futures_util::Stream;
 use master_core::{AgentMessage, SessionId, ToAgent};
+use sha2::{Digest, Sha256};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::Instant;
 use tonic::{Request, Response, Status, Streaming};
 
+use crate::authority::Authority;
 use crate::ca::{self, Holder, Role};
 use crate::claims::Admission;
 use crate::crashes::{Crash, Crashes};
@@ -150,8 +152,7 @@ pub struct LinkService {
     /// Knows where the other masters are.
     replica: Replica,
     standbys: Standbys,
-    gate: Gate,
-    crashes: Arc<Crashes>,
+    beside: Beside,
     next_session: Arc<AtomicU64>,
     /// What agents are told: without a ping for this long they connect anew.
     ping_timeout: Duration,
@@ -164,12 +165,22 @@ impl LinkService {
         driver: Handle,
         replica: Replica,
         standbys: Standbys,
-        gate: Gate,
-        crashes: Arc<Crashes>,
+        beside: Beside,
         ping_timeout: Duration,
     ) -> Self {
-        Self { driver, replica, standbys, gate, crashes, next_session: Arc::new(AtomicU64::new(1)), ping_timeout }
+        Self { driver, replica, standbys, beside, next_session: Arc::new(AtomicU64::new(1)), ping_timeout }
     }
+}
+
+/// What sessions need beside the driver.
+#[derive(Clone)]
+pub struct Beside {
+    /// Which machines are ours.
+    pub gate: Gate,
+    /// What nodes found of boots that ended badly.
+    pub crashes: Arc<Crashes>,
+    /// Who vouches for us.
+    pub authority: Arc<Authority>,
 }
 
 /// The node a connection belongs to, by its certificate.
@@ -206,6 +217,9 @@ impl Link for LinkService {
         })?;
         let certificates = request.peer_certs();
         let holder = certificates.as_ref().and_then(|chain| chain.first()).and_then(|leaf| ca::holder(leaf));
+        if let Some(leaf) = certificates.as_ref().and_then(|chain| chain.first()) {
+            self.beside.authority.noted(node.as_str(), leaf);
+        }
         let (commands, queue) = mpsc::channel(COMMANDS_CAPACITY);
         let session = Session {
             id: SessionId(self.next_session.fetch_add(1, Ordering::Relaxed)),
@@ -221,8 +235,15 @@ impl Link for LinkService {
             registered: false,
             register_by: None,
             standbys: self.standbys.clone(),
-            gate: self.gate.clone(),
-            crashes: self.crashes.clone(),
+            gate: self.beside.gate.clone(),
+            crashes: self.beside.crashes.clone(),
+            authority: self.beside.authority.clone(),
+            authorities: {
+                let mut changes = self.beside.authority.changes();
+                // Which there are is news to the agent.
+                changes.mark_changed();
+                changes
+            },
             said: None,
             stage: Stage::New(commands, holder),
             inbound: request.into_inner(),
@@ -256,6 +277,8 @@ struct Session {
     standbys: Standbys,
     gate: Gate,
     crashes: Arc<Crashes>,
+    authority: Arc<Authority>,
+    authorities: watch::Receiver<u64>,
     /// A crash that is being written down: the agent is told then.
     said: Option<oneshot::Receiver<String>>,
     stage: Stage,
@@ -443,6 +466,7 @@ impl Session {
                     tracing::warn!(node = %self.node, "an agent that was to register does not; its connection is closed");
                     Err(Ended)
                 }
+                Ok(()) = self.authorities.changed(), if self.registered => Ok(Some(self.trust())),
                 Ok(()) = self.links.changed(), if self.registered => {
                     let Links { all, standby } = self.links.borrow_and_update().as_ref().clone();
                     Ok(Some(FromMaster::Masters(link::Masters { links: all, standby: standby.unwrap_or_default() })))
@@ -455,6 +479,17 @@ impl Session {
                 Err(Ended) => return None,
             }
         }
+    }
+
+    /// Which authorities the agent is to trust.
+    fn trust(&mut self) -> FromMaster {
+        self.authorities.mark_unchanged();
+        let trust = self.authority.now();
+        let sha256 = |certificate: &[u8]| Sha256::digest(certificate).to_vec();
+        FromMaster::Authorities(link::Authorities {
+            sha256: trust.trusted.iter().map(|one| sha256(one)).collect(),
+            issuer: sha256(trust.issuer.der()),
+        })
     }
 
     /// How it begins, or why it does not.

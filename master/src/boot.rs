@@ -76,8 +76,8 @@ pub struct Boot {
     pub link_port: u16,
     /// Says where the links of the other masters are, so that a node need not ask this one for ever.
     pub others: Arc<dyn Fn() -> Vec<String> + Send + Sync>,
-    /// SHA-256 of the authority's certificate.
-    pub ca_sha256: String,
+    /// Says which authorities a node is to trust: `sha256:..`, with commas between.
+    pub pins: Arc<dyn Fn() -> String + Send + Sync>,
     /// `boot.log`.
     pub log: Arc<BootLog>,
 }
@@ -181,14 +181,14 @@ fn script(boot: &Boot, mac: &str, uuid: &str) -> String {
     format!(
         "#!ipxe\n\
          kernel {base}/boot/vmlinuz?mac={mac} initrd=initramfs.img console=tty0 console=ttyS0,115200 \
-         mesolith.master={host}:{link}{others} mesolith.boot={base} mesolith.ca=sha256:{ca} mesolith.name={name}{attributes}{more}\n\
+         mesolith.master={host}:{link}{others} mesolith.boot={base} mesolith.ca={ca} mesolith.name={name}{attributes}{more}\n\
          initrd --name initramfs.img {base}/boot/initramfs.img?mac={mac}\n\
          initrd --name token {base}/boot/token?mac={mac}&uuid={uuid} /etc/mesolith/token mode=600\n\
          boot\n",
         link = boot.link_port,
         // This one first: it made the token.
         others = (boot.others)().iter().map(|other| format!(",{other}")).collect::<String>(),
-        ca = boot.ca_sha256,
+        ca = (boot.pins)(),
         name = boot.machines.name(mac),
     )
 }
@@ -409,7 +409,7 @@ mod tests {
             boot_port: 5080,
             link_port: 5052,
             others: Arc::new(Vec::new),
-            ca_sha256: "ab".repeat(32),
+            pins: Arc::new(|| format!("sha256:{}", "ab".repeat(32))),
             log: Arc::new(BootLog::open(dir.path().join("boot.log")).unwrap()),
         };
         let text = script(&boot, "52:54:00:77:00:01", "");

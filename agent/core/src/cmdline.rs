@@ -18,6 +18,8 @@ pub struct NodeConfig {
     pub boot_url: Option<String>,
     /// `mesolith.ca=sha256:HEX`: SHA-256 of the cluster CA's certificate in DER.
     pub ca_sha256: Option<[u8; 32]>,
+    /// All of `mesolith.ca=sha256:HEX,sha256:HEX`: while one authority follows another there are two.
+    pub authorities: Vec<[u8; 32]>,
     /// `mesolith.name=`: what the operator calls this machine.
     pub name: Option<String>,
     /// `mesolith.attributes=k:v;k:v`.
@@ -96,8 +98,11 @@ impl NodeConfig {
                 Some(rest) if !rest.is_empty() => self.boot_url = Some(value.trim_end_matches('/').to_owned()),
                 _ => mistakes.push(format!("mesolith.boot: `{value}` is not an http:// address")),
             },
-            "ca" => match fingerprint(value) {
-                Some(digest) => self.ca_sha256 = Some(digest),
+            "ca" => match value.split(',').map(fingerprint).collect::<Option<Vec<_>>>() {
+                Some(digests) => {
+                    self.ca_sha256 = digests.first().copied();
+                    self.authorities = digests;
+                }
                 None => mistakes.push(format!("mesolith.ca: `{value}` is not sha256: and 64 hexadecimal digits")),
             },
             "name" => match api::id::validate(value) {

@@ -22,6 +22,7 @@ use tokio::net::TcpListener;
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::{AbortHandle, JoinHandle};
 
+use super::authorities::Authorities;
 use super::capacity::{Detected, Told};
 use super::checkpoint::{Checkpoint, CheckpointError, Kept};
 use super::crash_reports::{self, CrashReports};
@@ -118,6 +119,10 @@ struct Driver {
     memory_report: Option<mpsc::Sender<String>>,
     /// Of boots before this one, until a master has them.
     crashes: CrashReports,
+    /// Who vouches for masters.
+    authorities: Authorities,
+    /// Another authority issues: the certificate is renewed however long it is good.
+    renew_anyway: bool,
     /// What the consoles show.
     outlook: Outlook,
 }
@@ -144,6 +149,7 @@ pub(crate) async fn run(settings: Settings) -> Result<Infallible, DriverError> {
     }
     let ca_sha256 = settings.config.ca_sha256.expect("the settings are refused without a CA");
     let identity = Identity::load(&settings.state, ca_sha256)?;
+    let authorities = Authorities::load(&settings.state, &settings.config.authorities);
     for key in &settings.config.unknown {
         tracing::debug!(key, "a command line key is not for the agent");
     }
@@ -202,6 +208,8 @@ pub(crate) async fn run(settings: Settings) -> Result<Infallible, DriverError> {
         events,
         memory_report: Some(status),
         crashes: CrashReports::default(),
+        authorities,
+        renew_anyway: false,
         outlook: Outlook::of_machine(),
     };
     let mut alive = tokio::time::interval(ALIVE);

@@ -10,8 +10,9 @@ use tokio::sync::watch;
 use super::auth::{self, Guard, require};
 use super::render::answer::not_found;
 use super::render::reads::Reads;
-use super::{browse, exec, files, fleet, legacy, masters, metrics, node_api, nodes, operator, rules, scheduler, tokens};
+use super::{authority, browse, exec, files, fleet, legacy, masters, metrics, node_api, nodes, operator, rules, scheduler, tokens};
 use crate::agents::Gate;
+use crate::authority::{Authority, Successions};
 use crate::crashes::Crashes;
 use crate::driver::Handle;
 use crate::raft::Replica;
@@ -35,6 +36,10 @@ pub struct Api {
     pub gate: Gate,
     /// What nodes found of boots that ended badly.
     pub crashes: Arc<Crashes>,
+    /// Who vouches for nodes and masters.
+    pub authority: Arc<Authority>,
+    /// And who follows.
+    pub successions: Arc<Successions>,
     /// What does not change.
     pub facts: Arc<Facts>,
 }
@@ -90,6 +95,9 @@ pub fn router(api: Api, guard: Arc<Guard>) -> Router {
         .route("/mesolith/v1/claims", get(fleet::claims).post(fleet::claim))
         .route("/mesolith/v1/claim-rules/{name}", put(fleet::put_rule).delete(fleet::remove_rule))
         .route("/mesolith/v1/crashes", get(fleet::crashes))
+        .route("/mesolith/v1/authority", get(authority::show))
+        .route("/mesolith/v1/authority/rotate", post(authority::rotate))
+        .route("/mesolith/v1/authority/finish", post(authority::finish))
         .route("/mesolith/v1/rules", get(rules::list))
         .route("/mesolith/v1/rules/{name}", put(rules::put).delete(rules::remove))
         .route("/mesolith/v1/rules-test", post(rules::test))
