@@ -119,7 +119,8 @@ fn boot() -> anyhow::Result<std::convert::Infallible> {
     let services = services(&names, &run, Some(&tree), &[], &[])?;
     let clients = Clients::new(Listener::bind(&run.init_socket())?);
     let mut supervisor = Supervisor::new(console, clients, services, Owner::Us)?;
-    supervisor.watchdog = Watchdog::with_timeout(watchdog::timeout(settings::command_line_key(&command_line, watchdog::KEY)));
+    supervisor.watchdog =
+        Watchdog::with_timeout(watchdog::timeout(settings::command_line_key(&command_line, watchdog::KEY)));
     match faults::Faults::open(&command_line) {
         Ok(None) => {}
         Ok(Some(line)) => {

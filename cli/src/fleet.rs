@@ -191,9 +191,11 @@ impl Row for Crash {
     const HEADINGS: &'static [&'static str] = &["NODE", "KIND", "FOUND", "ID", "WHY"];
 
     fn cells(&self) -> Vec<Cell> {
-        let why = self.text.lines().rev().find(|line| {
-            ["Kernel panic", "BUG:", "Oops:", "mesolith:"].iter().any(|sign| line.contains(sign))
-        });
+        let why = self
+            .text
+            .lines()
+            .rev()
+            .find(|line| ["Kernel panic", "BUG:", "Oops:", "mesolith:"].iter().any(|sign| line.contains(sign)));
         let last = || self.text.lines().rev().find(|line| !line.trim().is_empty());
         let why: String = why.or_else(last).unwrap_or_default().chars().filter(|c| !c.is_control()).take(100).collect();
         vec![

@@ -3,12 +3,13 @@
 pub mod beside;
 mod reading;
 mod standby;
+mod telling;
 mod unclaimed;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::pin::Pin;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use api::link::from_agent::Message as FromAgent;
@@ -21,7 +22,6 @@ use api::{MasterId, NodeName};
 use bytes::Bytes;
 use futures_util::Stream;
 use master_core::{AgentMessage, SessionId, ToAgent};
-use sha2::{Digest, Sha256};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::Instant;
 use tonic::{Request, Response, Status, Streaming};
@@ -29,14 +29,14 @@ use tonic::{Request, Response, Status, Streaming};
 use crate::authority::Authority;
 use crate::ca::{self, Holder, Role};
 use crate::claims::Admission;
-use crate::crashes::{Crash, Crashes};
+use crate::crashes::Crashes;
 use crate::driver::{Handle, Message, Opening};
 use crate::raft::{Links, Replica};
 use reading::{read_change, read_registration, read_return, read_update};
 use standby::Standby;
 pub use standby::Standbys;
-use unclaimed::{Entry, Next, Wait};
 pub use unclaimed::Gate;
+use unclaimed::{Entry, Next, Wait};
 
 /// Words waiting to go to one agent. Full: the connection is closed; the agent comes back and the
 /// master compares what it knows with what the agent does.
@@ -161,13 +161,7 @@ pub struct LinkService {
 impl LinkService {
     /// Serves on behalf of the driver.
     #[must_use]
-    pub fn new(
-        driver: Handle,
-        replica: Replica,
-        standbys: Standbys,
-        beside: Beside,
-        ping_timeout: Duration,
-    ) -> Self {
+    pub fn new(driver: Handle, replica: Replica, standbys: Standbys, beside: Beside, ping_timeout: Duration) -> Self {
         Self { driver, replica, standbys, beside, next_session: Arc::new(AtomicU64::new(1)), ping_timeout }
     }
 }
@@ -244,7 +238,7 @@ impl Link for LinkService {
                 changes.mark_changed();
                 changes
             },
-            said: None,
+            kept: Arc::default(),
             stage: Stage::New(commands, holder),
             inbound: request.into_inner(),
             queue,
@@ -279,8 +273,8 @@ struct Session {
     crashes: Arc<Crashes>,
     authority: Arc<Authority>,
     authorities: watch::Receiver<u64>,
-    /// A crash that is being written down: the agent is told then.
-    said: Option<oneshot::Receiver<String>>,
+    /// Crash reports that are written down: the agent is told when it sends them again.
+    kept: Arc<Mutex<BTreeSet<String>>>,
     stage: Stage,
     inbound: Streaming<link::FromAgent>,
     queue: mpsc::Receiver<SessionCommand>,
@@ -390,47 +384,6 @@ impl Session {
         }
     }
 
-    /// It goes on with the driver, or waits to be claimed, which is the word.
-    async fn come_in(
-        &mut self,
-        commands: mpsc::Sender<SessionCommand>,
-        opening: Opening,
-    ) -> Option<Option<FromMaster>> {
-        match self.enter(opening, &commands).await {
-            Entry::In(opening) => self.open(commands, opening).await.map(|()| None),
-            Entry::Waits(wait, word) => {
-                self.stage = Stage::Unclaimed(commands, wait);
-                Some(Some(word))
-            }
-        }
-    }
-
-    /// Writes down what a node found of a boot that ended badly. It says it again until it is told that it was.
-    fn crash(&mut self, report: link::CrashReport) -> Option<FromMaster> {
-        if let Some(said) = &mut self.said
-            && let Ok(id) = said.try_recv()
-        {
-            self.said = None;
-            if id == report.id {
-                return Some(FromMaster::CrashTaken(link::CrashTaken { id }));
-            }
-        }
-        let (crashes, node) = (self.crashes.clone(), self.node.to_string());
-        let (done, said) = oneshot::channel();
-        self.said = Some(said);
-        tokio::task::spawn_blocking(move || {
-            let link::CrashReport { id, kind, unix_ms, text, boot_id } = report;
-            tracing::warn!(node, kind, id, "a node reports that a boot before this one ended badly");
-            let crash = Crash { node, id: id.clone(), kind, found_ms: unix_ms, received_ms: 0, boot_id, text };
-            match crashes.keep(crash) {
-                // The agent may have gone.
-                Ok(()) => drop(done.send(id)),
-                Err(error) => tracing::warn!(%error, "a crash report was not kept; the node sends it again"),
-            }
-        });
-        None
-    }
-
     /// The driver knows it from now on.
     async fn open(&mut self, commands: mpsc::Sender<SessionCommand>, first: Opening) -> Option<()> {
         let session = SessionHandle { id: self.id, node: self.node.clone(), commands };
@@ -479,17 +432,6 @@ impl Session {
                 Err(Ended) => return None,
             }
         }
-    }
-
-    /// Which authorities the agent is to trust.
-    fn trust(&mut self) -> FromMaster {
-        self.authorities.mark_unchanged();
-        let trust = self.authority.now();
-        let sha256 = |certificate: &[u8]| Sha256::digest(certificate).to_vec();
-        FromMaster::Authorities(link::Authorities {
-            sha256: trust.trusted.iter().map(|one| sha256(one)).collect(),
-            issuer: sha256(trust.issuer.der()),
-        })
     }
 
     /// How it begins, or why it does not.

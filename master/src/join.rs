@@ -3,15 +3,15 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use api::NodeName;
 use api::link::join_server::Join;
 use api::link::{JoinReply, JoinRequest};
-use api::NodeName;
 use master_core::claims::{How, MachineId};
 use tonic::{Request, Response, Status};
 
 use crate::agents::node_of;
-use crate::ca::{self, Ca, NODE_DAYS, Request as CertificateRequest, SLACK_SECS};
 use crate::authority::{Authority, Trust};
+use crate::ca::{self, Ca, NODE_DAYS, Request as CertificateRequest, SLACK_SECS};
 use crate::claims::{Admission, Claims};
 use crate::clock::unix_ms;
 use crate::revocations::Revocations;

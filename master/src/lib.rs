@@ -160,8 +160,14 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
     let mut serving = tokio::task::JoinSet::new();
     let mut link_to_serve = Some({
         let tls = link::tls(&authority).context("cannot set up TLS for the link")?;
-        let masters =
-            Masters::new(replica.clone(), authority.clone(), tokens.clone(), keeper.clone(), liveness.clone(), data.clone());
+        let masters = Masters::new(
+            replica.clone(),
+            authority.clone(),
+            tokens.clone(),
+            keeper.clone(),
+            liveness.clone(),
+            data.clone(),
+        );
         let join = JoinService::new(authority.clone(), tokens.clone(), revocations.clone(), gate.claims.clone());
         let standbys = Standbys::new(term, replica.clone(), revocations.clone());
         let beside = Beside { gate: gate.clone(), crashes: crashes.clone(), authority: authority.clone() };

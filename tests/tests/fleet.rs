@@ -29,10 +29,15 @@ fn a_fleet_is_claimed_crashes_hangs_and_is_retired() {
     let mut options = FaultLine::with_word(options);
     let first = options.node(1);
     let mut faulty = FaultLine::qemu_args();
-    faulty.extend(["-device", "i6300esb", "-action", "watchdog=reset", "-global", "ICH9-LPC.noreboot=off"].map(str::to_owned));
+    faulty.extend(
+        ["-device", "i6300esb", "-action", "watchdog=reset", "-global", "ICH9-LPC.noreboot=off"].map(str::to_owned),
+    );
     options.node_qemu_args.insert("node-1".to_owned(), faulty);
     // Firmware that gives two machines one UUID, and a clock that stands in 2001.
-    options.node_qemu_args.insert("node-2".to_owned(), vec!["-uuid".to_owned(), first.uuid, "-rtc".to_owned(), "base=2001-01-01T00:00:00".to_owned()]);
+    options.node_qemu_args.insert(
+        "node-2".to_owned(),
+        vec!["-uuid".to_owned(), first.uuid, "-rtc".to_owned(), "base=2001-01-01T00:00:00".to_owned()],
+    );
     let rack = Rack::start(options).unwrap();
     let _time_server = TimeServer::start(&rack);
 
@@ -107,7 +112,8 @@ fn machines_wait_and_show_what_they_are(rack: &Rack) {
 
 fn a_claim_makes_one_work(rack: &Rack) {
     let began = Instant::now();
-    let claimed = post(rack, "/mesolith/v1/claims", &json!({"where": format!("name == '{FIRST}' && cpu.arch == 'x86_64'")}));
+    let claimed =
+        post(rack, "/mesolith/v1/claims", &json!({"where": format!("name == '{FIRST}' && cpu.arch == 'x86_64'")}));
     assert_eq!(claimed["claimed"], json!([FIRST]));
     wait("the claimed machine registers", SOON, || connected(rack, FIRST));
     println!("claimed to registered: {:?}", began.elapsed());
@@ -195,9 +201,12 @@ fn nothing_listens_on_a_node(rack: &Rack) {
     writable.dedup();
     for target in &writable {
         let listed = ["/dev/shm", "/etc", "/run", "/tmp", "/var", "/var/lib/mesolith/images"];
-        let hidden = *target == "/" && mounts["mounts"].as_array().unwrap().iter().any(|mount| {
-            mount["target"] == "/" && mount["options"].to_string().contains("ro")
-        });
+        let hidden = *target == "/"
+            && mounts["mounts"]
+                .as_array()
+                .unwrap()
+                .iter()
+                .any(|mount| mount["target"] == "/" && mount["options"].to_string().contains("ro"));
         assert!(listed.contains(target) || hidden, "{target} can be written: {mounts}");
     }
 }
@@ -247,5 +256,7 @@ fn a_retired_node_is_one_nobody_knows(rack: &Rack) {
     // The rule would take it again.
     let url = format!("{}/mesolith/v1/claim-rules/lab", rack.api_url());
     assert!(Command::new("curl").args(["-sf", "-X", "DELETE", &url]).status().unwrap().success());
-    wait("it comes back as one nobody knows", BOOT, || waiting(rack).iter().any(|one| one["name"] == FIRST).then_some(()));
+    wait("it comes back as one nobody knows", BOOT, || {
+        waiting(rack).iter().any(|one| one["name"] == FIRST).then_some(())
+    });
 }

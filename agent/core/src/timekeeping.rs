@@ -43,9 +43,12 @@ pub enum Correction {
 pub fn believe(answers: &[Exchange]) -> Option<Exchange> {
     let half = |answer: &Exchange| answer.delay_us / 2 + SLACK_US;
     let agree = |at: i64| {
-        answers.iter().filter(move |answer| (answer.offset_us - half(answer)..=answer.offset_us + half(answer)).contains(&at))
+        answers
+            .iter()
+            .filter(move |answer| (answer.offset_us - half(answer)..=answer.offset_us + half(answer)).contains(&at))
     };
-    let best = answers.iter().max_by_key(|answer| (agree(answer.offset_us).count(), std::cmp::Reverse(answer.delay_us)))?;
+    let best =
+        answers.iter().max_by_key(|answer| (agree(answer.offset_us).count(), std::cmp::Reverse(answer.delay_us)))?;
     // The fastest of those that agree hides least.
     agree(best.offset_us).min_by_key(|answer| answer.delay_us).copied()
 }

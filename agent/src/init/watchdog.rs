@@ -40,14 +40,7 @@ impl Default for Watchdog {
 impl Watchdog {
     /// Not armed yet.
     pub(crate) const fn with_timeout(timeout_secs: i32) -> Self {
-        Self {
-            timeout_secs,
-            device: None,
-            timeout_ms: 0,
-            last_alive_ms: 0,
-            last_fed_ms: 0,
-            warned: false,
-        }
+        Self { timeout_secs, device: None, timeout_ms: 0, last_alive_ms: 0, last_fed_ms: 0, warned: false }
     }
 
     /// How long the agent has said nothing, once it has said something.

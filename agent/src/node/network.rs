@@ -15,9 +15,9 @@ use agent_core::lldp::{Change, Neighbours};
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 
-use super::{clock, timekeeping};
 use super::events::{Event, Events, Online};
 use super::settings::Settings;
+use super::{clock, timekeeping};
 use crate::logging::chain;
 use crate::uptime;
 use dhcp_link::Heard;

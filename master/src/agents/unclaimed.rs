@@ -3,9 +3,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use api::link;
 use api::link::from_agent::Message as FromAgent;
 use api::link::from_master::Message as FromMaster;
-use api::link;
 use master_core::claims::{MachineId, Verdict};
 use master_core::rules::resolve;
 use master_core::state::Kept;
@@ -13,7 +13,7 @@ use master_core::{AgentMessage, Registration};
 use tokio::sync::{mpsc, watch};
 
 use super::reading::read_change;
-use super::{Session, SessionCommand};
+use super::{Session, SessionCommand, Stage};
 use crate::claims::{Admission, Claims, Seat, Unclaimed, Waiting};
 use crate::clock::unix_ms;
 use crate::driver::{Message, Opening};
@@ -86,6 +86,21 @@ impl Session {
                 let ping_timeout_ms = u64::try_from(self.ping_timeout.as_millis()).unwrap_or(u64::MAX);
                 let word = FromMaster::Unclaimed(link::Unclaimed { ping_timeout_ms, reason });
                 Entry::Waits(Box::new(Wait { seat, changes, tick, registration }), word)
+            }
+        }
+    }
+
+    /// It goes on with the driver, or waits to be claimed, which is the word.
+    pub(super) async fn come_in(
+        &mut self,
+        commands: mpsc::Sender<SessionCommand>,
+        opening: Opening,
+    ) -> Option<Option<FromMaster>> {
+        match self.enter(opening, &commands).await {
+            Entry::In(opening) => self.open(commands, opening).await.map(|()| None),
+            Entry::Waits(wait, word) => {
+                self.stage = Stage::Unclaimed(commands, wait);
+                Some(Some(word))
             }
         }
     }

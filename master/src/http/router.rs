@@ -10,7 +10,10 @@ use tokio::sync::watch;
 use super::auth::{self, Guard, require};
 use super::render::answer::not_found;
 use super::render::reads::Reads;
-use super::{authority, browse, exec, files, fleet, legacy, masters, metrics, node_api, nodes, operator, rules, scheduler, tokens};
+use super::{
+    authority, browse, exec, files, fleet, legacy, masters, metrics, node_api, nodes, operator, rules, scheduler,
+    tokens,
+};
 use crate::agents::Gate;
 use crate::authority::{Authority, Successions};
 use crate::crashes::Crashes;
