@@ -36,7 +36,7 @@ use reading::{read_change, read_registration, read_return, read_update};
 use standby::Standby;
 pub use standby::Standbys;
 pub use unclaimed::Gate;
-use unclaimed::{Entry, Next, Wait};
+use unclaimed::{Next, Wait};
 
 /// Words waiting to go to one agent. Full: the connection is closed; the agent comes back and the
 /// master compares what it knows with what the agent does.

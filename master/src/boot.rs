@@ -95,6 +95,7 @@ pub fn asked() -> Asked {
 /// The endpoints.
 pub fn router(boot: Boot) -> Router {
     Router::new()
+        .route("/boot/start.ipxe", get(start))
         .route("/boot/ipxe", get(ipxe))
         .route("/boot/vmlinuz", get(vmlinuz))
         .route("/boot/initramfs.img", get(initramfs))
@@ -137,6 +138,29 @@ async fn ipxe(
         return text(StatusCode::SERVICE_UNAVAILABLE, "too many machines boot at once: try again in a minute\n");
     }
     text(StatusCode::OK, script(&boot, &mac, &uuid))
+}
+
+/// The first script of a machine that was sent here without a name: it asks for its own, one master after the other, and
+/// never gives up.
+async fn start(State(boot): State<Boot>) -> Response {
+    text(StatusCode::OK, start_script(&boot))
+}
+
+fn start_script(boot: &Boot) -> String {
+    let host = if boot.advertise.contains(':') { format!("[{}]", boot.advertise) } else { boot.advertise.clone() };
+    // The others serve machines at the same port.
+    let others = (boot.others)();
+    let others = others.iter().filter_map(|link| Some(link.rsplit_once(':')?.0.to_owned()));
+    let mut script = "#!ipxe\n:again\n".to_owned();
+    for (number, host) in std::iter::once(host).chain(others).enumerate() {
+        let url = format!("http://{host}:{}/boot/ipxe?mac=${{net0/mac}}&uuid=${{uuid}}", boot.boot_port);
+        script += &format!(":master{number}\necho Mesolith: asking {host}\nchain {url} || goto master{}\n", number + 1);
+        if number == 6 {
+            break;
+        }
+    }
+    let last = script.matches("\nchain ").count();
+    script + &format!(":master{last}\necho Mesolith: no boot, again in 5 seconds\nsleep 5\ngoto again\n")
 }
 
 /// Is this a machine that may boot from us?
@@ -430,6 +454,13 @@ mod tests {
         let several = Boot { others: Arc::new(|| vec!["m2:5052".to_owned(), "m3:5052".to_owned()]), ..boot.clone() };
         let text = script(&several, "52:54:00:77:00:01", "");
         assert!(text.contains(" mesolith.master=10.0.2.2:5052,m2:5052,m3:5052 mesolith.boot="), "{text}");
+
+        let text = start_script(&several);
+        assert!(text.starts_with("#!ipxe\n:again\n:master0\n") && text.ends_with("sleep 5\ngoto again\n"), "{text}");
+        assert!(
+            text.contains("chain http://m3:5080/boot/ipxe?mac=${net0/mac}&uuid=${uuid} || goto master3\n:master3\n"),
+            "{text}"
+        );
 
         let asker = |mac: &str| Asker { mac: mac.to_owned(), uuid: String::new() };
         let address = |last: u8| IpAddr::from([10, 0, 0, last]);

@@ -27,6 +27,7 @@ pub mod link;
 pub mod liveness;
 pub mod logging;
 pub mod machines;
+pub mod netboot;
 pub mod peers;
 pub mod raft;
 pub mod random;
@@ -71,6 +72,7 @@ use crate::http::{Api, router::Facts};
 use crate::join::JoinService;
 use crate::kept::Keeper;
 use crate::liveness::Liveness;
+use crate::netboot::Netboot;
 use crate::peers::Dialer;
 use crate::raft::Member;
 use crate::ready::{Ready, connectable};
@@ -270,6 +272,10 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
             },
             log: Arc::new(BootLog::open(data.join("boot.log")).context("cannot open boot.log")?),
         };
+        if let Some((interface, files)) = &config.netboot {
+            let netboot = Netboot::open(interface, files, address.port()).context("cannot serve --netboot")?;
+            serving.spawn(netboot.serve(stopped.clone()));
+        }
         serving.spawn(http::server::serve(
             listener,
             None,

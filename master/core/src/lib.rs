@@ -26,6 +26,7 @@ pub mod invariant;
 pub mod io;
 mod leader;
 mod master;
+pub mod netboot;
 mod offers;
 pub mod operation;
 #[cfg(feature = "planted-bugs")]
