@@ -209,11 +209,7 @@ pub fn duplicates(all: &[Known]) -> BTreeMap<NodeName, Vec<NodeName>> {
         for one in group {
             let others: Vec<NodeName> = group
                 .iter()
-                .filter(|other| {
-                    (other.node != one.node || other.boot_id != one.boot_id)
-                        && other.boot_id != one.boot_id
-                        && other.machine.repeats(&one.machine)
-                })
+                .filter(|other| other.boot_id != one.boot_id && other.machine.repeats(&one.machine))
                 .map(|other| other.node.clone())
                 .collect();
             if !others.is_empty() {
