@@ -370,7 +370,7 @@ impl Session {
                 Stage::Unclaimed(commands, mut wait) => match self.wait(&mut wait).await {
                     Next::Say(word) => {
                         self.stage = Stage::Unclaimed(commands, wait);
-                        return Some(word);
+                        return Some(*word);
                     }
                     Next::Claimed(opening) => self.open(commands, opening).await?,
                     Next::End => return None,

@@ -102,7 +102,7 @@ fn machines_wait_and_show_what_they_are(rack: &Rack) {
     let version = rack.get(&format!("/mesolith/v1/nodes/{FIRST}/api/version")).unwrap();
     assert_eq!(version["hosted"], false, "{version}");
     assert!(rack.registered().is_empty(), "no agent offers anything");
-    let mut framework = Framework::subscribe(rack.api_url(), "nothing to offer", &Value::Null).unwrap();
+    let framework = Framework::subscribe(rack.api_url(), "nothing to offer", &Value::Null).unwrap();
     assert!(framework.wait("OFFERS", Duration::from_secs(5)).is_err(), "machines nobody has claimed are offered");
     framework.call("TEARDOWN", &Value::Null).unwrap();
     let duplicates = rack.get("/mesolith/v1/unclaimed").unwrap()["duplicates"].clone();
@@ -118,7 +118,7 @@ fn a_claim_makes_one_work(rack: &Rack) {
     wait("the claimed machine registers", SOON, || connected(rack, FIRST));
     println!("claimed to registered: {:?}", began.elapsed());
     assert_eq!(names(&waiting(rack)), [SECOND]);
-    let mut framework = Framework::subscribe(rack.api_url(), "an offer", &Value::Null).unwrap();
+    let framework = Framework::subscribe(rack.api_url(), "an offer", &Value::Null).unwrap();
     let offers = framework.wait("OFFERS", SOON).unwrap();
     assert_eq!(offers["offers"]["offers"].as_array().unwrap().len(), 1);
     framework.call("TEARDOWN", &Value::Null).unwrap();

@@ -63,7 +63,7 @@ fn an_authority_is_replaced_without_a_restart_and_without_a_lost_node() {
     let finished = post(&rack, "/mesolith/v1/authority/finish");
     assert_eq!(finished, 200);
     let said = get(&rack, "/mesolith/v1/authority").unwrap();
-    assert_eq!((&said["serving_sha256"] == &first, said["stage"].is_null()), (false, true), "{said}");
+    assert_eq!((said["serving_sha256"] == first, said["stage"].is_null()), (false, true), "{said}");
     let after = connected(&rack).expect("the session of before goes on");
     assert_eq!(after["agent_id"], before["agent_id"]);
     assert_eq!(after["reregistered_ms"], before["reregistered_ms"], "it never left");

@@ -43,13 +43,13 @@ pub(super) enum Entry {
     /// It goes on.
     In(Opening),
     /// It waits; this is said first.
-    Waits(Box<Wait>, FromMaster),
+    Waits(Box<Wait>, Box<FromMaster>),
 }
 
 /// What is next in a session that waits.
 pub(super) enum Next {
     /// Say this and go on.
-    Say(FromMaster),
+    Say(Box<FromMaster>),
     /// Somebody has claimed it.
     Claimed(Opening),
     /// The session ends.
@@ -85,7 +85,7 @@ impl Session {
                 tick.reset();
                 let ping_timeout_ms = u64::try_from(self.ping_timeout.as_millis()).unwrap_or(u64::MAX);
                 let word = FromMaster::Unclaimed(link::Unclaimed { ping_timeout_ms, reason });
-                Entry::Waits(Box::new(Wait { seat, changes, tick, registration }), word)
+                Entry::Waits(Box::new(Wait { seat, changes, tick, registration }), Box::new(word))
             }
         }
     }
@@ -100,7 +100,7 @@ impl Session {
             Entry::In(opening) => self.open(commands, opening).await.map(|()| None),
             Entry::Waits(wait, word) => {
                 self.stage = Stage::Unclaimed(commands, wait);
-                Some(Some(word))
+                Some(Some(*word))
             }
         }
     }
@@ -144,7 +144,7 @@ impl Session {
                 word = self.inbound.message() => match word {
                     Ok(Some(link::FromAgent { message: Some(word) })) => match self.heard_unclaimed(wait, word) {
                         Ok(None) => {}
-                        Ok(Some(word)) => return Next::Say(word),
+                        Ok(Some(word)) => return Next::Say(Box::new(word)),
                         Err(()) => return Next::End,
                     },
                     Ok(Some(link::FromAgent { message: None })) => {}
@@ -153,7 +153,7 @@ impl Session {
                 command = self.queue.recv() => {
                     let Some(command) = command else { return Next::End };
                     match self.command(command) {
-                        Ok(Some(word)) => return Next::Say(word),
+                        Ok(Some(word)) => return Next::Say(Box::new(word)),
                         Ok(None) => {}
                         Err(_) => return Next::End,
                     }
@@ -175,7 +175,7 @@ impl Session {
                     if !self.leads() {
                         return Next::End;
                     }
-                    return Next::Say(FromMaster::Ping(link::Ping { nonce: 0 }));
+                    return Next::Say(Box::new(FromMaster::Ping(link::Ping { nonce: 0 })));
                 }
             }
         }
