@@ -115,16 +115,16 @@ pub(crate) async fn claims(master: &Master, output: &Output, remove_rule: Option
         kind: "rule",
         by: text(&rule["by"]),
         since_ms: rule["made_ms"].as_f64().unwrap_or_default(),
-        what: text(&rule["where"]) + &text(&rule["condition"]),
+        what: text(&rule["condition"]),
     });
     let nodes = claims.nodes.iter().map(|(name, claim)| ClaimRow {
         name: name.clone(),
         kind: "node",
         by: text(&claim["by"]),
         since_ms: claim["claimed_ms"].as_f64().unwrap_or_default(),
-        what: match &claim["how"] {
-            Value::Object(rule) => format!("by rule {}", rule.values().map(text).collect::<String>()),
-            how => format!("by {}", text(how)),
+        what: match claim["how"]["rule"].as_str() {
+            Some(rule) => format!("by rule {rule}"),
+            None => format!("by {}", text(&claim["how"])),
         },
     });
     let rows: Vec<ClaimRow> = rules.chain(nodes).collect();
