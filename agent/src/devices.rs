@@ -115,6 +115,15 @@ fn coldplug(
         firmware.report();
         queue.add(drain(uevents, firmware)?);
     }
+    // No device asks for these: they keep a kernel's last words over a restart.
+    for (store, wanted) in [
+        ("efi_pstore", Path::new("/sys/firmware/efi/efivars").exists()),
+        ("ramoops", std::fs::read_to_string("/proc/cmdline").is_ok_and(|line| line.contains("ramoops.mem_address="))),
+    ] {
+        if wanted {
+            count += load(&modules, &BTreeSet::from([store.to_owned()]), &mut known);
+        }
+    }
     info!(modules = count, millis = uptime::millis().saturating_sub(started), "drivers loaded");
     Ok(())
 }

@@ -15,7 +15,10 @@ mod faults;
 pub(crate) mod hosted;
 mod log_file;
 mod mounts;
+mod page;
+mod phases;
 mod power;
+mod read_only_root;
 mod reaper;
 mod service;
 mod settings;
@@ -40,11 +43,17 @@ use crate::seqpacket::Listener;
 use cgroups::Tree;
 use clients::Clients;
 use console::Console;
+use phases::Phases;
 use service::{Service, ServicePlan};
 use supervisor::{Owner, Supervisor};
+use watchdog::Watchdog;
 
 /// How long a message of failure stays on the screen before the machine begins anew.
 const LAST_WORDS: Duration = Duration::from_secs(10);
+
+/// What the phases of the boot may take; each takes milliseconds.
+const MOUNTS: Duration = Duration::from_secs(30);
+const SETTINGS: Duration = Duration::from_secs(30);
 
 /// When memory runs out, tasks are killed first.
 const OOM_SCORE: i32 = -900;
@@ -70,6 +79,8 @@ pub(crate) fn run_appliance() -> ExitCode {
 fn boot() -> anyhow::Result<std::convert::Infallible> {
     let _ = nix::sys::prctl::set_name(c"mesolith-init");
     nix::sys::stat::umask(nix::sys::stat::Mode::from_bits_truncate(0o022));
+    let mut phases = Phases::watched_by(phases::boot_hangs);
+    phases.begin("mounts", MOUNTS);
     mounts::give_root_a_parent()?;
     let missing = mounts::mount_all()?;
     let mut console = Console::of_machine();
@@ -86,6 +97,7 @@ fn boot() -> anyhow::Result<std::convert::Infallible> {
     } else {
         console.say("mounted file systems");
     }
+    phases.begin("settings", SETTINGS);
     for file in settings::apply_sysctls() {
         console.say(format!("the kernel does not accept our setting for {file}"));
     }
@@ -94,15 +106,21 @@ fn boot() -> anyhow::Result<std::convert::Infallible> {
         settings::name_machine(name).with_context(|| format!("cannot name this machine `{name}`"))?;
         console.say(format!("this is {name}"));
     }
+    if let Err(error) = read_only_root::seal() {
+        console.say(format!("the root stays writable: {error}"));
+    }
     // Ctrl-Alt-Del comes as a signal instead of ending the machine at once.
     let _ = set_cad_enabled(false);
 
     let names = ["devices", "launcher", "agent"];
+    phases.begin("cgroups", SETTINGS);
     let tree = Tree::of_machine();
     tree.make(&names).context("cannot set up cgroups")?;
     let services = services(&names, &run, Some(&tree), &[], &[])?;
     let clients = Clients::new(Listener::bind(&run.init_socket())?);
     let mut supervisor = Supervisor::new(console, clients, services, Owner::Us)?;
+    supervisor.watchdog =
+        Watchdog::with_timeout(watchdog::timeout(settings::command_line_key(&command_line, watchdog::KEY)));
     match faults::Faults::open(&command_line) {
         Ok(None) => {}
         Ok(Some(line)) => {
@@ -111,6 +129,8 @@ fn boot() -> anyhow::Result<std::convert::Infallible> {
         }
         Err(error) => supervisor.console.say(format!("there is no line for faults: {error}")),
     }
+    let took = phases.end();
+    supervisor.console.say(format!("the machine is set up: {took}"));
     // The agent reports what hardware there is, so drivers come first.
     supervisor.start(Some(("agent", "devices")));
     let action = supervisor.run();
@@ -154,6 +174,7 @@ fn move_token(run: &RunDir) -> std::io::Result<bool> {
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(false),
         Err(error) => return Err(error),
     };
+    settings::stir(&token);
     let path = run.path().join("token");
     let mut file = fs::File::options().write(true).create(true).truncate(true).mode(0o600).open(&path)?;
     std::io::Write::write_all(&mut file, &token)?;

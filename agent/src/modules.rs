@@ -1,6 +1,7 @@
 //! Kernel modules from the image: found by the index, loaded with what they need.
 
 use std::collections::BTreeSet;
+use std::ffi::CString;
 use std::io;
 use std::path::{Path, PathBuf};
 
@@ -28,6 +29,7 @@ pub(crate) enum ModulesError {
 pub(crate) struct Modules {
     dir: PathBuf,
     index: ModuleIndex,
+    command_line: String,
 }
 
 /// What came of a query.
@@ -52,7 +54,8 @@ impl Modules {
             match std::fs::read(&path) {
                 Ok(bytes) => {
                     let index = ModuleIndex::parse(bytes).map_err(|source| ModulesError::Index { path, source })?;
-                    return Ok(Modules { dir, index });
+                    let command_line = std::fs::read_to_string("/proc/cmdline").unwrap_or_default();
+                    return Ok(Modules { dir, index, command_line });
                 }
                 Err(source) => tried = tried.or(Some(ModulesError::Read { path, source })),
             }
@@ -79,7 +82,7 @@ impl Modules {
         let result = std::fs::read(self.dir.join(step.module.path))
             .map_err(|error| Errno::from_raw(error.raw_os_error().unwrap_or(libc::EIO)))
             .and_then(|packed| unpack(&packed))
-            .and_then(|module| init_module(&module, c""));
+            .and_then(|module| init_module(&module, &parameters(&self.command_line, &name)));
         match result {
             Ok(()) => loaded.new.push(name),
             Err(Errno::EEXIST) => {}
@@ -89,6 +92,18 @@ impl Modules {
             Err(errno) => loaded.failed.push((name, errno)),
         }
     }
+}
+
+/// What the kernel's command line says of a module: `NAME.PARAMETER=VALUE`, where `-` and `_` are the same in a name. The
+/// kernel itself reads this only for drivers that are part of it.
+fn parameters(command_line: &str, module: &str) -> CString {
+    let plain = |name: &str| name.replace('-', "_");
+    let module = plain(module);
+    let own = command_line.split_whitespace().filter_map(|word| {
+        let (name, setting) = word.split_once('.')?;
+        (plain(name) == module).then_some(setting)
+    });
+    CString::new(own.collect::<Vec<_>>().join(" ")).unwrap_or_default()
 }
 
 /// The module in a zstd frame. A damaged one is what the kernel, too, calls a file that is no module.
@@ -102,6 +117,14 @@ fn unpack(packed: &[u8]) -> Result<Vec<u8>, Errno> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_modules_parameters_stand_on_the_kernels_command_line() {
+        let line = "quiet ramoops.mem_address=0x8000000 efi-pstore.x=1 ramoops.ecc=1 ramoops=2 other.ramoops.a=1\n";
+        assert_eq!(parameters(line, "ramoops").to_str(), Ok("mem_address=0x8000000 ecc=1"));
+        assert_eq!(parameters(line, "efi_pstore").to_str(), Ok("x=1"));
+        assert_eq!(parameters(line, "nvme").to_str(), Ok(""));
+    }
 
     #[test]
     fn a_frame_of_a_module_is_unpacked_and_anything_else_is_none() {

@@ -4,6 +4,7 @@
 //! interface and talks to it through a bounded channel. The process may die at any moment: what it must remember is in
 //! the checkpoint before anything depends on it, tasks are children of `init`, and the next process goes on.
 
+mod authorities;
 mod beside;
 mod bridge;
 pub(crate) mod bundle;
@@ -12,6 +13,7 @@ mod cgroup;
 mod checkpoint;
 mod clock;
 mod containers;
+mod crash_reports;
 mod directory;
 mod disk_usage;
 mod driver;
@@ -42,8 +44,10 @@ mod settings;
 mod statistics;
 mod supervision;
 mod task_links;
+mod timekeeping;
 mod tls;
 mod volumes;
+mod wipe;
 
 use std::process::ExitCode;
 

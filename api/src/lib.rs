@@ -5,6 +5,7 @@
 //! behind the `link` feature, the generated agent link ([`link`]). Nothing here does IO.
 
 pub mod attributes;
+pub mod condition;
 pub mod exec;
 pub mod facts;
 pub mod file_mode;

@@ -68,15 +68,21 @@ pub enum Method {
     Containers,
     /// The kernel's messages.
     Dmesg,
+    /// The clock: how far it is off, how fast it drifts, who says so.
+    Time,
+    /// Disks with their state of health.
+    Disks,
     /// Ends the machine in good order and starts it again.
     Reboot,
     /// Ends the machine in good order; somebody has to switch it on again.
     PowerOff,
+    /// Forgets its keys and whatever it keeps, and starts again as a machine nobody knows.
+    Wipe,
 }
 
 impl Method {
     /// Every one.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 14] = [
         Self::Version,
         Self::Inventory,
         Self::Stats,
@@ -86,8 +92,11 @@ impl Method {
         Self::Processes,
         Self::Containers,
         Self::Dmesg,
+        Self::Time,
+        Self::Disks,
         Self::Reboot,
         Self::PowerOff,
+        Self::Wipe,
     ];
 
     /// As paths and messages name it.
@@ -105,6 +114,9 @@ impl Method {
             Self::Dmesg => "dmesg",
             Self::Reboot => "reboot",
             Self::PowerOff => "power-off",
+            Self::Time => "time",
+            Self::Disks => "disks",
+            Self::Wipe => "wipe",
         }
     }
 
@@ -117,19 +129,24 @@ impl Method {
     /// Is the node another afterwards?
     #[must_use]
     pub const fn changes(self) -> bool {
-        matches!(self, Self::Reboot | Self::PowerOff)
+        matches!(self, Self::Reboot | Self::PowerOff | Self::Wipe)
     }
 
     /// Who may ask for it.
     #[must_use]
     pub const fn least_role(self) -> NodeRole {
         match self {
-            Self::Version | Self::Inventory | Self::Stats | Self::Mounts | Self::Links | Self::Routes => {
-                NodeRole::Reader
-            }
+            Self::Version
+            | Self::Inventory
+            | Self::Stats
+            | Self::Mounts
+            | Self::Links
+            | Self::Routes
+            | Self::Time
+            | Self::Disks => NodeRole::Reader,
             // Command lines and messages tell what people run.
             Self::Processes | Self::Containers | Self::Dmesg | Self::Reboot => NodeRole::Operator,
-            Self::PowerOff => NodeRole::Admin,
+            Self::PowerOff | Self::Wipe => NodeRole::Admin,
         }
     }
 }
@@ -156,8 +173,11 @@ mod tests {
             (Method::Processes, [false, true, true]),
             (Method::Containers, [false, true, true]),
             (Method::Dmesg, [false, true, true]),
+            (Method::Time, [true, true, true]),
+            (Method::Disks, [true, true, true]),
             (Method::Reboot, [false, true, true]),
             (Method::PowerOff, [false, false, true]),
+            (Method::Wipe, [false, false, true]),
         ];
         assert_eq!(table.map(|(method, _)| method), Method::ALL, "a new method needs its row");
         for (method, expected) in table {

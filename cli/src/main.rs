@@ -4,6 +4,7 @@ mod advice;
 mod cluster;
 mod exec;
 mod files;
+mod fleet;
 mod frameworks;
 mod hw;
 mod logs;
@@ -68,6 +69,12 @@ async fn perform(options: Options) -> anyhow::Result<u8> {
         Verb::Node { node, method } => node::call(&master, &output, &node, method).await?,
         Verb::Stats { node } => stats::show(&master, &output, node.as_deref()).await?,
         Verb::Rules { what } => rules::perform(&master, &output, &what).await?,
+        Verb::Claim(what) => fleet::claim(&master, &output, &what).await?,
+        Verb::Claims { remove_rule } => fleet::claims(&master, &output, remove_rule.as_deref()).await?,
+        Verb::Retire { node } => fleet::end(&master, &output, &node, fleet::End::Retire).await?,
+        Verb::Reprovision { node } => fleet::end(&master, &output, &node, fleet::End::Reprovision).await?,
+        Verb::Crashes { node, text } => fleet::crashes(&master, &output, node.as_deref(), text.as_deref()).await?,
+        Verb::Authority { change } => fleet::authority(&master, &output, change.as_ref()).await?,
         Verb::Run(task) => return run::run(&master, &output, &task).await,
         Verb::Teardown { framework } => teardown::teardown(&master, &output, &framework).await?,
         Verb::Masters { change: None } => masters::list(&master, &output).await?,

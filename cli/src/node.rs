@@ -9,14 +9,20 @@ use serde::Serialize;
 use serde_json::Value;
 
 use crate::cluster::State;
+use crate::fleet;
 use crate::master::{Ask, Master, segment};
 use crate::render::{Cell, Format, Output, Row, mebibytes};
 
 /// Asks a node through the master.
 pub(crate) async fn call(master: &Master, output: &Output, node: &str, method: Method) -> Result<()> {
     let state = State::read(master).await?;
-    let node = state.node(node)?;
-    let path = format!("/mesolith/v1/nodes/{}/api/{method}", segment(node.name()));
+    let name = match state.find_node(node) {
+        Some(node) => node.name().to_owned(),
+        // One that waits to be claimed is in no list of Mesos's.
+        None if fleet::is_unclaimed(master, node).await => node.to_owned(),
+        None => state.node(node)?.name().to_owned(),
+    };
+    let path = format!("/mesolith/v1/nodes/{}/api/{method}", segment(&name));
     let verb = if method.changes() { Verb::POST } else { Verb::GET };
     let body = master.fetch(Ask::with_body(verb, path, "application/json", Vec::new())).await?;
     let answer: Value = serde_json::from_slice(&body)?;
@@ -41,9 +47,11 @@ pub(crate) async fn call(master: &Master, output: &Output, node: &str, method: M
             let inventory: hwdetect::Inventory = serde_json::from_value(answer)?;
             output.print(&hwdetect::render(&inventory, hwdetect::Style::Plain))
         }
-        Method::Version | Method::Stats => output.value(&answer),
-        Method::Reboot => output.print(&format!("{} ends and starts again\n", node.name())),
-        Method::PowerOff => output.print(&format!("{} ends; it has to be switched on by hand\n", node.name())),
+        Method::Version | Method::Stats | Method::Time => output.value(&answer),
+        Method::Disks => rows::<Disk>(output, &answer["disks"]),
+        Method::Wipe => output.print(&format!("{name} forgets its keys and starts again\n")),
+        Method::Reboot => output.print(&format!("{name} ends and starts again\n")),
+        Method::PowerOff => output.print(&format!("{name} ends; it has to be switched on by hand\n")),
     }
 }
 
@@ -140,6 +148,24 @@ impl Kind for Container {
             size(&statistics["mem_limit_bytes"]),
             size(&statistics["disk_used_bytes"]),
             Cell::number(plain(&statistics["threads"])),
+        ]
+    }
+}
+
+#[derive(Debug)]
+struct Disk;
+
+impl Kind for Disk {
+    const HEADINGS: &'static [&'static str] = &["DISK", "KIND", "SIZE", "MODEL", "SERIAL", "FIRMWARE"];
+
+    fn cells(one: &Value) -> Vec<Cell> {
+        vec![
+            Cell::text(plain(&one["name"])),
+            Cell::text(plain(&one["kind"])),
+            size(&one["size_bytes"]),
+            Cell::text(plain(&one["model"])),
+            Cell::text(plain(&one["serial"])),
+            Cell::text(plain(&one["firmware"])),
         ]
     }
 }

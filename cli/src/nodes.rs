@@ -1,15 +1,14 @@
 //! `mesolith nodes`
 
-mod condition;
-
 use anyhow::Result;
+use api::condition::Condition;
 use serde::Serialize;
 
 use crate::advice::advise;
 use crate::cluster::{Amounts, Node, State};
+use crate::fleet::{self, Machine, Waiting};
 use crate::master::Master;
 use crate::render::{Cell, Output, Row, Tone, age, amount, mebibytes, share};
-use condition::Condition;
 
 #[derive(Debug, Serialize)]
 struct NodeRow {
@@ -26,11 +25,42 @@ struct NodeRow {
     version: String,
     /// Seconds since 1970.
     registered: f64,
+    /// Other machines whose firmware gives them the same UUID.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    duplicates: Vec<String>,
     #[serde(skip)]
     attributes_text: String,
 }
 
 impl NodeRow {
+    /// A machine that nobody has claimed: it has nothing to offer.
+    fn waiting(machine: &Machine, waiting: &Waiting) -> Self {
+        let mut row = Self {
+            name: machine.name.clone(),
+            agent_id: String::new(),
+            hostname: machine.address.clone(),
+            state: machine.state.clone(),
+            resources: Amounts::default(),
+            used: Amounts::default(),
+            offered: Amounts::default(),
+            tasks: 0,
+            attributes: serde_json::json!(machine.attributes),
+            version: machine.version.clone(),
+            registered: machine.since_ms / 1000.0,
+            duplicates: Vec::new(),
+            attributes_text: format!("{} {}", machine.serial, machine.reason),
+        };
+        row.note_duplicates(waiting);
+        row
+    }
+
+    fn note_duplicates(&mut self, waiting: &Waiting) {
+        if let Some(others) = waiting.duplicates.get(&self.name) {
+            self.duplicates.clone_from(others);
+            self.attributes_text = format!("DUPLICATE UUID of {}; {}", others.join(", "), self.attributes_text);
+        }
+    }
+
     fn new(node: &Node, state: &State) -> Self {
         let tasks = state.frameworks.iter().flat_map(|framework| &framework.tasks);
         Self {
@@ -45,6 +75,7 @@ impl NodeRow {
             attributes: serde_json::json!(node.attributes),
             version: node.version.clone(),
             registered: node.reregistered_time.unwrap_or(node.registered_time),
+            duplicates: Vec::new(),
             attributes_text: node.attributes_text(),
         }
     }
@@ -108,6 +139,11 @@ pub(crate) async fn list(master: &Master, output: &Output, condition: Option<&st
     })?;
     let state = State::read(master).await?;
     let mut rows: Vec<NodeRow> = state.slaves.iter().map(|node| NodeRow::new(node, &state)).collect();
+    let waiting = fleet::waiting(master).await?;
+    for row in &mut rows {
+        row.note_duplicates(&waiting);
+    }
+    rows.extend(waiting.machines.iter().map(|machine| NodeRow::waiting(machine, &waiting)));
     rows.sort_by(|a, b| a.name.cmp(&b.name));
     if let Some(condition) = condition {
         rows.retain(|row| condition.holds(&|name| row.field(name)));

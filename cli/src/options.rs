@@ -39,8 +39,8 @@ pub(crate) enum Verb {
     Node {
         /// Its name, agent id or address
         node: String,
-        /// version, inventory, stats, mounts, links, routes (role reader); processes, containers, dmesg, reboot (operator); power-off
-        /// (admin)
+        /// version, inventory, stats, mounts, links, routes, time, disks (role reader); processes, containers, dmesg, reboot
+        /// (operator); power-off, wipe (admin)
         #[arg(value_parser = method)]
         method: Method,
     },
@@ -53,6 +53,38 @@ pub(crate) enum Verb {
     Rules {
         #[command(subcommand)]
         what: Rules,
+    },
+    /// Say which machines belong to the cluster: by name, or all for which a condition holds, now or from now on
+    Claim(Claim),
+    /// The machines that belong to the cluster and the rules that say so
+    Claims {
+        /// Forget the rule of this name; what it claimed stays claimed
+        #[arg(long, value_name = "NAME")]
+        remove_rule: Option<String>,
+    },
+    /// Take a node out of the cluster for good: its tasks end, its keys are wiped and open nothing any more
+    Retire {
+        /// Its name
+        node: String,
+    },
+    /// Make a node forget all it keeps, boot and join anew; it stays claimed
+    Reprovision {
+        /// Its name
+        node: String,
+    },
+    /// Who vouches for nodes and masters, and how another takes its place
+    Authority {
+        /// [default: show it]
+        #[command(subcommand)]
+        change: Option<AuthorityChange>,
+    },
+    /// What nodes found of boots that ended badly: the last words of kernels
+    Crashes {
+        /// Only of this node
+        node: Option<String>,
+        /// Show the whole text of the report with this id
+        #[arg(long, value_name = "ID")]
+        text: Option<String>,
     },
     /// The tasks that are not over
     Tasks {
@@ -107,6 +139,12 @@ impl Verb {
             | Self::Node { .. }
             | Self::Stats { .. }
             | Self::Rules { .. }
+            | Self::Claim(_)
+            | Self::Claims { .. }
+            | Self::Retire { .. }
+            | Self::Reprovision { .. }
+            | Self::Crashes { .. }
+            | Self::Authority { .. }
             | Self::Tasks { .. }
             | Self::Frameworks { .. }
             | Self::Offers
@@ -134,6 +172,18 @@ pub(crate) enum MastersChange {
     Remove {
         /// Its number in the table
         id: u64,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum AuthorityChange {
+    /// Make a new one; both are trusted, and nodes get certificates of the new one by themselves
+    Rotate,
+    /// Trust the old one no more, once every node has a certificate of the new one
+    Finish {
+        /// Also if nodes have not: they have to join again
+        #[arg(long)]
+        force: bool,
     },
 }
 
@@ -198,6 +248,26 @@ pub(crate) struct WrittenRule {
     /// Reserve for this role what nobody has reserved and no task uses, as it becomes free
     #[arg(long, value_name = "ROLE")]
     pub(crate) reserve: Option<String>,
+}
+
+#[derive(Args, Debug)]
+#[command(after_help = "\
+Machines that wait are in `mesolith nodes` with the state unclaimed; `mesolith node NAME inventory` asks one what it is.
+
+Examples:
+  mesolith claim node-770001 node-770002
+  mesolith claim --where \"node.vendor == 'dell' && disks.nvme >= 2\"
+  mesolith claim --rule dell --where \"node.vendor == 'dell'\"     # from now on, as they come")]
+pub(crate) struct Claim {
+    /// Their names; one need not be there yet
+    #[arg(required_unless_present = "condition", conflicts_with = "condition")]
+    pub(crate) nodes: Vec<String>,
+    /// All for which this holds, as in `mesolith nodes --where`
+    #[arg(long = "where", value_name = "CONDITION")]
+    pub(crate) condition: Option<String>,
+    /// Keep the condition under this name: machines for which it holds are claimed as they come
+    #[arg(long, value_name = "NAME", requires = "condition")]
+    pub(crate) rule: Option<String>,
 }
 
 #[derive(Args, Debug)]

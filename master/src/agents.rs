@@ -3,11 +3,13 @@
 pub mod beside;
 mod reading;
 mod standby;
+mod telling;
+mod unclaimed;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::pin::Pin;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use api::link::from_agent::Message as FromAgent;
@@ -24,12 +26,17 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::Instant;
 use tonic::{Request, Response, Status, Streaming};
 
+use crate::authority::Authority;
 use crate::ca::{self, Holder, Role};
+use crate::claims::Admission;
+use crate::crashes::Crashes;
 use crate::driver::{Handle, Message, Opening};
 use crate::raft::{Links, Replica};
 use reading::{read_change, read_registration, read_return, read_update};
 use standby::Standby;
 pub use standby::Standbys;
+pub use unclaimed::Gate;
+use unclaimed::{Next, Wait};
 
 /// Words waiting to go to one agent. Full: the connection is closed; the agent comes back and the
 /// master compares what it knows with what the agent does.
@@ -145,6 +152,7 @@ pub struct LinkService {
     /// Knows where the other masters are.
     replica: Replica,
     standbys: Standbys,
+    beside: Beside,
     next_session: Arc<AtomicU64>,
     /// What agents are told: without a ping for this long they connect anew.
     ping_timeout: Duration,
@@ -153,9 +161,20 @@ pub struct LinkService {
 impl LinkService {
     /// Serves on behalf of the driver.
     #[must_use]
-    pub fn new(driver: Handle, replica: Replica, standbys: Standbys, ping_timeout: Duration) -> Self {
-        Self { driver, replica, standbys, next_session: Arc::new(AtomicU64::new(1)), ping_timeout }
+    pub fn new(driver: Handle, replica: Replica, standbys: Standbys, beside: Beside, ping_timeout: Duration) -> Self {
+        Self { driver, replica, standbys, beside, next_session: Arc::new(AtomicU64::new(1)), ping_timeout }
     }
+}
+
+/// What sessions need beside the driver.
+#[derive(Clone)]
+pub struct Beside {
+    /// Which machines are ours.
+    pub gate: Gate,
+    /// What nodes found of boots that ended badly.
+    pub crashes: Arc<Crashes>,
+    /// Who vouches for us.
+    pub authority: Arc<Authority>,
 }
 
 /// The node a connection belongs to, by its certificate.
@@ -192,6 +211,9 @@ impl Link for LinkService {
         })?;
         let certificates = request.peer_certs();
         let holder = certificates.as_ref().and_then(|chain| chain.first()).and_then(|leaf| ca::holder(leaf));
+        if let Some(leaf) = certificates.as_ref().and_then(|chain| chain.first()) {
+            self.beside.authority.noted(node.as_str(), leaf);
+        }
         let (commands, queue) = mpsc::channel(COMMANDS_CAPACITY);
         let session = Session {
             id: SessionId(self.next_session.fetch_add(1, Ordering::Relaxed)),
@@ -207,6 +229,16 @@ impl Link for LinkService {
             registered: false,
             register_by: None,
             standbys: self.standbys.clone(),
+            gate: self.beside.gate.clone(),
+            crashes: self.beside.crashes.clone(),
+            authority: self.beside.authority.clone(),
+            authorities: {
+                let mut changes = self.beside.authority.changes();
+                // Which there are is news to the agent.
+                changes.mark_changed();
+                changes
+            },
+            kept: Arc::default(),
             stage: Stage::New(commands, holder),
             inbound: request.into_inner(),
             queue,
@@ -237,6 +269,12 @@ struct Session {
     /// It was told to, after it could not return: until then.
     register_by: Option<Instant>,
     standbys: Standbys,
+    gate: Gate,
+    crashes: Arc<Crashes>,
+    authority: Arc<Authority>,
+    authorities: watch::Receiver<u64>,
+    /// Crash reports that are written down: the agent is told when it sends them again.
+    kept: Arc<Mutex<BTreeSet<String>>>,
     stage: Stage,
     inbound: Streaming<link::FromAgent>,
     queue: mpsc::Receiver<SessionCommand>,
@@ -252,6 +290,8 @@ enum Stage {
     New(mpsc::Sender<SessionCommand>, Option<Holder>),
     /// It waits until we lead.
     Standby(mpsc::Sender<SessionCommand>, Standby),
+    /// Nobody has claimed the machine.
+    Unclaimed(mpsc::Sender<SessionCommand>, Box<Wait>),
     /// The driver knows it.
     Open,
     /// Nothing follows.
@@ -291,7 +331,11 @@ impl Session {
         loop {
             match std::mem::replace(&mut self.stage, Stage::Over) {
                 Stage::New(commands, holder) => match self.first_word().await {
-                    Ok(First::Opening(opening)) => self.open(commands, opening).await?,
+                    Ok(First::Opening(opening)) => {
+                        if let Some(word) = self.come_in(commands, opening).await? {
+                            return Some(word);
+                        }
+                    }
                     Ok(First::Standby) => match self.standbys.admit(&self.node, holder) {
                         Ok(standby) => self.stage = Stage::Standby(commands, standby),
                         Err(reason) => return Some(self.refused(reason)),
@@ -313,12 +357,24 @@ impl Session {
                         // Once more: it waits already.
                         Ok(First::Standby) => self.stage = Stage::Standby(commands, standby),
                         Ok(First::Opening(opening)) => match standby.check() {
-                            Ok(()) => self.open(commands, opening).await?,
+                            Ok(()) => {
+                                if let Some(word) = self.come_in(commands, opening).await? {
+                                    return Some(word);
+                                }
+                            }
                             Err(reason) => return Some(self.refused(reason)),
                         },
                         Err(reason) => return Some(self.refused(reason)),
                     }
                 }
+                Stage::Unclaimed(commands, mut wait) => match self.wait(&mut wait).await {
+                    Next::Say(word) => {
+                        self.stage = Stage::Unclaimed(commands, wait);
+                        return Some(*word);
+                    }
+                    Next::Claimed(opening) => self.open(commands, opening).await?,
+                    Next::End => return None,
+                },
                 Stage::Open => {
                     self.stage = Stage::Open;
                     return self.talk().await;
@@ -363,6 +419,7 @@ impl Session {
                     tracing::warn!(node = %self.node, "an agent that was to register does not; its connection is closed");
                     Err(Ended)
                 }
+                Ok(()) = self.authorities.changed(), if self.registered => Ok(Some(self.trust())),
                 Ok(()) = self.links.changed(), if self.registered => {
                     let Links { all, standby } = self.links.borrow_and_update().as_ref().clone();
                     Ok(Some(FromMaster::Masters(link::Masters { links: all, standby: standby.unwrap_or_default() })))
@@ -404,6 +461,7 @@ impl Session {
             | FromAgent::ExecutorEnded(_)
             | FromAgent::ExecOutput(_)
             | FromAgent::FileList(_)
+            | FromAgent::CrashReport(_)
             | FromAgent::NodeReply(_) => Err("the first message of a session must be a registration".to_owned()),
         }
     }
@@ -489,11 +547,18 @@ impl Session {
                     Ok(registration) => Box::new(registration),
                     Err(reason) => return Ok(Some(self.refused(reason))),
                 };
+                if self.gate.claims.admission() == Admission::Claimed
+                    && let Err(reason) = self.judge(&registration).await
+                {
+                    // It waits in a session that begins with its registration.
+                    return Ok(Some(FromMaster::Refused(link::Refused { reason, retry: true, leader: String::new() })));
+                }
                 let message = Message::Registers { session: self.id, registration };
                 self.driver.send(message).await.map_err(|_| Ended)?;
                 return Ok(None);
             }
             FromAgent::ExecOutput(output) => return Ok(self.beside.output(output)),
+            FromAgent::CrashReport(report) => return Ok(self.crash(report)),
             FromAgent::FileList(list) => {
                 self.beside.listed(list);
                 return Ok(None);

@@ -76,8 +76,8 @@ pub struct Boot {
     pub link_port: u16,
     /// Says where the links of the other masters are, so that a node need not ask this one for ever.
     pub others: Arc<dyn Fn() -> Vec<String> + Send + Sync>,
-    /// SHA-256 of the authority's certificate.
-    pub ca_sha256: String,
+    /// Says which authorities a node is to trust: `sha256:..`, with commas between.
+    pub pins: Arc<dyn Fn() -> String + Send + Sync>,
     /// `boot.log`.
     pub log: Arc<BootLog>,
 }
@@ -95,6 +95,7 @@ pub fn asked() -> Asked {
 /// The endpoints.
 pub fn router(boot: Boot) -> Router {
     Router::new()
+        .route("/boot/start.ipxe", get(start))
         .route("/boot/ipxe", get(ipxe))
         .route("/boot/vmlinuz", get(vmlinuz))
         .route("/boot/initramfs.img", get(initramfs))
@@ -139,6 +140,29 @@ async fn ipxe(
     text(StatusCode::OK, script(&boot, &mac, &uuid))
 }
 
+/// The first script of a machine that was sent here without a name: it asks for its own, one master after the other, and
+/// never gives up.
+async fn start(State(boot): State<Boot>) -> Response {
+    text(StatusCode::OK, start_script(&boot))
+}
+
+fn start_script(boot: &Boot) -> String {
+    let host = if boot.advertise.contains(':') { format!("[{}]", boot.advertise) } else { boot.advertise.clone() };
+    // The others serve machines at the same port.
+    let others = (boot.others)();
+    let others = others.iter().filter_map(|link| Some(link.rsplit_once(':')?.0.to_owned()));
+    let mut script = "#!ipxe\n:again\n".to_owned();
+    for (number, host) in std::iter::once(host).chain(others).enumerate() {
+        let url = format!("http://{host}:{}/boot/ipxe?mac=${{net0/mac}}&uuid=${{uuid}}", boot.boot_port);
+        script += &format!(":master{number}\necho Mesolith: asking {host}\nchain {url} || goto master{}\n", number + 1);
+        if number == 6 {
+            break;
+        }
+    }
+    let last = script.matches("\nchain ").count();
+    script + &format!(":master{last}\necho Mesolith: no boot, again in 5 seconds\nsleep 5\ngoto again\n")
+}
+
 /// Is this a machine that may boot from us?
 // The error is the answer itself.
 #[allow(clippy::result_large_err)]
@@ -181,14 +205,14 @@ fn script(boot: &Boot, mac: &str, uuid: &str) -> String {
     format!(
         "#!ipxe\n\
          kernel {base}/boot/vmlinuz?mac={mac} initrd=initramfs.img console=tty0 console=ttyS0,115200 \
-         mesolith.master={host}:{link}{others} mesolith.boot={base} mesolith.ca=sha256:{ca} mesolith.name={name}{attributes}{more}\n\
+         mesolith.master={host}:{link}{others} mesolith.boot={base} mesolith.ca={ca} mesolith.name={name}{attributes}{more}\n\
          initrd --name initramfs.img {base}/boot/initramfs.img?mac={mac}\n\
          initrd --name token {base}/boot/token?mac={mac}&uuid={uuid} /etc/mesolith/token mode=600\n\
          boot\n",
         link = boot.link_port,
         // This one first: it made the token.
         others = (boot.others)().iter().map(|other| format!(",{other}")).collect::<String>(),
-        ca = boot.ca_sha256,
+        ca = (boot.pins)(),
         name = boot.machines.name(mac),
     )
 }
@@ -409,7 +433,7 @@ mod tests {
             boot_port: 5080,
             link_port: 5052,
             others: Arc::new(Vec::new),
-            ca_sha256: "ab".repeat(32),
+            pins: Arc::new(|| format!("sha256:{}", "ab".repeat(32))),
             log: Arc::new(BootLog::open(dir.path().join("boot.log")).unwrap()),
         };
         let text = script(&boot, "52:54:00:77:00:01", "");
@@ -430,6 +454,13 @@ mod tests {
         let several = Boot { others: Arc::new(|| vec!["m2:5052".to_owned(), "m3:5052".to_owned()]), ..boot.clone() };
         let text = script(&several, "52:54:00:77:00:01", "");
         assert!(text.contains(" mesolith.master=10.0.2.2:5052,m2:5052,m3:5052 mesolith.boot="), "{text}");
+
+        let text = start_script(&several);
+        assert!(text.starts_with("#!ipxe\n:again\n:master0\n") && text.ends_with("sleep 5\ngoto again\n"), "{text}");
+        assert!(
+            text.contains("chain http://m3:5080/boot/ipxe?mac=${net0/mac}&uuid=${uuid} || goto master3\n:master3\n"),
+            "{text}"
+        );
 
         let asker = |mac: &str| Asker { mac: mac.to_owned(), uuid: String::new() };
         let address = |last: u8| IpAddr::from([10, 0, 0, last]);

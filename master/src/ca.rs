@@ -156,6 +156,7 @@ impl Ca {
     /// The files cannot be read or written, or only half of them is there.
     pub fn open(directory: &Path, now_secs: i64) -> Result<Self, CaError> {
         let (pem_path, key_path) = (directory.join("ca.pem"), directory.join("ca.key"));
+        Self::finish_replacing(directory)?;
         let read = |path: &Path| {
             atomic_file::read(path).map_err(|source| CaError::Io { action: "read", path: path.to_owned(), source })
         };
@@ -170,15 +171,7 @@ impl Ca {
                     reason: error.to_string(),
                 };
                 let (pem, key) = (text(pem, &pem_path)?, text(key, &key_path)?);
-                let key = KeyPair::from_pem(&key).map_err(|error| unusable(&key_path, &error))?;
-                let der =
-                    CertificateDer::from_pem_slice(pem.as_bytes()).map_err(|error| unusable(&pem_path, &error))?;
-                let (_, parsed) = X509Certificate::from_der(&der).map_err(|error| unusable(&pem_path, &error))?;
-                if parsed.public_key().subject_public_key.data.as_ref() != key.public_key_raw() {
-                    return Err(unusable(&key_path, &"the key is not the certificate's"));
-                }
-                let issuer = Issuer::from_ca_cert_der(&der, key).map_err(|error| unusable(&pem_path, &error))?;
-                Ok(Self { issuer, pem, der })
+                Self::of(&pem, &key).map_err(|reason| unusable(&pem_path, &reason))
             }
             (Some(_), None) => Err(CaError::Half { there: pem_path, missing: key_path }),
             (None, Some(_)) => Err(CaError::Half { there: key_path, missing: pem_path }),
@@ -186,7 +179,83 @@ impl Ca {
         }
     }
 
+    /// The authority with this certificate and key.
+    ///
+    /// # Errors
+    /// They are not one, or do not belong together.
+    pub fn parse(pem: &str, key_pem: &str) -> Result<Self, CaError> {
+        Self::of(pem, key_pem).map_err(|reason| CaError::Unusable { path: "the next authority".into(), reason })
+    }
+
+    fn of(pem: &str, key_pem: &str) -> Result<Self, String> {
+        let key = KeyPair::from_pem(key_pem).map_err(|error| error.to_string())?;
+        let der = CertificateDer::from_pem_slice(pem.as_bytes()).map_err(|error| error.to_string())?;
+        let (_, parsed) = X509Certificate::from_der(&der).map_err(|error| error.to_string())?;
+        if parsed.public_key().subject_public_key.data.as_ref() != key.public_key_raw() {
+            return Err("the key is not the certificate's".to_owned());
+        }
+        let issuer = Issuer::from_ca_cert_der(&der, key).map_err(|error| error.to_string())?;
+        Ok(Self { issuer, pem: pem.to_owned(), der })
+    }
+
+    /// Puts another authority in the place of the one in `directory`. A power cut leaves one or the other: the new pair is
+    /// whole beside the old one before that is touched.
+    ///
+    /// # Errors
+    /// The files cannot be written.
+    pub fn replace(directory: &Path, pem: &str, key_pem: &str) -> Result<(), CaError> {
+        let write = |name: &str, text: &str, mode| {
+            let path = directory.join(name);
+            atomic_file::write(&path, text.as_bytes(), mode).map_err(|source| CaError::Io {
+                action: "write",
+                path,
+                source,
+            })
+        };
+        write("ca-next.pem", pem, 0o644)?;
+        // With this one they are whole.
+        write("ca-next.key", key_pem, 0o600)?;
+        Self::finish_replacing(directory)
+    }
+
+    fn finish_replacing(directory: &Path) -> Result<(), CaError> {
+        let (next_pem, next_key) = (directory.join("ca-next.pem"), directory.join("ca-next.key"));
+        let read = |path: &Path| {
+            atomic_file::read(path).map_err(|source| CaError::Io { action: "read", path: path.to_owned(), source })
+        };
+        let (Some(pem), Some(key)) = (read(&next_pem)?, read(&next_key)?) else { return Ok(()) };
+        let write = |name: &str, bytes: &[u8], mode| {
+            let path = directory.join(name);
+            atomic_file::write(&path, bytes, mode).map_err(|source| CaError::Io { action: "write", path, source })
+        };
+        write("ca.key", &key, 0o600)?;
+        write("ca.pem", &pem, 0o644)?;
+        for path in [next_key, next_pem] {
+            std::fs::remove_file(&path).map_err(|source| CaError::Io { action: "remove", path, source })?;
+        }
+        Ok(())
+    }
+
     fn found(pem_path: &Path, key_path: &Path, now_secs: i64) -> Result<Self, CaError> {
+        let (pem, key_pem) = Self::generate(now_secs)?;
+        let write = |path: &Path, text: &str, mode| {
+            atomic_file::write(path, text.as_bytes(), mode).map_err(|source| CaError::Io {
+                action: "write",
+                path: path.to_owned(),
+                source,
+            })
+        };
+        write(key_path, &key_pem, 0o600)?;
+        write(pem_path, &pem, 0o644)?;
+        tracing::info!(certificate = %pem_path.display(), "made the cluster's certificate authority");
+        Self::parse(&pem, &key_pem)
+    }
+
+    /// The certificate and key of a new authority.
+    ///
+    /// # Errors
+    /// The machine gives no keys.
+    pub fn generate(now_secs: i64) -> Result<(String, String), CaError> {
         let signed = |source| CaError::Sign { subject: "the authority itself".to_owned(), source };
         let key = KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256).map_err(signed)?;
         let mut params = CertificateParams::default();
@@ -199,19 +268,7 @@ impl Ca {
         params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
         set_validity(&mut params, now_secs, CA_DAYS).map_err(signed)?;
         let certificate = params.self_signed(&key).map_err(signed)?;
-        let write = |path: &Path, text: &str, mode| {
-            atomic_file::write(path, text.as_bytes(), mode).map_err(|source| CaError::Io {
-                action: "write",
-                path: path.to_owned(),
-                source,
-            })
-        };
-        write(key_path, &key.serialize_pem(), 0o600)?;
-        write(pem_path, &certificate.pem(), 0o644)?;
-        tracing::info!(certificate = %pem_path.display(), "made the cluster's certificate authority");
-        let der = certificate.der().clone();
-        let issuer = Issuer::from_ca_cert_der(&der, key).map_err(signed)?;
-        Ok(Self { issuer, pem: certificate.pem(), der })
+        Ok((certificate.pem(), key.serialize_pem()))
     }
 
     /// The authority's certificate as PEM.
@@ -229,7 +286,7 @@ impl Ca {
     /// SHA-256 of the certificate's DER, in hexadecimal: what nodes pin.
     #[must_use]
     pub fn fingerprint(&self) -> String {
-        hex::encode(&Sha256::digest(&self.der))
+        fingerprint(&self.der)
     }
 
     /// A new key and certificate for a master that is reached by any of `hosts`.
@@ -309,6 +366,33 @@ fn set_validity(params: &mut CertificateParams, now_secs: i64, days: i64) -> Res
     params.not_before = time(now_secs - SLACK_SECS)?;
     params.not_after = time(now_secs + days * DAY_SECS)?;
     Ok(())
+}
+
+/// SHA-256 of a certificate, in hexadecimal.
+#[must_use]
+pub fn fingerprint(certificate: &CertificateDer<'_>) -> String {
+    hex::encode(&Sha256::digest(certificate))
+}
+
+/// The certificate in a PEM text.
+///
+/// # Errors
+/// There is none.
+pub fn der_of(pem: &str) -> Result<CertificateDer<'static>, CaError> {
+    CertificateDer::from_pem_slice(pem.as_bytes())
+        .map_err(|error| CaError::Unusable { path: "a certificate".into(), reason: error.to_string() })
+}
+
+/// The name of whoever signed a certificate: authorities of ours have names of their own.
+#[must_use]
+pub fn issuer(certificate: &[u8]) -> Option<String> {
+    Some(X509Certificate::from_der(certificate).ok()?.1.issuer().to_string())
+}
+
+/// The name of an authority, as [`issuer`] gives it.
+#[must_use]
+pub fn name(authority: &[u8]) -> Option<String> {
+    Some(X509Certificate::from_der(authority).ok()?.1.subject().to_string())
 }
 
 /// Who a certificate of ours says its holder is. The chain was verified by TLS already.

@@ -17,7 +17,7 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
-use crate::ca::Ca;
+use crate::authority::Authority;
 use crate::clock::unix_ms;
 use crate::kept::{self, Keeper};
 use crate::liveness::{self, Liveness};
@@ -76,7 +76,7 @@ enum Announced {
 #[derive(Clone)]
 pub struct Masters {
     replica: Replica,
-    ca: Arc<Ca>,
+    authority: Arc<Authority>,
     tokens: Arc<Tokens>,
     keeper: Keeper,
     liveness: Liveness,
@@ -90,13 +90,13 @@ impl Masters {
     #[must_use]
     pub fn new(
         replica: Replica,
-        ca: Arc<Ca>,
+        authority: Arc<Authority>,
         tokens: Arc<Tokens>,
         keeper: Keeper,
         liveness: Liveness,
         data: PathBuf,
     ) -> Self {
-        Self { replica, ca, tokens, keeper, liveness, data, admission: Arc::default() }
+        Self { replica, authority, tokens, keeper, liveness, data, admission: Arc::default() }
     }
 
     /// Where to ask instead, if we do not lead.
@@ -134,7 +134,7 @@ impl Masters {
         }
         Ok(JoinAnswer::Welcome {
             id,
-            ca_pem: self.ca.pem().to_owned(),
+            ca_pem: self.authority.now().serving.pem().to_owned(),
             ca_key: read("ca.key")?.ok_or("this master has no key of the authority")?,
             files,
             masters: self.replica.standing().members.into_iter().map(|seat| seat.member.addr).collect(),

@@ -7,6 +7,7 @@ use std::time::Duration;
 use api::node_api::NodeRole;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+use crate::claims::Admission;
 use crate::machines::Machines;
 
 pub mod access;
@@ -235,6 +236,17 @@ pub struct ServeArgs {
     /// Which machines get a boot script and a token to join [default: listed with --machines, else any]
     #[arg(long, value_enum, requires = "boot")]
     pub boot_machines: Option<BootMachines>,
+    /// Tell machines on this interface where to boot from, beside whatever DHCP server gives them addresses: proxy DHCP, TFTP,
+    /// and answers to those who look for an IPv6 router. Needs --boot, and the right to open such sockets
+    #[arg(long, value_name = "INTERFACE", requires = "boot")]
+    pub netboot: Option<String>,
+    /// Where undionly.kpxe and ipxe.efi are, for machines whose firmware is no iPXE
+    #[arg(long, value_name = "DIR", default_value = "/usr/lib/ipxe", requires = "netboot")]
+    pub netboot_dir: PathBuf,
+    /// What becomes of a machine that is neither in the --machines file nor claimed (mesolith claim): it works like any
+    /// other, or waits and offers nothing
+    #[arg(long, value_enum, default_value_t)]
+    pub admission: Admission,
     /// The cluster's name, shown in /state
     #[arg(long, value_name = "NAME")]
     pub name: Option<String>,
@@ -311,6 +323,10 @@ pub struct Config {
     pub machines: Machines,
     /// Others get nothing from the boot endpoints.
     pub only_listed: bool,
+    /// The interface and directory of the service that makes machines boot.
+    pub netboot: Option<(String, PathBuf)>,
+    /// See [`ServeArgs::admission`].
+    pub admission: Admission,
     /// The cluster's name.
     pub name: Option<String>,
     /// See [`ServeArgs::agent_timeout`].
@@ -425,6 +441,8 @@ pub fn read(args: ServeArgs, lookup: impl Fn(&str) -> Option<String>) -> Result<
             advertise_http: args.advertise_http,
             machines,
             only_listed,
+            netboot: args.netboot.map(|interface| (interface, args.netboot_dir)),
+            admission: args.admission,
             name: args.name,
             agent_timeout,
             allocation_interval,

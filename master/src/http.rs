@@ -1,10 +1,12 @@
 //! The Mesos v1 API and what goes with it, over HTTP/1.1.
 
 pub mod auth;
+mod authority;
 mod body_budget;
 mod browse;
 mod exec;
 mod files;
+mod fleet;
 mod legacy;
 mod masters;
 mod metrics;

@@ -3,12 +3,16 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use api::NodeName;
 use api::link::join_server::Join;
 use api::link::{JoinReply, JoinRequest};
+use master_core::claims::{How, MachineId};
 use tonic::{Request, Response, Status};
 
 use crate::agents::node_of;
+use crate::authority::{Authority, Trust};
 use crate::ca::{self, Ca, NODE_DAYS, Request as CertificateRequest, SLACK_SECS};
+use crate::claims::{Admission, Claims};
 use crate::clock::unix_ms;
 use crate::revocations::Revocations;
 use crate::tokens::{Claim, Grant, Refusal, Tokens, UseError};
@@ -20,19 +24,25 @@ const LOOK: Duration = Duration::from_millis(50);
 
 /// The `Join` service.
 pub struct JoinService {
-    ca: Arc<Ca>,
+    authority: Arc<Authority>,
     tokens: Arc<Tokens>,
     revocations: Arc<Revocations>,
+    claims: Arc<Claims>,
 }
 
 /// Longer than any token or request of ours: nothing else is worth parsing.
 const LONGEST_CSR: usize = 16 << 10;
 
 impl JoinService {
-    /// Certifies with `ca` whoever `tokens` knows, unless it was revoked.
+    /// Certifies with `authority` whoever `tokens` knows, unless it was revoked.
     #[must_use]
-    pub fn new(ca: Arc<Ca>, tokens: Arc<Tokens>, revocations: Arc<Revocations>) -> Self {
-        Self { ca, tokens, revocations }
+    pub fn new(
+        authority: Arc<Authority>,
+        tokens: Arc<Tokens>,
+        revocations: Arc<Revocations>,
+        claims: Arc<Claims>,
+    ) -> Self {
+        Self { authority, tokens, revocations, claims }
     }
 }
 
@@ -42,14 +52,25 @@ impl Join for JoinService {
         let remote = request.remote_addr();
         // Whether its certificate still holds was checked on the way in.
         let holder = node_of(&request).ok();
-        let (ca, tokens, revocations) = (self.ca.clone(), self.tokens.clone(), self.revocations.clone());
+        let (trust, tokens, revocations) = (self.authority.now(), self.tokens.clone(), self.revocations.clone());
+        let authority = self.authority.clone();
+        let claims = self.claims.clone();
         let words = request.into_inner();
         let machine = words.machine.clone().unwrap_or_default();
         let holder = holder.filter(|_| words.token.is_empty());
         let renews = holder.is_some();
-        let joined = tokio::task::spawn_blocking(move || match holder {
-            Some(node) => renew(&ca, &words, node.as_str()),
-            None => join(&ca, &tokens, &revocations, &words),
+        let joined: Result<JoinReply, Status> = tokio::task::spawn_blocking(move || match holder {
+            Some(node) => {
+                let reply = renew(&trust, &words, node.as_str())?;
+                note(&authority, &reply);
+                Ok(reply)
+            }
+            None => {
+                let reply = join(&trust, &tokens, &revocations, &words)?;
+                note(&authority, &reply);
+                claim_by_token(&claims, &tokens, &words, &reply.node_name)?;
+                Ok(reply)
+            }
         })
         .await
         .map_err(|_| Status::internal("joining failed"))?;
@@ -70,7 +91,7 @@ impl Join for JoinService {
 
 // tonic's own type; it is built once per refused machine.
 #[allow(clippy::result_large_err)]
-fn join(ca: &Ca, tokens: &Tokens, revocations: &Revocations, words: &JoinRequest) -> Result<JoinReply, Status> {
+fn join(trust: &Trust, tokens: &Tokens, revocations: &Revocations, words: &JoinRequest) -> Result<JoinReply, Status> {
     let now_ms = unix_ms();
     let machine = words.machine.clone().unwrap_or_default();
     let macs: Vec<String> = machine.macs.iter().map(|mac| mac.to_ascii_lowercase()).collect();
@@ -95,7 +116,7 @@ fn join(ca: &Ca, tokens: &Tokens, revocations: &Revocations, words: &JoinRequest
             Grant::New(node) => {
                 admitted(&node)?;
                 let key = request.key;
-                let certificate = sign(ca, request, &node, now_ms)?;
+                let certificate = sign(&trust.issuer, request, &node, now_ms)?;
                 match tokens.used(&words.token, &key, &certificate) {
                     Ok(()) => (node, certificate),
                     // Of two with one token only one is the first: the other one looks again.
@@ -107,15 +128,35 @@ fn join(ca: &Ca, tokens: &Tokens, revocations: &Revocations, words: &JoinRequest
                 }
             }
         };
-        return Ok(reply(ca, node, certificate, now_ms));
+        return Ok(reply(&trust.serving, node, certificate, now_ms));
     }
 }
 
+/// Which nodes have a certificate of the authority that issues now.
+fn note(authority: &Authority, reply: &JoinReply) {
+    if let Ok(certificate) = ca::der_of(&reply.certificate_pem) {
+        authority.noted(&reply.node_name, &certificate);
+    }
+}
+
+/// Who was given a token for a name was chosen by somebody: it is claimed with that.
 #[allow(clippy::result_large_err)]
-fn renew(ca: &Ca, words: &JoinRequest, node: &str) -> Result<JoinReply, Status> {
+fn claim_by_token(claims: &Claims, tokens: &Tokens, words: &JoinRequest, node: &str) -> Result<(), Status> {
+    if claims.admission() == Admission::Open || !tokens.is_made_for_a_name(&words.token) {
+        return Ok(());
+    }
+    let machine = words.machine.clone().unwrap_or_default();
+    let macs = machine.macs.iter().map(|mac| mac.to_ascii_lowercase()).collect();
+    let machine = MachineId { uuid: machine.uuid, serial: String::new(), macs };
+    let claimed = claims.claim(&[(NodeName::from(node), machine)], &How::Token, "mesolith");
+    claimed.map_err(|error| Status::unavailable(error.to_string()))
+}
+
+#[allow(clippy::result_large_err)]
+fn renew(trust: &Trust, words: &JoinRequest, node: &str) -> Result<JoinReply, Status> {
     let now_ms = unix_ms();
-    let certificate = sign(ca, read_request(words, now_ms)?, node, now_ms)?;
-    Ok(reply(ca, node.to_owned(), certificate, now_ms))
+    let certificate = sign(&trust.issuer, read_request(words, now_ms)?, node, now_ms)?;
+    Ok(reply(&trust.serving, node.to_owned(), certificate, now_ms))
 }
 
 #[allow(clippy::result_large_err)]
@@ -170,7 +211,7 @@ mod tests {
     const MAC: &str = "52:54:00:77:00:01";
 
     struct Fixture {
-        ca: Ca,
+        authority: Arc<Authority>,
         tokens: Tokens,
         revocations: Revocations,
         _dir: tempfile::TempDir,
@@ -179,9 +220,11 @@ mod tests {
     fn fixture() -> Fixture {
         let dir = tempfile::tempdir().unwrap();
         let ca = Ca::open(dir.path(), seconds(unix_ms())).unwrap();
+        let issue = |ca: &Ca| ca.issue("master", &["localhost".to_owned()], seconds(unix_ms()));
+        let authority = Authority::new(dir.path(), ca, issue).unwrap();
         let keeper = Keeper::in_memory();
         let (tokens, revocations) = (Tokens::new(keeper.clone()), Revocations::new(keeper));
-        Fixture { ca, tokens, revocations, _dir: dir }
+        Fixture { authority, tokens, revocations, _dir: dir }
     }
 
     fn csr(key: &KeyPair) -> String {
@@ -202,7 +245,7 @@ mod tests {
                 machine: Some(machine.clone()),
                 unix_ms: unix_ms(),
             };
-            join(&fixture.ca, &fixture.tokens, &fixture.revocations, &words)
+            join(&fixture.authority.now(), &fixture.tokens, &fixture.revocations, &words)
         };
         assert!(ask("wrong", &key).unwrap_err().message().contains("wrong"));
         let first = ask(&token, &key).unwrap();

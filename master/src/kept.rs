@@ -101,6 +101,12 @@ impl Keeper {
         Self { kept, way: Way::Memory(std::sync::Arc::new(sender)) }
     }
 
+    /// Wakes whoever waits for a change of any table.
+    #[must_use]
+    pub fn changes(&self) -> watch::Receiver<Kept> {
+        self.kept.clone()
+    }
+
     fn kept(&self) -> Kept {
         self.kept.borrow().clone()
     }

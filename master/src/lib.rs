@@ -9,11 +9,14 @@ mod address_shares;
 mod address_turns;
 pub mod agents;
 mod atomic_file;
+pub mod authority;
 pub mod boot;
 pub mod ca;
+pub mod claims;
 pub mod clock;
 pub mod cluster;
 pub mod config;
+pub mod crashes;
 pub mod disk;
 pub mod driver;
 mod flags;
@@ -26,6 +29,7 @@ pub mod link;
 pub mod liveness;
 pub mod logging;
 pub mod machines;
+pub mod netboot;
 pub mod peers;
 pub mod raft;
 pub mod random;
@@ -53,12 +57,15 @@ use nix::fcntl::{Flock, FlockArg};
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 
-use crate::agents::{LinkService, Standbys};
+use crate::agents::{Beside, Gate, LinkService, Standbys};
+use crate::authority::{Authority, Successions};
 use crate::boot::{Boot, BootLog};
 use crate::ca::{Ca, Identity};
+use crate::claims::{Claims, Unclaimed};
 use crate::clock::{Clock, unix_ms};
 use crate::cluster::{Joined, Masters, Part, Place};
 use crate::config::{Config, Listen};
+use crate::crashes::Crashes;
 use crate::driver::{Driver, Handle};
 use crate::http::auth::{self, ApiTokens, Credentials, Guard};
 use crate::http::server::Limits;
@@ -67,6 +74,7 @@ use crate::http::{Api, router::Facts};
 use crate::join::JoinService;
 use crate::kept::Keeper;
 use crate::liveness::Liveness;
+use crate::netboot::Netboot;
 use crate::peers::Dialer;
 use crate::raft::Member;
 use crate::ready::{Ready, connectable};
@@ -116,9 +124,10 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
         }
     }
     let place = Place::read(data).context("cannot read replica.json")?;
-    let ca = Arc::new(Ca::open(data, now_secs)?);
-    let identity = || server_identity(&ca, &config.advertise, now_secs);
-    let dialer = Dialer::master(&ca, identity()?).context("cannot set up TLS for the other masters")?;
+    let advertise = config.advertise.clone();
+    let issue = move |ca: &Ca| server_identity(ca, &advertise, i64::try_from(unix_ms() / 1000).unwrap_or(now_secs));
+    let authority = Authority::new(data, Ca::open(data, now_secs)?, issue)?;
+    let dialer = Dialer::master(&authority).context("cannot set up TLS for the other masters")?;
     let options = raft::Options {
         snapshot_every: config.snapshot_every,
         id: place.as_ref().map_or(raft::FOUNDER, |place| place.id),
@@ -143,16 +152,30 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
     let keeper = Keeper::new(driver.kept(), handle.clone(), replica.clone(), dialer.clone());
     let tokens = Arc::new(Tokens::new(keeper.clone()));
     let revocations = Arc::new(Revocations::new(keeper.clone()));
+    let successions = Arc::new(Successions::new(keeper.clone()));
+    tokio::spawn(authority.clone().follow(keeper.clone()));
+    let crashes = Arc::new(Crashes::new(keeper.clone()));
+    let gate = Gate {
+        claims: Arc::new(Claims::new(keeper.clone(), config.admission, config.machines.clone())),
+        unclaimed: Unclaimed::default(),
+    };
     let liveness = Liveness { driver: handle.clone(), replica: replica.clone(), dialer: dialer.clone() };
     let mut driver = tokio::spawn(driver.run(stopped.clone(), lead));
     let mut serving = tokio::task::JoinSet::new();
     let mut link_to_serve = Some({
-        let tls = link::tls(&ca, identity()?).context("cannot set up TLS for the link")?;
-        let masters =
-            Masters::new(replica.clone(), ca.clone(), tokens.clone(), keeper.clone(), liveness.clone(), data.clone());
-        let join = JoinService::new(ca.clone(), tokens.clone(), revocations.clone());
+        let tls = link::tls(&authority).context("cannot set up TLS for the link")?;
+        let masters = Masters::new(
+            replica.clone(),
+            authority.clone(),
+            tokens.clone(),
+            keeper.clone(),
+            liveness.clone(),
+            data.clone(),
+        );
+        let join = JoinService::new(authority.clone(), tokens.clone(), revocations.clone(), gate.claims.clone());
         let standbys = Standbys::new(term, replica.clone(), revocations.clone());
-        let link = LinkService::new(handle.clone(), replica.clone(), standbys, 2 * PING_INTERVAL);
+        let beside = Beside { gate: gate.clone(), crashes: crashes.clone(), authority: authority.clone() };
+        let link = LinkService::new(handle.clone(), replica.clone(), standbys, beside, 2 * PING_INTERVAL);
         let (revocations, stopped, listener) = (revocations.clone(), stopped.clone(), sockets.link);
         async move {
             if let Err(error) = link::serve(listener, tls, masters, join, link, revocations, stopped).await {
@@ -180,7 +203,7 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
         link: connectable(sockets.link_address).to_string(),
         boot: sockets.boot.as_ref().map(|(_, address)| connectable(*address).to_string()),
         advertise: config.advertise.clone(),
-        ca_sha256: ca.fingerprint(),
+        ca_sha256: authority.now().serving.fingerprint(),
         pid: std::process::id(),
     };
     let facts = Arc::new(facts(&config, &ip, sockets.http_address.port(), flags, &ready));
@@ -189,13 +212,18 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
         leading: leading.clone(),
         replica: replica.clone(),
         tokens: tokens.clone(),
+        revocations: revocations.clone(),
+        gate,
+        crashes,
+        authority: authority.clone(),
+        successions,
         facts,
     };
     let guard = Arc::new(guard(&config, keeper.clone(), revocations.clone())?);
     let tls = if config.access.insecure_api {
         None
     } else {
-        let served = Arc::new(served(&config, identity)?);
+        let served = Arc::new(served(&config, &authority)?);
         let directory = data.clone();
         let changed = move |served: &Served| {
             if let Err(error) = publish_certificate(&directory, served) {
@@ -205,8 +233,10 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
         if config.access.tls.is_some() {
             publish_certificate(data, &served).context("cannot write the API's certificate")?;
             serving.spawn(served.clone().follow(stopped.clone(), changed));
+        } else {
+            serving.spawn(served.clone().follow_authority(authority.clone(), stopped.clone(), |_| {}));
         }
-        Some(Arc::new(http::tls::config(&ca, served).context("cannot set up TLS for the API")?))
+        Some(Arc::new(http::tls::config(&authority, served)))
     };
     let app = http::router(api, guard);
     let limits = Limits::connections(config.access.connections).per_address(config.access.per_address);
@@ -238,9 +268,16 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
                     members.map(|seat| seat.member.addr).collect()
                 })
             },
-            ca_sha256: ready.ca_sha256.clone(),
+            pins: {
+                let authority = authority.clone();
+                Arc::new(move || authority.now().pins())
+            },
             log: Arc::new(BootLog::open(data.join("boot.log")).context("cannot open boot.log")?),
         };
+        if let Some((interface, files)) = &config.netboot {
+            let netboot = Netboot::open(interface, files, address.port()).context("cannot serve --netboot")?;
+            serving.spawn(netboot.serve(stopped.clone()));
+        }
         serving.spawn(http::server::serve(
             listener,
             None,
@@ -439,12 +476,12 @@ fn guard(config: &Config, keeper: Keeper, revocations: Arc<Revocations>) -> anyh
 }
 
 /// The certificate of the API port.
-fn served(config: &Config, own: impl Fn() -> Result<Identity, ca::CaError>) -> anyhow::Result<Served> {
+fn served(config: &Config, authority: &Authority) -> anyhow::Result<Served> {
     if let Some((certificate, key)) = &config.access.tls {
         return Ok(Served::given(certificate, key)?);
     }
     drop(std::fs::remove_file(config.data.join(API_CERTIFICATE))); // of an earlier run
-    Ok(Served::own(own()?)?)
+    Ok(Served::own(authority))
 }
 
 /// For the commands on this host, which cannot know its authority.

@@ -11,8 +11,7 @@ use std::sync::Arc;
 
 use api::link::join_server::JoinServer;
 use api::link::link_server::LinkServer;
-use rustls::server::WebPkiClientVerifier;
-use rustls::{RootCertStore, ServerConfig};
+use rustls::ServerConfig;
 use tokio::net::TcpListener;
 use tokio::sync::{mpsc, watch};
 use tokio_rustls::TlsAcceptor;
@@ -21,7 +20,8 @@ use tonic::service::interceptor::InterceptedService;
 use tonic::{Request, Status};
 
 use crate::agents::LinkService;
-use crate::ca::{self, Ca, Identity};
+use crate::authority::{Authority, Ends};
+use crate::ca;
 use crate::cluster::Masters;
 use crate::join::JoinService;
 use crate::peers;
@@ -46,20 +46,17 @@ const STREAMS_PER_CONNECTION: u32 = 16;
 /// TLS as the link wants it: 1.3 only, a client certificate of our authority or none.
 ///
 /// # Errors
-/// The identity's key does not fit.
-pub fn tls(ca: &Ca, identity: Identity) -> Result<ServerConfig, rustls::Error> {
-    let mut roots = RootCertStore::empty();
-    roots.add(ca.der().clone())?;
+/// The TLS library refuses its own settings.
+pub fn tls(authority: &Arc<Authority>) -> Result<ServerConfig, rustls::Error> {
     let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider.clone())
-        // Join is served without; the Link service insists.
-        .allow_unauthenticated()
-        .build()
-        .map_err(|error| rustls::Error::General(error.to_string()))?;
+    // Join is served without a certificate; the Link service insists.
+    let ends = Arc::new(Ends(authority.clone()));
     let mut config = ServerConfig::builder_with_provider(provider)
         .with_protocol_versions(&[&rustls::version::TLS13])?
-        .with_client_cert_verifier(verifier)
-        .with_single_cert(identity.chain, identity.key)?;
+        .with_client_cert_verifier(ends.clone())
+        .with_cert_resolver(ends);
+    // A session that is resumed is not looked at again.
+    config.session_storage = Arc::new(rustls::server::NoServerSessionStorage {});
     config.alpn_protocols = vec![b"h2".to_vec(), peers::ALPN.to_vec()];
     Ok(config)
 }

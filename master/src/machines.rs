@@ -71,6 +71,12 @@ impl Machines {
         self.0.is_empty()
     }
 
+    /// Is a node of this name one of the listed machines?
+    #[must_use]
+    pub fn has_name(&self, node: &str) -> bool {
+        self.0.keys().any(|mac| self.name(mac) == node)
+    }
+
     /// Would [`name`](Self::name) give this machine, which is not listed, the name of one that is?
     #[must_use]
     pub fn takes_anothers_name(&self, mac: &str) -> bool {

@@ -279,6 +279,12 @@ impl Tokens {
         }
     }
 
+    /// Was this token made for a name, by somebody?
+    #[must_use]
+    pub fn is_made_for_a_name(&self, token: &str) -> bool {
+        self.0.all().get(&fingerprint(token)).is_some_and(|token| token.binding == Binding::Name)
+    }
+
     /// May a master join with this token? Gives what it was used for by the same key.
     ///
     /// # Errors

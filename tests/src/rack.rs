@@ -48,7 +48,7 @@ pub use fault_line::FaultLine;
 pub use hosted::isolation_is_available;
 pub use network::usual_or_free_port;
 pub use node::{Link, Node};
-pub use options::{Kind, Life, NodePlan, Options, Places};
+pub use options::{BootService, Kind, Life, NodePlan, Options, Places};
 pub use programs::{Programs, repository};
 pub use serve::serve;
 

@@ -18,6 +18,8 @@ pub struct NodeConfig {
     pub boot_url: Option<String>,
     /// `mesolith.ca=sha256:HEX`: SHA-256 of the cluster CA's certificate in DER.
     pub ca_sha256: Option<[u8; 32]>,
+    /// All of `mesolith.ca=sha256:HEX,sha256:HEX`: while one authority follows another there are two.
+    pub authorities: Vec<[u8; 32]>,
     /// `mesolith.name=`: what the operator calls this machine.
     pub name: Option<String>,
     /// `mesolith.attributes=k:v;k:v`.
@@ -42,6 +44,8 @@ pub struct NodeConfig {
     pub disk_quota: Option<Quota>,
     /// `mesolith.ports=enforce`: a task that listens on a port it was not given is ended.
     pub ports: Option<Quota>,
+    /// `mesolith.ntp=10.0.0.1,time.example,[fd00::1]:1123`: time servers, before those of the DHCP server.
+    pub ntp: Vec<String>,
     /// Keys under `mesolith.` that this version does not know: another part may.
     pub unknown: Vec<String>,
 }
@@ -94,8 +98,11 @@ impl NodeConfig {
                 Some(rest) if !rest.is_empty() => self.boot_url = Some(value.trim_end_matches('/').to_owned()),
                 _ => mistakes.push(format!("mesolith.boot: `{value}` is not an http:// address")),
             },
-            "ca" => match fingerprint(value) {
-                Some(digest) => self.ca_sha256 = Some(digest),
+            "ca" => match value.split(',').map(fingerprint).collect::<Option<Vec<_>>>() {
+                Some(digests) => {
+                    self.ca_sha256 = digests.first().copied();
+                    self.authorities = digests;
+                }
                 None => mistakes.push(format!("mesolith.ca: `{value}` is not sha256: and 64 hexadecimal digits")),
             },
             "name" => match api::id::validate(value) {
@@ -145,6 +152,12 @@ impl NodeConfig {
                 Ok(paths) => self.host_paths = paths,
                 Err(entry) => mistakes.push(format!("mesolith.host_paths: `{entry}` is not /path or /path:ro")),
             },
+            "ntp" => {
+                self.ntp = value.split(',').filter(|server| !server.is_empty()).map(str::to_owned).collect();
+                if self.ntp.is_empty() || self.ntp.iter().any(|server| server.contains(['/', '@'])) {
+                    mistakes.push(format!("mesolith.ntp: `{value}` is not a list of time servers"));
+                }
+            }
             other => self.unknown.push(other.to_owned()),
         }
     }

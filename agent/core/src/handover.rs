@@ -95,6 +95,11 @@ pub enum InitRequest {
         /// One line, at most 200 characters.
         line: String,
     },
+    /// What the consoles' status page shows from now on.
+    Page {
+        /// At most [`PAGE_LINES`] lines.
+        lines: Vec<String>,
+    },
     /// The service that sends this has finished starting; what waits for it may start.
     Ready,
     /// Sync, unmount and end the machine.
@@ -103,6 +108,8 @@ pub enum InitRequest {
     Describe,
 }
 
+/// Lines of the status page.
+pub const PAGE_LINES: usize = 16;
 /// How long an unclaimed exit status is kept.
 pub const UNCLAIMED_SECS: u64 = 60;
 /// How many descriptors `init` keeps; storing another is refused.

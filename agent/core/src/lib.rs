@@ -35,3 +35,5 @@ pub mod registration;
 pub mod sntp;
 pub mod standby;
 pub mod status;
+pub mod status_page;
+pub mod timekeeping;

@@ -33,6 +33,13 @@ pub enum State {
         /// From the master.
         ping_timeout_ms: u64,
     },
+    /// Nobody has claimed this machine: the session is open, and waits for somebody to.
+    Unclaimed {
+        /// The link is dead when no ping came until then.
+        until_ms: u64,
+        /// From the master.
+        ping_timeout_ms: u64,
+    },
     /// The master said no, and that trying again is no use.
     Refused {
         /// Its words.
@@ -79,6 +86,11 @@ pub enum Event {
         ping_timeout_ms: u64,
         /// Raft's.
         term: u64,
+    },
+    /// The master waits for somebody to claim this machine.
+    Unclaimed {
+        /// Without a ping for this long the agent reconnects.
+        ping_timeout_ms: u64,
     },
     /// The master did not.
     Refused {
@@ -212,7 +224,9 @@ impl Registration {
         match &self.state {
             State::Searching { at_ms } | State::Refused { at_ms, .. } => *at_ms,
             State::Joining | State::Connecting => u64::MAX, // the shell's own deadlines end these
-            State::Registering { until_ms } | State::Registered { until_ms, .. } => *until_ms,
+            State::Registering { until_ms }
+            | State::Registered { until_ms, .. }
+            | State::Unclaimed { until_ms, .. } => *until_ms,
         }
     }
 
@@ -228,7 +242,11 @@ impl Registration {
                 self.state = State::Joining;
                 Some(Action::Join { master })
             }
-            State::Registering { until_ms } | State::Registered { until_ms, .. } if *until_ms <= now_ms => {
+            State::Registering { until_ms }
+            | State::Registered { until_ms, .. }
+            | State::Unclaimed { until_ms, .. }
+                if *until_ms <= now_ms =>
+            {
                 self.next_try(now_ms);
                 Some(Action::Disconnect)
             }
@@ -237,7 +255,8 @@ impl Registration {
             | State::Joining
             | State::Connecting
             | State::Registering { .. }
-            | State::Registered { .. } => None,
+            | State::Registered { .. }
+            | State::Unclaimed { .. } => None,
         }
     }
 
@@ -251,7 +270,10 @@ impl Registration {
                 self.state = State::Searching { at_ms: now_ms };
             }
             (State::Joining, Event::JoinFailed { reason, retry })
-            | (State::Registering { .. } | State::Registered { .. }, Event::Refused { reason, retry }) => {
+            | (
+                State::Registering { .. } | State::Registered { .. } | State::Unclaimed { .. },
+                Event::Refused { reason, retry },
+            ) => {
                 if retry {
                     self.next_try(now_ms);
                 } else {
@@ -261,25 +283,35 @@ impl Registration {
             (State::Connecting, Event::Connected) => {
                 self.state = State::Registering { until_ms: now_ms + REGISTER_TIMEOUT_MS };
             }
-            (State::Registering { .. }, Event::Registered { ping_timeout_ms, term }) => {
+            (State::Registering { .. } | State::Unclaimed { .. }, Event::Registered { ping_timeout_ms, term }) => {
                 self.term = term;
                 self.backoff.reset();
                 self.tries = 0;
                 self.state = State::Registered { until_ms: now_ms + ping_timeout_ms, ping_timeout_ms };
             }
+            (State::Registering { .. }, Event::Unclaimed { ping_timeout_ms }) => {
+                self.backoff.reset();
+                self.tries = 0;
+                self.state = State::Unclaimed { until_ms: now_ms + ping_timeout_ms, ping_timeout_ms };
+            }
+            (State::Unclaimed { ping_timeout_ms, .. }, Event::Pinged) => {
+                let ping_timeout_ms = *ping_timeout_ms;
+                self.state = State::Unclaimed { until_ms: now_ms + ping_timeout_ms, ping_timeout_ms };
+            }
             (State::Registered { ping_timeout_ms, .. }, Event::Pinged) => {
                 let ping_timeout_ms = *ping_timeout_ms;
                 self.state = State::Registered { until_ms: now_ms + ping_timeout_ms, ping_timeout_ms };
             }
-            (State::Connecting | State::Registering { .. } | State::Registered { .. }, Event::Lost) => {
-                self.next_try(now_ms)
-            }
+            (
+                State::Connecting | State::Registering { .. } | State::Registered { .. } | State::Unclaimed { .. },
+                Event::Lost,
+            ) => self.next_try(now_ms),
             // It may have been this session only; or the leader is there again, in its old term.
             (State::Registered { .. }, Event::LostWithStandby) => {
                 let at_ms = now_ms + SAME_LEADER_MS + self.randomness.up_to(SAME_LEADER_MS / 2);
                 self.state = State::Searching { at_ms };
             }
-            (State::Connecting | State::Registering { .. }, Event::LostWithStandby) => {
+            (State::Connecting | State::Registering { .. } | State::Unclaimed { .. }, Event::LostWithStandby) => {
                 let at_ms = now_ms + PATIENCE_MS + self.randomness.up_to(PATIENCE_MS / 2);
                 self.state = State::Searching { at_ms };
             }
@@ -290,6 +322,7 @@ impl Registration {
                 | Event::JoinFailed { .. }
                 | Event::Connected
                 | Event::Registered { .. }
+                | Event::Unclaimed { .. }
                 | Event::Refused { .. }
                 | Event::Pinged
                 | Event::LostWithStandby
@@ -326,6 +359,28 @@ mod tests {
         registration.handle(Event::Connected, 6);
         registration.handle(Event::Registered { ping_timeout_ms: 75_000, term: 3 }, 7);
         registration
+    }
+
+    #[test]
+    fn a_machine_nobody_has_claimed_keeps_its_session_until_somebody_does() {
+        let mut registration = fresh(&["a:1"]);
+        registration.poll(0);
+        registration.handle(Event::Joined, 5);
+        registration.poll(5);
+        registration.handle(Event::Connected, 6);
+        registration.handle(Event::Unclaimed { ping_timeout_ms: 30_000 }, 7);
+        assert!(!registration.is_registered() && registration.poll(30_006).is_none());
+        registration.handle(Event::Pinged, 20_000);
+        assert_eq!(registration.poll(49_999), None);
+        registration.handle(Event::Registered { ping_timeout_ms: 30_000, term: 1 }, 40_000);
+        assert!(registration.is_registered());
+        let mut silent = fresh(&["a:1"]);
+        silent.poll(0);
+        silent.handle(Event::Joined, 5);
+        silent.poll(5);
+        silent.handle(Event::Connected, 6);
+        silent.handle(Event::Unclaimed { ping_timeout_ms: 30_000 }, 7);
+        assert_eq!(silent.poll(30_007), Some(Action::Disconnect));
     }
 
     #[test]

@@ -45,6 +45,41 @@ pub fn reply_unix_ms(bytes: &[u8], cookie: u64) -> Result<u64, SntpError> {
     Ok((since_1900 - SECONDS_1900_TO_1970) * 1000 + ((u64::from(fraction) * 1000) >> 32))
 }
 
+/// What one question and its answer say of a clock.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Exchange {
+    /// The server's time less ours, in microseconds.
+    pub offset_us: i64,
+    /// What the network took, both ways: half of it is what the offset may be wrong by.
+    pub delay_us: i64,
+}
+
+/// Compares clocks by the four timestamps of an exchange (RFC 5905 section 8): `sent_us` and `received_us` are ours.
+///
+/// # Errors
+/// As [`reply_unix_ms`].
+pub fn exchange(bytes: &[u8], cookie: u64, sent_us: i64, received_us: i64) -> Result<Exchange, SntpError> {
+    reply_unix_ms(bytes, cookie)?;
+    let came_us = timestamp_us(&bytes[32..40]).ok_or(SntpError::Unsynchronised)?;
+    let left_us = timestamp_us(&bytes[40..48]).ok_or(SntpError::Unsynchronised)?;
+    Ok(Exchange {
+        offset_us: ((came_us - sent_us) + (left_us - received_us)) / 2,
+        delay_us: ((received_us - sent_us) - (left_us - came_us)).max(0),
+    })
+}
+
+/// Microseconds since 1970.
+fn timestamp_us(bytes: &[u8]) -> Option<i64> {
+    let number = |bytes: &[u8]| Some(u64::from(u32::from_be_bytes(bytes.try_into().ok()?)));
+    let (seconds, fraction) = (number(bytes.get(..4)?)?, number(bytes.get(4..8)?)?);
+    if seconds == 0 {
+        return None;
+    }
+    let since_1900 = if seconds & 0x8000_0000 == 0 { seconds + (1 << 32) } else { seconds };
+    let micros = (since_1900 - SECONDS_1900_TO_1970) * 1_000_000 + ((fraction * 1_000_000) >> 32);
+    i64::try_from(micros).ok()
+}
+
 const SECONDS_1900_TO_1970: u64 = 2_208_988_800;
 
 /// What the clock becomes: a source's time, but never before the image was built, because a
@@ -73,6 +108,21 @@ mod tests {
         // 2020-01-01T00:00:00.5Z, and the first second of era 1 (2036-02-07T06:28:16.5Z).
         assert_eq!(reply_unix_ms(&reply(9, 3_786_825_600), 9), Ok(1_577_836_800_500));
         assert_eq!(reply_unix_ms(&reply(9, 1), 9), Ok(2_085_978_497_500));
+    }
+
+    #[test]
+    fn an_exchange_tells_offset_and_delay() {
+        // The server got it 7 ms after we sent it by our clock, and answered 2 ms later; we had the answer 12 ms after sending.
+        let base = 1_577_836_800_000_000_i64;
+        let mut bytes = reply(9, 3_786_825_600);
+        let fraction = |micros: u64| u32::try_from((micros << 32) / 1_000_000).unwrap().to_be_bytes();
+        bytes[32..36].copy_from_slice(&3_786_825_600_u32.to_be_bytes());
+        bytes[36..40].copy_from_slice(&fraction(7_001));
+        bytes[44..48].copy_from_slice(&fraction(9_001));
+        let said = exchange(&bytes, 9, base, base + 12_000).unwrap();
+        assert!((said.offset_us - 2_000).abs() <= 1 && (said.delay_us - 10_000).abs() <= 1, "{said:?}");
+        bytes[32..40].fill(0);
+        assert_eq!(exchange(&bytes, 9, base, base), Err(SntpError::Unsynchronised));
     }
 
     #[test]

@@ -11,7 +11,11 @@ pub(crate) const HIERARCHY: &str = "/sys/fs/cgroup";
 /// The controllers without which tasks cannot be limited.
 const NEEDED: [&str; 3] = ["cpu", "memory", "pids"];
 /// Memory the kernel takes from tasks before it takes it from our own processes.
-const PROTECTED_MEMORY: &str = "64M";
+const PROTECTED_MEMORY: &str = "96M";
+/// Memory it never takes from them: what the agent needs to answer at all.
+const KEPT_MEMORY: &str = "32M";
+/// Their share of the processors where the tasks' is 100: a node that is busy still answers its master.
+const OWN_WEIGHT: &str = "500";
 /// The service that works when the others have nothing to do, and its share where theirs is 100.
 const BACKGROUND: &str = "devices";
 const BACKGROUND_WEIGHT: &str = "5";
@@ -95,7 +99,16 @@ impl Tree {
             let _ = write(&self.service(BACKGROUND).join("cpu.weight"), BACKGROUND_WEIGHT);
         }
         // Good to have; a kernel without it works.
-        let _ = write(&self.base.join(OWN).join("memory.low"), PROTECTED_MEMORY);
+        let own = self.base.join(OWN);
+        for (file, value) in [("memory.low", PROTECTED_MEMORY), ("memory.min", KEPT_MEMORY), ("cpu.weight", OWN_WEIGHT)]
+        {
+            let _ = write(&own.join(file), value);
+        }
+        // What is protected above is protected for whom below: without these the protection stays with the parent.
+        for name in services {
+            let share = if *name == BACKGROUND { "4M" } else { "12M" };
+            let _ = write(&self.service(name).join("memory.min"), share);
+        }
         Ok(())
     }
 }

@@ -11,7 +11,10 @@ use std::path::Path;
 
 use nix::fcntl::OFlag;
 
+use agent_core::handover::PAGE_LINES;
+
 use super::log_file::LogFile;
+use super::page::Page;
 use crate::uptime;
 
 /// Bytes kept for a console that is slower than we are. When full, lines are dropped for that console alone: a serial
@@ -29,10 +32,23 @@ pub(crate) struct Console {
     screens: Vec<Screen>,
     kernel_log: Option<File>,
     log: Option<LogFile>,
+    page: Page,
+}
+
+/// What is at the other end of a console.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Kind {
+    /// A screen: its top is the status page's.
+    Screen,
+    /// A serial line, or whoever started us.
+    Line,
 }
 
 #[derive(Debug)]
 struct Screen {
+    kind: Kind,
+    /// Somebody may type there.
+    reads: bool,
     file: File,
     pending: VecDeque<u8>,
     dropped: u64,
@@ -48,14 +64,14 @@ impl Console {
             screens.extend(open_tty("/dev/console"));
         }
         let kernel_log = File::options().write(true).open("/dev/kmsg").ok();
-        Console { screens, kernel_log, log: None }
+        Console { screens, kernel_log, log: None, page: Page::default() }
     }
 
     /// This process's stderr: hosted mode.
     pub(crate) fn of_process() -> Console {
         let stderr = io::stderr().as_fd().try_clone_to_owned().ok();
-        let screens = stderr.map(|fd| Screen::new(File::from(fd))).into_iter().collect();
-        Console { screens, kernel_log: None, log: None }
+        let screens = stderr.map(|fd| Screen::new(Kind::Line, File::from(fd))).into_iter().collect();
+        Console { screens, kernel_log: None, log: None, page: Page::default() }
     }
 
     /// Keeps what is said from now on in a file, too.
@@ -75,6 +91,42 @@ impl Console {
             log.append(&line);
         }
         self.show(&line);
+    }
+
+    /// Shows this page from now on.
+    pub(crate) fn show_page(&mut self, lines: Vec<String>) {
+        let lines = lines.iter().take(PAGE_LINES).map(|line| printable(line)).collect();
+        if self.page.set(lines) {
+            self.draw(|_| true);
+        }
+    }
+
+    /// The lines somebody may type at.
+    pub(crate) fn keyboards(&self) -> impl Iterator<Item = (usize, BorrowedFd<'_>)> {
+        self.screens.iter().enumerate().filter(|(_, screen)| screen.reads).map(|(at, screen)| (at, screen.file.as_fd()))
+    }
+
+    /// Somebody typed: whatever it was, the page is what we have to show.
+    pub(crate) fn typed(&mut self, at: usize) {
+        let Some(screen) = self.screens.get_mut(at) else { return };
+        let mut buffer = [0; 256];
+        match io::Read::read(&mut screen.file, &mut buffer) {
+            Ok(count) if count > 0 => self.draw(|number| number == at),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock || error.kind() == io::ErrorKind::Interrupted => {}
+            // Nobody types there any more.
+            Ok(_) | Err(_) => screen.reads = false,
+        }
+    }
+
+    fn draw(&mut self, on: impl Fn(usize) -> bool) {
+        let (block, drawing) = (self.page.block(), self.page.drawing());
+        for (_, screen) in self.screens.iter_mut().enumerate().filter(|(number, _)| on(*number)) {
+            match (screen.kind, &block, &drawing) {
+                (Kind::Line, Some(block), _) => block.lines().for_each(|line| screen.put(line)),
+                (Kind::Screen, _, Some(drawing)) => screen.draw(drawing),
+                (Kind::Line | Kind::Screen, _, _) => {}
+            }
+        }
     }
 
     /// Shows a line of another process.
@@ -102,8 +154,8 @@ impl Console {
 }
 
 impl Screen {
-    fn new(file: File) -> Screen {
-        Screen { file, pending: VecDeque::new(), dropped: 0 }
+    fn new(kind: Kind, file: File) -> Screen {
+        Screen { kind, reads: false, file, pending: VecDeque::new(), dropped: 0 }
     }
 
     fn put(&mut self, line: &str) {
@@ -114,6 +166,14 @@ impl Screen {
         }
         self.queue(line);
         self.flush();
+    }
+
+    /// Puts control sequences, whole or not at all.
+    fn draw(&mut self, drawing: &str) {
+        if self.pending.len() + drawing.len() <= PENDING_LIMIT {
+            self.pending.extend(drawing.as_bytes());
+            self.flush();
+        }
     }
 
     fn queue(&mut self, line: &str) {
@@ -143,7 +203,14 @@ impl Screen {
 
 fn open_tty(path: &str) -> Option<Screen> {
     let flags = OFlag::O_NOCTTY | OFlag::O_NONBLOCK | OFlag::O_CLOEXEC;
-    File::options().write(true).custom_flags(flags.bits()).open(path).ok().map(Screen::new)
+    // tty1 and tty0 are screens, ttyS0 and hvc0 are lines.
+    let number = path.strip_prefix("/dev/tty").unwrap_or("x");
+    let kind = if number.bytes().all(|byte| byte.is_ascii_digit()) { Kind::Screen } else { Kind::Line };
+    let open = |read| File::options().read(read).write(true).custom_flags(flags.bits()).open(path);
+    if let Ok(file) = open(true) {
+        return Some(Screen { reads: true, ..Screen::new(kind, file) });
+    }
+    open(false).ok().map(|file| Screen::new(kind, file))
 }
 
 /// A line with its time and speaker.
@@ -179,7 +246,7 @@ mod tests {
     #[test]
     fn a_slow_screen_loses_lines_and_says_so() {
         let (reader, writer) = nix::unistd::pipe2(OFlag::O_NONBLOCK | OFlag::O_CLOEXEC).unwrap();
-        let mut screen = Screen::new(writer.into());
+        let mut screen = Screen::new(Kind::Line, writer.into());
         let line = "x".repeat(1000);
         for _ in 0..1000 {
             screen.put(&line);

@@ -1,7 +1,8 @@
 //! Faults on demand, for tests of booted nodes: lines on the second serial port, only where the kernel's command line
 //! holds [`WORD`].
 //!
-//! `pids` answers one line `NAME PID` a service; `kill NAME` sends SIGKILL and answers the pid that had it. Who can
+//! `pids` answers one line `NAME PID` a service; `kill NAME` sends SIGKILL and answers the pid that had it; `hang NAME` stops
+//! it and every process that is started in its place; `panic` ends the kernel. Who can
 //! write to the machine's serial port and set its command line can do worse, but a node that is not a test says so.
 
 use std::fs::{File, OpenOptions};
@@ -25,6 +26,10 @@ pub(super) enum Fault {
     Pids,
     /// SIGKILL for the service of that name.
     Kill(String),
+    /// SIGSTOP for it, now and after each start.
+    Hang(String),
+    /// A panic of the kernel.
+    Panic,
 }
 
 /// The line, and what of it has come so far.
@@ -32,6 +37,8 @@ pub(super) enum Fault {
 pub(super) struct Faults {
     line: File,
     partial: Vec<u8>,
+    /// The services that are to hang.
+    pub(super) hanging: Vec<String>,
 }
 
 impl Faults {
@@ -44,7 +51,7 @@ impl Faults {
         let mut modes = tcgetattr(&line)?;
         cfmakeraw(&mut modes);
         tcsetattr(&line, SetArg::TCSANOW, &modes)?;
-        Ok(Some(Faults { line, partial: Vec::new() }))
+        Ok(Some(Faults { line, partial: Vec::new(), hanging: Vec::new() }))
     }
 
     /// What has been asked since the last call.
@@ -79,6 +86,8 @@ impl AsFd for Faults {
 fn parse(line: &str) -> Option<Fault> {
     match line.split_whitespace().collect::<Vec<_>>()[..] {
         ["pids"] => Some(Fault::Pids),
+        ["hang", name] => Some(Fault::Hang(name.to_owned())),
+        ["panic"] => Some(Fault::Panic),
         ["kill", name] => Some(Fault::Kill(name.to_owned())),
         _ => None,
     }

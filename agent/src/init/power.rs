@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::path::Path;
+use std::time::Duration;
 
 use agent_core::handover::PowerAction;
 use nix::mount::{MntFlags, umount2};
@@ -10,6 +11,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::{Pid, sync};
 
 use super::cgroups;
+use super::phases::{self, Phases};
 use super::supervisor::Supervisor;
 use crate::uptime;
 
@@ -76,21 +78,36 @@ pub(crate) fn end_processes(supervisor: &mut Supervisor, tasks: Option<&Path>, l
     let _ = within(supervisor, &|supervisor| gone(supervisor, &all));
 }
 
+/// What writing everything to disks may take, and what unmounting may: a disk that hangs must not keep the machine.
+const SYNC: Duration = Duration::from_secs(30);
+const UNMOUNT: Duration = Duration::from_secs(10);
+/// What the kernel itself may take to end.
+const LAST_CALL: Duration = Duration::from_secs(30);
+
 /// Ends the machine. Returns only if the kernel refuses.
 pub(crate) fn end_machine(supervisor: &mut Supervisor, action: PowerAction) {
+    supervisor.watchdog.guard_the_end();
+    let mut phases = Phases::watched_by(phases::end_hangs);
+    phases.begin("kill", UNMOUNT);
     // Everything but us.
     let _ = kill(Pid::from_raw(-1), Signal::SIGKILL);
+    phases.begin("sync", SYNC);
     sync();
+    phases.begin("unmount", UNMOUNT);
     for target in targets(&fs::read_to_string("/proc/self/mounts").unwrap_or_default()) {
         // Lazily, so that one that is busy does not stop the others; the sync before has written what matters.
         let _ = umount2(target.as_str(), MntFlags::MNT_DETACH);
     }
+    phases.begin("sync again", SYNC);
     sync();
-    supervisor.watchdog.disarm();
+    if action == PowerAction::PowerOff {
+        supervisor.watchdog.disarm();
+    }
     let (mode, word) = match action {
         PowerAction::Reboot => (RebootMode::RB_AUTOBOOT, "restarting"),
         PowerAction::PowerOff => (RebootMode::RB_POWER_OFF, "powering off"),
     };
+    phases.begin("the kernel's end", LAST_CALL);
     supervisor.console.say(word);
     supervisor.console.flush();
     let Err(errno) = reboot(mode);

@@ -91,6 +91,11 @@ impl Service {
         self.pid
     }
 
+    /// Milliseconds since its process was started.
+    pub(crate) fn runs_for(&self, now_ms: u64) -> u64 {
+        now_ms.saturating_sub(self.started_ms)
+    }
+
     pub(crate) fn restarts(&self) -> u32 {
         self.restarts
     }

@@ -14,6 +14,23 @@ const SYSCTLS: &[(&str, &str)] = &[
     ("kernel/dmesg_restrict", "1"),
     ("kernel/kptr_restrict", "1"),
     ("kernel/unprivileged_bpf_disabled", "1"),
+    // Nor may they watch the kernel, or make it wait for them.
+    ("kernel/perf_event_paranoid", "3"),
+    ("kernel/yama/ptrace_scope", "1"),
+    ("vm/unprivileged_userfaultfd", "0"),
+    ("net/core/bpf_jit_harden", "2"),
+    ("dev/tty/ldisc_autoload", "0"),
+    ("kernel/randomize_va_space", "2"),
+    ("vm/mmap_min_addr", "65536"),
+    ("vm/mmap_rnd_bits", "32"),
+    // This kernel runs until the machine restarts; only a person at the machine gets more by the magic key than a sync
+    // and a restart.
+    ("kernel/kexec_load_disabled", "1"),
+    ("kernel/sysrq", "176"),
+    // A task that takes all memory is ended; the machine goes on.
+    ("vm/panic_on_oom", "0"),
+    ("vm/oom_kill_allocating_task", "0"),
+    ("kernel/hung_task_timeout_secs", "120"),
     ("fs/protected_hardlinks", "1"),
     ("fs/protected_symlinks", "1"),
     ("fs/protected_fifos", "1"),
@@ -28,6 +45,19 @@ const SYSCTLS: &[(&str, &str)] = &[
     // Addresses of links that are down are not answered for on others.
     ("net/ipv4/conf/all/arp_ignore", "1"),
     ("net/ipv4/conf/all/arp_announce", "2"),
+    // No way for others to change where packets go.
+    ("net/ipv4/conf/all/accept_redirects", "0"),
+    ("net/ipv4/conf/default/accept_redirects", "0"),
+    ("net/ipv4/conf/all/send_redirects", "0"),
+    ("net/ipv4/conf/default/send_redirects", "0"),
+    ("net/ipv4/conf/all/accept_source_route", "0"),
+    ("net/ipv6/conf/all/accept_redirects", "0"),
+    ("net/ipv6/conf/default/accept_redirects", "0"),
+    ("net/ipv6/conf/all/accept_source_route", "0"),
+    ("net/ipv4/icmp_echo_ignore_broadcasts", "1"),
+    ("net/ipv4/icmp_ignore_bogus_error_responses", "1"),
+    ("net/ipv4/tcp_syncookies", "1"),
+    ("net/ipv4/tcp_rfc1337", "1"),
     // Cores would fill the sandboxes unasked.
     ("kernel/core_pattern", "|/bin/false"),
 ];
@@ -61,6 +91,13 @@ pub(crate) fn register_modprobe() {
 pub(crate) fn command_line_key<'a>(command_line: &'a str, key: &str) -> Option<&'a str> {
     let mut values = command_line.split_whitespace().filter_map(|word| word.strip_prefix(key)?.strip_prefix('='));
     values.next_back().filter(|value| !value.is_empty())
+}
+
+/// Mixes what the master gave us into the kernel's random numbers. It is not counted as chance: whoever listens to the
+/// boot network has seen it; but machines that boot alike differ by it.
+pub(crate) fn stir(secret: &[u8]) {
+    // Random numbers are there all the same.
+    let _ = fs::write("/dev/urandom", secret);
 }
 
 /// Names the machine, and writes the hosts file that name resolution needs when there is no other.

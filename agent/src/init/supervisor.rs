@@ -64,6 +64,7 @@ enum Source {
     Client(u64),
     Service(usize),
     Console,
+    Keyboard(usize),
     Faults,
 }
 
@@ -166,6 +167,7 @@ impl Supervisor {
                     }
                 }
                 Source::Console => self.console.flush(),
+                Source::Keyboard(at) => self.console.typed(at),
                 Source::Faults => self.obey_faults(),
             }
         }
@@ -186,6 +188,7 @@ impl Supervisor {
         self.exits.expire(now);
         self.clients.expire(now);
         self.watchdog.feed(now, &mut self.console);
+        self.end_a_silent_agent(now);
         self.clients.flush(&self.exits);
     }
 
@@ -207,6 +210,10 @@ impl Supervisor {
         for screen in self.console.waiting() {
             sources.push(Source::Console);
             set.push(PollFd::new(screen, PollFlags::POLLOUT));
+        }
+        for (at, keyboard) in self.console.keyboards() {
+            sources.push(Source::Keyboard(at));
+            set.push(PollFd::new(keyboard, PollFlags::POLLIN));
         }
         if let Some(faults) = &self.faults {
             sources.push(Source::Faults);
@@ -244,6 +251,24 @@ impl Supervisor {
         }
     }
 
+    /// An agent that hangs is started again before the watchdog takes the whole machine. Its tasks go on.
+    fn end_a_silent_agent(&mut self, now: u64) {
+        if let Some(faults) = &self.faults {
+            let hang = |service: &&Service| faults.hanging.iter().any(|name| name == service.name());
+            self.services.iter().filter(hang).for_each(|service| service.signal(Signal::SIGSTOP));
+        }
+        let patience = self.watchdog.patience_ms() / 2;
+        let silent = self.watchdog.silence_ms(now).is_some_and(|silence| silence >= patience);
+        if !silent || self.ending.is_some() || self.owner == Owner::SomebodyElse {
+            return;
+        }
+        let agent = self.services.iter().find(|service| service.name() == "agent" && service.runs_for(now) >= patience);
+        if let Some(agent) = agent.filter(|agent| agent.pid().is_some()) {
+            self.console.say(format!("the agent has given no sign of life for {} s: killed", patience / 1000));
+            agent.signal(Signal::SIGKILL);
+        }
+    }
+
     fn obey_faults(&mut self) {
         let Some(faults) = &mut self.faults else {
             return;
@@ -257,7 +282,15 @@ impl Supervisor {
                         service.signal(Signal::SIGKILL);
                         faults.answer(name, pid);
                     }
-                    Fault::Kill(_) => {}
+                    Fault::Hang(name) if name == service.name() => {
+                        service.signal(Signal::SIGSTOP);
+                        faults.hanging.push(name.clone());
+                        faults.answer(name, pid);
+                    }
+                    Fault::Panic => {
+                        let _ = std::fs::write("/proc/sysrq-trigger", "c");
+                    }
+                    Fault::Kill(_) | Fault::Hang(_) => {}
                 }
             }
         }
@@ -324,6 +357,12 @@ impl Supervisor {
             }
             InitRequest::Status { line } => {
                 self.console.say(line.chars().take(STATUS_CHARS).collect::<String>());
+                InitReply::Done
+            }
+            InitRequest::Page { lines } => {
+                if self.owner == Owner::Us {
+                    self.console.show_page(lines);
+                }
                 InitReply::Done
             }
             InitRequest::Ready => {

@@ -1,6 +1,6 @@
 //! Sets the machine's clock: from a time server of the network, else from the master, never before the image was built.
 
-use std::net::Ipv4Addr;
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use agent_core::sntp::{clock_ms, reply_unix_ms, request};
@@ -11,7 +11,7 @@ use nix::sys::time::TimeSpec;
 use nix::time::{ClockId, clock_settime};
 use tokio::net::{TcpStream, UdpSocket};
 
-use super::supervision;
+use super::{supervision, timekeeping};
 
 /// How long one source is waited for.
 const TIMEOUT: Duration = Duration::from_secs(2);
@@ -19,14 +19,14 @@ const TIMEOUT: Duration = Duration::from_secs(2);
 const SLACK_MS: u64 = 500;
 
 /// When the image was made, from the release file it carries.
-fn build_time_ms() -> u64 {
+pub(crate) fn build_time_ms() -> u64 {
     let text = std::fs::read_to_string("/etc/mesolith/release").unwrap_or_default();
     let release: serde_json::Value = serde_json::from_str(&text).unwrap_or_default();
     release.get("build_time_unix").and_then(serde_json::Value::as_u64).unwrap_or(0).saturating_mul(1000)
 }
 
 /// Asks every source until one answers; says where the time is from.
-pub(crate) async fn synchronise(ntp: &[Ipv4Addr], boot_url: Option<&str>) -> Option<String> {
+pub(crate) async fn synchronise(ntp: &[String], boot_url: Option<&str>) -> Option<String> {
     let (source, told) = ask(ntp, boot_url).await;
     let now_ms = supervision::now().unix_ms;
     let wanted_ms = clock_ms(now_ms, told, build_time_ms());
@@ -37,9 +37,9 @@ pub(crate) async fn synchronise(ntp: &[Ipv4Addr], boot_url: Option<&str>) -> Opt
     source
 }
 
-async fn ask(ntp: &[Ipv4Addr], boot_url: Option<&str>) -> (Option<String>, Option<u64>) {
+async fn ask(ntp: &[String], boot_url: Option<&str>) -> (Option<String>, Option<u64>) {
     for server in ntp {
-        match tokio::time::timeout(TIMEOUT, ask_ntp(*server)).await {
+        match tokio::time::timeout(TIMEOUT, ask_ntp(server)).await {
             Ok(Ok(unix_ms)) => return (Some(format!("time server {server}")), Some(unix_ms)),
             Ok(Err(error)) => tracing::warn!(%server, %error, "a time server is of no use"),
             Err(_) => tracing::warn!(%server, "a time server does not answer"),
@@ -55,9 +55,11 @@ async fn ask(ntp: &[Ipv4Addr], boot_url: Option<&str>) -> (Option<String>, Optio
     (None, None)
 }
 
-async fn ask_ntp(server: Ipv4Addr) -> anyhow::Result<u64> {
-    let socket = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0)).await?;
-    socket.connect((server, 123)).await?;
+async fn ask_ntp(server: &str) -> anyhow::Result<u64> {
+    let server = timekeeping::resolve(server).await.map_err(|reason| anyhow::anyhow!(reason))?;
+    let any: SocketAddr = if server.is_ipv4() { ([0, 0, 0, 0], 0).into() } else { ([0_u16; 8], 0).into() };
+    let socket = UdpSocket::bind(any).await?;
+    socket.connect(server).await?;
     let cookie = u64::from_le_bytes(uuid::Uuid::new_v4().as_bytes()[..8].try_into()?);
     socket.send(&request(cookie)).await?;
     let mut bytes = [0; 128];

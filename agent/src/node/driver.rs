@@ -2,6 +2,7 @@
 
 mod joining;
 mod master_said;
+mod outlook;
 mod standing_by;
 pub(crate) mod watching;
 
@@ -21,8 +22,10 @@ use tokio::net::TcpListener;
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::{AbortHandle, JoinHandle};
 
+use super::authorities::Authorities;
 use super::capacity::{Detected, Told};
 use super::checkpoint::{Checkpoint, CheckpointError, Kept};
+use super::crash_reports::{self, CrashReports};
 use super::events::{Event, Events, Online, Session};
 use super::identity::{Identity, IdentityError};
 use super::init_client::{GreetingError, InitClient};
@@ -33,6 +36,7 @@ use super::{capacity, exec, executor_api, garbage, hotplug, log_cap, network, vo
 use crate::logging::chain;
 use crate::uptime;
 use joining::new_edition;
+use outlook::Outlook;
 use standing_by::Waiting;
 
 /// Events that wait for the driver; whoever has more waits.
@@ -113,6 +117,14 @@ struct Driver {
     events: Events,
     /// Says what memory we hold, once after the first registration.
     memory_report: Option<mpsc::Sender<String>>,
+    /// Of boots before this one, until a master has them.
+    crashes: CrashReports,
+    /// Who vouches for masters.
+    authorities: Authorities,
+    /// Another authority issues: the certificate is renewed however long it is good.
+    renew_anyway: bool,
+    /// What the consoles show.
+    outlook: Outlook,
 }
 
 /// A look at the machine that has not ended.
@@ -137,6 +149,7 @@ pub(crate) async fn run(settings: Settings) -> Result<Infallible, DriverError> {
     }
     let ca_sha256 = settings.config.ca_sha256.expect("the settings are refused without a CA");
     let identity = Identity::load(&settings.state, ca_sha256)?;
+    let authorities = Authorities::load(&settings.state, &settings.config.authorities);
     for key in &settings.config.unknown {
         tracing::debug!(key, "a command line key is not for the agent");
     }
@@ -194,17 +207,23 @@ pub(crate) async fn run(settings: Settings) -> Result<Infallible, DriverError> {
         told: None,
         events,
         memory_report: Some(status),
+        crashes: CrashReports::default(),
+        authorities,
+        renew_anyway: false,
+        outlook: Outlook::of_machine(),
     };
     let mut alive = tokio::time::interval(ALIVE);
     tokio::spawn(keep_logs_short(driver.settings.work_dir.clone(), driver.events.clone()));
     let mut garbage = tokio::time::interval(garbage::EVERY);
     let mut renewal = tokio::time::interval(RENEWAL);
     let mut watch = tokio::time::interval(watching::EVERY);
+    let mut crashes = tokio::time::interval(crash_reports::AGAIN);
     loop {
         driver.supervision.perform(&mut driver.init, driver.session.as_ref());
         driver.poll_registration();
         driver.poll_standby();
         driver.look_again();
+        driver.show_page();
         let sleep = driver.sleep();
         tokio::select! {
             event = inbox.recv() => match event {
@@ -216,6 +235,7 @@ pub(crate) async fn run(settings: Settings) -> Result<Infallible, DriverError> {
             _ = garbage.tick() => driver.collect_garbage(),
             _ = renewal.tick() => driver.renew_certificate(),
             _ = watch.tick() => driver.watch(),
+            _ = crashes.tick() => driver.report_crashes(),
             () = tokio::time::sleep(sleep) => driver.supervision.input(Input::Tick),
         }
     }

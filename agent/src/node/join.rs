@@ -7,6 +7,7 @@ use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
 use tonic::Code;
 
+use super::authorities::Digests;
 use super::events::JoinFailure;
 use super::identity::{Identity, Key};
 use super::settings::Settings;
@@ -19,10 +20,15 @@ const TIMEOUT: Duration = Duration::from_secs(30);
 const CLOCK_SLACK_MS: u64 = 5_000;
 
 /// Joins once.
-pub(crate) async fn join(settings: Settings, master: String, machine: Machine) -> Result<Box<Identity>, JoinFailure> {
+pub(crate) async fn join(
+    settings: Settings,
+    trusted: Digests,
+    master: String,
+    machine: Machine,
+) -> Result<Box<Identity>, JoinFailure> {
     let token = read_token(&settings)?;
     let key = Key::load_or_make(&settings.state).map_err(|error| later(chain(&error)))?;
-    let identity = ask(&settings, &master, Asker { token, machine, key, holds: None }).await?;
+    let identity = ask(&settings, &trusted, &master, Asker { token, machine, key, holds: None }).await?;
     identity.store(&settings.state).map_err(|error| later(chain(&error)))?;
     Key::forget(&settings.state);
     if let Some(token) = settings.token.as_ref().filter(|_| settings.owns_token)
@@ -34,11 +40,16 @@ pub(crate) async fn join(settings: Settings, master: String, machine: Machine) -
 }
 
 /// Trades a certificate that still holds for a new one with a new key.
-pub(crate) async fn renew(settings: Settings, master: String, old: Identity) -> Result<Box<Identity>, JoinFailure> {
+pub(crate) async fn renew(
+    settings: Settings,
+    trusted: Digests,
+    master: String,
+    old: Identity,
+) -> Result<Box<Identity>, JoinFailure> {
     let key = Key::make().map_err(|error| later(chain(&error)))?;
     // The certificate says who we are; there is no token any more.
     let asker = Asker { token: String::new(), machine: Machine::default(), key, holds: Some(&old) };
-    let identity = ask(&settings, &master, asker).await?;
+    let identity = ask(&settings, &trusted, &master, asker).await?;
     identity.store(&settings.state).map_err(|error| later(chain(&error)))?;
     Ok(Box::new(identity))
 }
@@ -51,11 +62,16 @@ struct Asker<'a> {
     holds: Option<&'a Identity>,
 }
 
-async fn ask(settings: &Settings, master: &str, asker: Asker<'_>) -> Result<Identity, JoinFailure> {
+async fn ask(
+    settings: &Settings,
+    trusted: &[[u8; 32]],
+    master: &str,
+    asker: Asker<'_>,
+) -> Result<Identity, JoinFailure> {
     let Asker { token, machine, key, holds } = asker;
     let ca_sha256 = settings.config.ca_sha256.expect("the settings are refused without a CA");
     let csr_pem = key.request().map_err(|error| later(chain(&error)))?;
-    let channel = tls::connect(master, ca_sha256, holds).await.map_err(|error| not_connected(&error))?;
+    let channel = tls::connect(master, trusted, holds).await.map_err(|error| not_connected(&error))?;
     let mut request = tonic::Request::new(JoinRequest {
         token,
         csr_pem,
@@ -70,7 +86,7 @@ async fn ask(settings: &Settings, master: &str, asker: Asker<'_>) -> Result<Iden
         .into_inner();
     let ca = CertificateDer::from_pem_slice(reply.ca_pem.as_bytes())
         .map_err(|error| later(format!("the master's answer holds no CA certificate: {error}")))?;
-    if tls::fingerprint(&ca) != ca_sha256 {
+    if !trusted.contains(&tls::fingerprint(&ca)) {
         return Err(JoinFailure {
             reason: "the master answered with another CA than it was reached by".to_owned(),
             retry: false,

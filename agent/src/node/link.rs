@@ -8,6 +8,7 @@ use api::link::{FromAgent, from_agent, link_client};
 use futures_util::Stream;
 use tokio::sync::mpsc;
 
+use super::authorities::Digests;
 use super::events::{Event, Events, Session};
 use super::identity::Identity;
 use super::{join, tls};
@@ -22,13 +23,13 @@ const OPEN_TIMEOUT: Duration = Duration::from_secs(30);
 /// Opens a session with these first words and passes on what the master says until it ends.
 pub(crate) async fn run(
     master: String,
-    ca_sha256: [u8; 32],
+    trusted: Digests,
     identity: Identity,
     first: from_agent::Message,
     generation: u64,
     events: Events,
 ) {
-    let reason = match session(&master, ca_sha256, &identity, first, generation, &events).await {
+    let reason = match session(&master, &trusted, &identity, first, generation, &events).await {
         Ok(()) => "the master closed the link".to_owned(),
         Err(reason) => reason,
     };
@@ -37,14 +38,14 @@ pub(crate) async fn run(
 
 async fn session(
     master: &str,
-    ca_sha256: [u8; 32],
+    trusted: &[[u8; 32]],
     identity: &Identity,
     first: from_agent::Message,
     generation: u64,
     events: &Events,
 ) -> Result<(), String> {
     let channel =
-        tls::connect(master, ca_sha256, Some(identity)).await.map_err(|error| join::not_connected(&error).reason)?;
+        tls::connect(master, trusted, Some(identity)).await.map_err(|error| join::not_connected(&error).reason)?;
     let (urgent, urgent_out) = mpsc::channel(URGENT);
     let (bulk, bulk_out) = mpsc::channel(BULK);
     let first = FromAgent { message: Some(first) };

@@ -6,7 +6,7 @@ mod netlink;
 mod resolver;
 
 use std::collections::BTreeMap;
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::IpAddr;
 use std::time::Duration;
 
 use agent_core::attributes::Surroundings;
@@ -15,9 +15,9 @@ use agent_core::lldp::{Change, Neighbours};
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 
-use super::clock;
 use super::events::{Event, Events, Online};
 use super::settings::Settings;
+use super::{clock, timekeeping};
 use crate::logging::chain;
 use crate::uptime;
 use dhcp_link::Heard;
@@ -53,6 +53,8 @@ struct Network {
     /// What the driver knows.
     told: Surroundings,
     synchronised: bool,
+    /// For who keeps the clock right.
+    time_servers: watch::Sender<Vec<String>>,
 }
 
 /// Runs for ever. The console learns each stage through `status`.
@@ -70,6 +72,8 @@ async fn start(settings: Settings, events: Events, status: mpsc::Sender<String>)
     let (heard, mut hear) = mpsc::channel(HEARD);
     let (frames, mut incoming) = mpsc::channel(FRAMES);
     let (words, _) = watch::channel(Words { name: settings.config.name.clone(), address: None });
+    let (time_servers, servers) = watch::channel(Vec::new());
+    tokio::spawn(timekeeping::run(servers));
     let mut network = Network {
         settings,
         netlink,
@@ -82,6 +86,7 @@ async fn start(settings: Settings, events: Events, status: mpsc::Sender<String>)
         words,
         told: Surroundings::default(),
         synchronised: false,
+        time_servers,
     };
     for link in network.netlink.links().await? {
         network.link(link, &status).await;
@@ -261,8 +266,20 @@ impl Network {
 
     async fn synchronise(&self) -> Option<String> {
         let lease = self.primary.and_then(|index| self.ports.get(&index)?.lease.as_ref());
-        let ntp: Vec<Ipv4Addr> = lease.map(|lease| lease.ntp.clone()).unwrap_or_default();
-        clock::synchronise(&ntp, self.settings.config.boot_url.as_deref()).await
+        let mut ntp = self.settings.config.ntp.clone();
+        ntp.extend(lease.iter().flat_map(|lease| lease.ntp.iter().map(ToString::to_string)));
+        ntp.dedup();
+        if self.synchronised && !ntp.is_empty() {
+            // It is kept right already.
+            return None;
+        }
+        let source = clock::synchronise(&ntp, self.settings.config.boot_url.as_deref()).await;
+        self.time_servers.send_if_modified(|servers| {
+            let other = *servers != ntp;
+            *servers = ntp;
+            other
+        });
+        source
     }
 
     /// A link has no address any more; another one that has may take over.

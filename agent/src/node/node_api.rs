@@ -1,6 +1,7 @@
 //! Answers the node API: what is asked comes over the session the node opened itself, so nothing listens here.
 
 mod counters;
+mod disks;
 mod kernel_log;
 mod network;
 mod processes;
@@ -16,6 +17,7 @@ use serde_json::{Value, json};
 pub(crate) use counters::pressure;
 
 use super::statistics::{self, Running};
+use super::timekeeping;
 
 use crate::uptime;
 
@@ -57,7 +59,7 @@ impl Asked {
     /// What is to become of the machine after the answer.
     pub(crate) const fn power(&self) -> Option<PowerAction> {
         match self.method {
-            Method::Reboot => Some(PowerAction::Reboot),
+            Method::Reboot | Method::Wipe => Some(PowerAction::Reboot),
             Method::PowerOff => Some(PowerAction::PowerOff),
             Method::Version
             | Method::Inventory
@@ -67,6 +69,8 @@ impl Asked {
             | Method::Routes
             | Method::Processes
             | Method::Containers
+            | Method::Time
+            | Method::Disks
             | Method::Dmesg => None,
         }
     }
@@ -85,10 +89,12 @@ impl Asked {
             Method::Processes => processes::list(),
             Method::Containers => Ok(statistics::containers(running)),
             Method::Dmesg => kernel_log::read(),
-            Method::Reboot | Method::PowerOff if owner == Owner::Host => {
+            Method::Time => Ok(timekeeping::now()),
+            Method::Disks => disks::list(),
+            Method::Reboot | Method::PowerOff | Method::Wipe if owner == Owner::Host => {
                 Err("this node is hosted: its machine is not ours to end".to_owned())
             }
-            Method::Reboot | Method::PowerOff => Ok(json!({ "accepted": self.method.name() })),
+            Method::Reboot | Method::PowerOff | Method::Wipe => Ok(json!({ "accepted": self.method.name() })),
         };
         let (json, error) = match result.map(|value| value.to_string().into_bytes()) {
             Ok(json) if json.len() > LONGEST => (Vec::new(), format!("the answer has {} bytes: too many", json.len())),

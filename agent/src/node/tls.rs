@@ -42,10 +42,10 @@ pub(crate) enum TlsError {
 /// Opens an HTTP/2 channel; with an identity the master learns who we are.
 pub(crate) async fn connect(
     master: &str,
-    ca_sha256: [u8; 32],
+    trusted: &[[u8; 32]],
     identity: Option<&Identity>,
 ) -> Result<Channel, TlsError> {
-    let config = Arc::new(config(ca_sha256, identity)?);
+    let config = Arc::new(config(trusted, identity)?);
     let (host, _) = master.rsplit_once(':').ok_or_else(|| TlsError::Address(master.to_owned()))?;
     let name = ServerName::try_from(host.trim_matches(['[', ']']).to_owned())
         .map_err(|_| TlsError::Address(master.to_owned()))?;
@@ -62,9 +62,9 @@ pub(crate) async fn connect(
         .map_err(|source| TlsError::Connect { master: master.to_owned(), source })
 }
 
-fn config(ca_sha256: [u8; 32], identity: Option<&Identity>) -> Result<ClientConfig, TlsError> {
+fn config(trusted: &[[u8; 32]], identity: Option<&Identity>) -> Result<ClientConfig, TlsError> {
     let provider = Arc::new(ring::default_provider());
-    let verifier = Arc::new(pinned(ca_sha256));
+    let verifier = Arc::new(pinned(trusted.to_vec()));
     let builder = ClientConfig::builder_with_provider(provider)
         .with_protocol_versions(&[&rustls::version::TLS13])
         .map_err(TlsError::Setup)?
@@ -101,18 +101,18 @@ pub(crate) fn other_ca(text: &str) -> Option<&str> {
     text.find("the master's CA is ").map(|at| text[at..].trim_end_matches(')'))
 }
 
-/// Trusts one CA, known by the SHA-256 of its certificate, which the master sends along.
+/// Trusts authorities known by the SHA-256 of their certificates, which the master sends along.
 ///
 /// The name in the master's certificate is not compared: a node may reach a master under any address. What keeps a node
 /// from posing as the master is that only masters get certificates for server authentication, which is checked.
-fn pinned(ca_sha256: [u8; 32]) -> Judged<impl Judge> {
+fn pinned(trusted: Vec<[u8; 32]>) -> Judged<impl Judge> {
     Judged::by(move |end_entity, intermediates, now, algorithms| {
-        let Some(ca) = intermediates.iter().find(|certificate| fingerprint(certificate) == ca_sha256) else {
+        let Some(ca) = intermediates.iter().find(|certificate| trusted.contains(&fingerprint(certificate))) else {
             let theirs = intermediates.last().map_or_else(
                 || "not sent".to_owned(),
                 |certificate| format!("sha256:{}", hex(&fingerprint(certificate))),
             );
-            let error = OtherCa { theirs, ours: ca_sha256 };
+            let error = OtherCa { theirs, ours: trusted.first().copied().unwrap_or_default() };
             return Err(CertificateError::Other(OtherError(Arc::new(error))).into());
         };
         let mut roots = RootCertStore::empty();

@@ -2,6 +2,7 @@
 //!
 //! Each function is safe outside and makes one call inside, with the reason it is sound beside it.
 
+pub mod clock;
 pub mod ethernet;
 pub mod inherit;
 pub mod loopback;

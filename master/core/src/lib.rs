@@ -19,12 +19,14 @@
 
 pub mod acl;
 pub mod allocator;
+pub mod claims;
 pub mod command;
 pub mod event;
 pub mod invariant;
 pub mod io;
 mod leader;
 mod master;
+pub mod netboot;
 mod offers;
 pub mod operation;
 #[cfg(feature = "planted-bugs")]

@@ -40,7 +40,7 @@ pub(super) async fn token(State(api): State<Api>, Extension(approvers): Extensio
             tracing::info!("made a join token for a master");
             let standing = api.replica.standing();
             answer(&json!({
-                "token": token_text(&secret, &api.facts.ca_sha256),
+                "token": token_text(&secret, &api.authority.now().serving.fingerprint()),
                 "join": standing.leader_member().map(|leader| leader.addr.clone()),
                 "expires_in_seconds": LIFETIME_MS / 1000,
             }))

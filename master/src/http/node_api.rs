@@ -7,7 +7,7 @@ use axum::extract::{Extension, Path, State};
 use axum::response::Response;
 use hyper::StatusCode;
 use hyper::header::{ALLOW, CONTENT_TYPE, HeaderValue};
-use tokio::sync::oneshot;
+use tokio::sync::{mpsc, oneshot};
 
 use super::auth::Approvers;
 use super::files::find_agent;
@@ -51,22 +51,15 @@ pub(super) async fn call(
     response
 }
 
-async fn ask(api: &Api, node: &str, method: Method, role: NodeRole, principal: &str) -> Response {
-    let view = match api.driver.ask(Message::View).await {
-        Ok(view) => view,
-        Err(error) => return overloaded(error),
-    };
-    let Some(agent) = find_agent(&view, node) else {
-        return text(StatusCode::NOT_FOUND, format!("No node or agent is called '{node}'\n"));
-    };
-    let session = match api.driver.ask(|reply| Message::FindAgent { agent: AgentName::Id(agent), reply }).await {
-        Ok(Some(session)) => session,
-        Ok(None) => return text(StatusCode::SERVICE_UNAVAILABLE, format!("Node '{node}' is not connected\n")),
-        Err(error) => return overloaded(error),
-    };
+/// Asks a node, or a machine that waits to be claimed.
+pub(super) async fn ask(api: &Api, node: &str, method: Method, role: NodeRole, principal: &str) -> Response {
     let (reply, answer) = oneshot::channel();
     let call = Call { request: next_read(), method, role, principal: principal.to_owned(), reply };
-    if session.commands.try_send(SessionCommand::Call(Box::new(call))).is_err() {
+    let commands = match commands_of(api, node).await {
+        Ok(commands) => commands,
+        Err(response) => return response,
+    };
+    if commands.try_send(SessionCommand::Call(Box::new(call))).is_err() {
         return text(StatusCode::SERVICE_UNAVAILABLE, format!("Node '{node}' has too much to do: try again\n"));
     }
     match tokio::time::timeout(ANSWER, answer).await {
@@ -80,6 +73,23 @@ async fn ask(api: &Api, node: &str, method: Method, role: NodeRole, principal: &
     }
 }
 
+/// The way to a node.
+async fn commands_of(api: &Api, node: &str) -> Result<mpsc::Sender<SessionCommand>, Response> {
+    let view = api.driver.ask(Message::View).await.map_err(overloaded)?;
+    let waiting = || api.gate.unclaimed.find(node).map(|waiting| waiting.commands);
+    let Some(agent) = find_agent(&view, node) else {
+        let none = || text(StatusCode::NOT_FOUND, format!("No node or agent is called '{node}'\n"));
+        return waiting().ok_or_else(none);
+    };
+    match api.driver.ask(|reply| Message::FindAgent { agent: AgentName::Id(agent), reply }).await {
+        Ok(Some(session)) => Ok(session.commands),
+        Ok(None) => {
+            let none = || text(StatusCode::SERVICE_UNAVAILABLE, format!("Node '{node}' is not connected\n"));
+            waiting().ok_or_else(none)
+        }
+        Err(error) => Err(overloaded(error)),
+    }
+}
 fn json_bytes(json: Bytes) -> Response {
     let mut response = Response::new(Body::from(json));
     response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
@@ -87,7 +97,7 @@ fn json_bytes(json: Bytes) -> Response {
 }
 
 /// Who asked which node for what, and what came of it. Under a target of its own, so that it can be kept apart.
-fn audit(approvers: &Approvers, node: &str, method: Method, outcome: &str) {
+pub(super) fn audit(approvers: &Approvers, node: &str, method: Method, outcome: &str) {
     let principal = approvers.principal().unwrap_or("-");
     let role = approvers.node_role().map_or("none", NodeRole::name);
     let node = NodeName::from(node.chars().take(256).collect::<String>());

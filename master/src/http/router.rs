@@ -10,9 +10,16 @@ use tokio::sync::watch;
 use super::auth::{self, Guard, require};
 use super::render::answer::not_found;
 use super::render::reads::Reads;
-use super::{browse, exec, files, legacy, masters, metrics, node_api, nodes, operator, rules, scheduler, tokens};
+use super::{
+    authority, browse, exec, files, fleet, legacy, masters, metrics, node_api, nodes, operator, rules, scheduler,
+    tokens,
+};
+use crate::agents::Gate;
+use crate::authority::{Authority, Successions};
+use crate::crashes::Crashes;
 use crate::driver::Handle;
 use crate::raft::Replica;
+use crate::revocations::Revocations;
 use crate::tokens::Tokens;
 
 /// What the handlers share.
@@ -26,6 +33,16 @@ pub struct Api {
     pub replica: Replica,
     /// For tokens operators make.
     pub tokens: Arc<Tokens>,
+    /// For nodes that are retired.
+    pub revocations: Arc<Revocations>,
+    /// Which machines are ours, and those that wait.
+    pub gate: Gate,
+    /// What nodes found of boots that ended badly.
+    pub crashes: Arc<Crashes>,
+    /// Who vouches for nodes and masters.
+    pub authority: Arc<Authority>,
+    /// And who follows.
+    pub successions: Arc<Successions>,
     /// What does not change.
     pub facts: Arc<Facts>,
 }
@@ -75,6 +92,15 @@ pub fn router(api: Api, guard: Arc<Guard>) -> Router {
         .route("/mesolith/v1/nodes/{node}/api/{method}", any(node_api::call))
         .route("/mesolith/v1/nodes/{node}/attributes", get(nodes::attributes))
         .route("/mesolith/v1/nodes", get(nodes::nodes))
+        .route("/mesolith/v1/nodes/{node}/retire", post(fleet::retire))
+        .route("/mesolith/v1/nodes/{node}/reprovision", post(fleet::reprovision))
+        .route("/mesolith/v1/unclaimed", get(fleet::unclaimed))
+        .route("/mesolith/v1/claims", get(fleet::claims).post(fleet::claim))
+        .route("/mesolith/v1/claim-rules/{name}", put(fleet::put_rule).delete(fleet::remove_rule))
+        .route("/mesolith/v1/crashes", get(fleet::crashes))
+        .route("/mesolith/v1/authority", get(authority::show))
+        .route("/mesolith/v1/authority/rotate", post(authority::rotate))
+        .route("/mesolith/v1/authority/finish", post(authority::finish))
         .route("/mesolith/v1/rules", get(rules::list))
         .route("/mesolith/v1/rules/{name}", put(rules::put).delete(rules::remove))
         .route("/mesolith/v1/rules-test", post(rules::test))

@@ -6,15 +6,15 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
+use rustls::ServerConfig;
 use rustls::crypto::ring::sign::any_supported_type;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
-use rustls::server::{ClientHello, ResolvesServerCert, WebPkiClientVerifier};
+use rustls::server::{ClientHello, ResolvesServerCert};
 use rustls::sign::CertifiedKey;
-use rustls::{RootCertStore, ServerConfig};
 use tokio::sync::watch;
 
-use crate::ca::{Ca, Identity};
+use crate::authority::{Authority, Ends};
 
 /// How soon a renewed certificate is noticed.
 const LOOK_INTERVAL: Duration = Duration::from_secs(5);
@@ -33,9 +33,6 @@ pub enum TlsError {
     /// The two do not belong together, or the key is of a kind that is not known.
     #[error("the certificate and key cannot be used")]
     Unusable(#[from] rustls::Error),
-    /// Our own authority.
-    #[error("client certificates cannot be checked: {0}")]
-    Verifier(String),
 }
 
 /// The certificate that is served.
@@ -56,11 +53,27 @@ type Stamp = [Option<(u64, u64, i64, i64)>; 2];
 
 impl Served {
     /// Our own certificate.
-    ///
-    /// # Errors
-    /// The key is not the certificate's.
-    pub fn own(identity: Identity) -> Result<Self, TlsError> {
-        Ok(Self { current: RwLock::new(Arc::new(certified(identity.chain, &identity.key)?)), files: None })
+    #[must_use]
+    pub fn own(authority: &Authority) -> Self {
+        Self { current: RwLock::new(authority.own()), files: None }
+    }
+
+    /// Follows our own authority until `stop`; `changed` hears of each new certificate.
+    pub async fn follow_authority(
+        self: Arc<Self>,
+        authority: Arc<Authority>,
+        mut stop: watch::Receiver<bool>,
+        changed: impl Fn(&Self),
+    ) {
+        let mut changes = authority.changes();
+        loop {
+            tokio::select! {
+                change = changes.changed() => if change.is_err() { return },
+                _ = stop.wait_for(|stop| *stop) => return,
+            }
+            *self.current.write().unwrap_or_else(PoisonError::into_inner) = authority.own();
+            changed(&self);
+        }
     }
 
     /// The one in two PEM files.
@@ -151,19 +164,13 @@ impl ResolvesServerCert for Served {
 }
 
 /// HTTP/1.1 over TLS. A client may show a certificate of the cluster's authority, and need not.
-///
-/// # Errors
-/// The authority's certificate cannot be used.
-pub fn config(ca: &Ca, served: Arc<Served>) -> Result<ServerConfig, TlsError> {
-    let mut roots = RootCertStore::empty();
-    roots.add(ca.der().clone())?;
-    let verifier = WebPkiClientVerifier::builder(Arc::new(roots))
-        .allow_unauthenticated()
-        .build()
-        .map_err(|error| TlsError::Verifier(error.to_string()))?;
-    let mut config = ServerConfig::builder().with_client_cert_verifier(verifier).with_cert_resolver(served);
+#[must_use]
+pub fn config(authority: &Arc<Authority>, served: Arc<Served>) -> ServerConfig {
+    let ends = Arc::new(Ends(authority.clone()));
+    let mut config = ServerConfig::builder().with_client_cert_verifier(ends).with_cert_resolver(served);
     config.alpn_protocols = vec![b"http/1.1".to_vec()];
-    Ok(config)
+    config.session_storage = Arc::new(rustls::server::NoServerSessionStorage {});
+    config
 }
 
 #[cfg(test)]

@@ -47,7 +47,7 @@ pub(super) async fn make(
             tracing::info!(node = %wanted.name, "made a join token");
             json(&serde_json::json!({
                 "token": token,
-                "ca_sha256": api.facts.ca_sha256,
+                "ca_sha256": api.authority.now().serving.fingerprint(),
                 "name": wanted.name,
                 "expires_in_seconds": LIFETIME_MS / 1000,
             }))

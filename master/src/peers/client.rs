@@ -8,8 +8,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use rustls::ClientConfig;
 use rustls::pki_types::ServerName;
-use rustls::{ClientConfig, RootCertStore};
 use tokio::net::TcpStream;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
@@ -18,7 +18,7 @@ use tokio_rustls::client::TlsStream;
 
 use super::trust::pinned_ca;
 use super::{ALPN, FAILED, LONGEST_FRAME, SERVER_NAME, read, write};
-use crate::ca::{Ca, Identity};
+use crate::authority::{Authority, Ends};
 
 /// TCP and TLS. A master that is there answers within milliseconds.
 const CONNECT_DEADLINE: Duration = Duration::from_secs(2);
@@ -64,15 +64,16 @@ impl Dialer {
     /// As a master of this authority's cluster.
     ///
     /// # Errors
-    /// The identity's key does not fit.
-    pub fn master(ca: &Ca, identity: Identity) -> Result<Self, rustls::Error> {
-        let mut roots = RootCertStore::empty();
-        roots.add(ca.der().clone())?;
+    /// The TLS library refuses its own settings.
+    pub fn master(authority: &Arc<Authority>) -> Result<Self, rustls::Error> {
         let provider = Arc::new(rustls::crypto::ring::default_provider());
-        let config = ClientConfig::builder_with_provider(provider)
+        let ends = Arc::new(Ends(authority.clone()));
+        let mut config = ClientConfig::builder_with_provider(provider)
             .with_protocol_versions(&[&rustls::version::TLS13])?
-            .with_root_certificates(roots)
-            .with_client_auth_cert(identity.chain, identity.key)?;
+            .dangerous()
+            .with_custom_certificate_verifier(ends.clone())
+            .with_client_cert_resolver(ends);
+        config.resumption = rustls::client::Resumption::disabled();
         Ok(Self::with(config))
     }
 

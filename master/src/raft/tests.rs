@@ -11,6 +11,7 @@ use api::v1::FrameworkInfo;
 use master_core::command::SubscribeFramework;
 
 use super::*;
+use crate::authority::Authority;
 use crate::disk::Real;
 
 fn subscribe(number: u64) -> Command {
@@ -34,25 +35,23 @@ struct Driver {
     task: tokio::task::JoinHandle<State>,
 }
 
-fn authority(directory: &Path) -> crate::ca::Ca {
-    crate::ca::Ca::open(directory, now_secs()).unwrap()
+fn authority(directory: &Path) -> std::sync::Arc<Authority> {
+    let ca = crate::ca::Ca::open(directory, now_secs()).unwrap();
+    let issue = |ca: &crate::ca::Ca| ca.issue("m", &[crate::peers::SERVER_NAME.to_owned()], now_secs());
+    Authority::new(directory, ca, issue).unwrap()
 }
 
 fn now_secs() -> i64 {
     i64::try_from(crate::clock::unix_ms() / 1000).unwrap()
 }
 
-fn identity(ca: &crate::ca::Ca) -> crate::ca::Identity {
-    ca.issue("m", &[crate::peers::SERVER_NAME.to_owned()], now_secs()).unwrap()
-}
-
-fn options(ca: &crate::ca::Ca, snapshot_every: u64) -> Options {
+fn options(ca: &std::sync::Arc<Authority>, snapshot_every: u64) -> Options {
     Options {
         snapshot_every,
         id: FOUNDER,
         member: Member { addr: "127.0.0.1:1".to_owned(), http: "127.0.0.1:2".to_owned() },
         founds: true,
-        dialer: Dialer::master(ca, identity(ca)).unwrap(),
+        dialer: Dialer::master(ca).unwrap(),
         disk: Real::shared(),
         chance: Chance::System,
     }

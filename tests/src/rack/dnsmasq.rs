@@ -6,7 +6,7 @@ use std::path::Path;
 use anyhow::{Context, Result};
 
 use super::network::master_address;
-use super::options::NodePlan;
+use super::options::{BootService, NodePlan};
 
 /// The master's boot port inside the rack.
 pub(super) const BOOT_PORT: u16 = 5053;
@@ -14,11 +14,18 @@ pub(super) const BOOT_PORT: u16 = 5053;
 /// Writes `dnsmasq.conf` and the TFTP directory; gives the arguments to start dnsmasq with.
 ///
 /// `--no-daemon` keeps it in the foreground and from changing user, which a namespace with a single user forbids.
-pub(super) fn configure(dir: &Path, nodes: &[NodePlan], masters: usize, more: &[String]) -> Result<Vec<String>> {
+pub(super) fn configure(
+    dir: &Path,
+    nodes: &[NodePlan],
+    masters: usize,
+    service: BootService,
+    more: &[String],
+) -> Result<Vec<String>> {
     let tftp = dir.join("tftp");
     fs::create_dir_all(&tftp).with_context(|| format!("cannot make {}", tftp.display()))?;
     fs::write(tftp.join("boot.ipxe"), script(masters)).context("cannot write boot.ipxe")?;
-    fs::write(dir.join("dnsmasq.conf"), configuration(dir, nodes, more)).context("cannot write dnsmasq.conf")?;
+    fs::write(dir.join("dnsmasq.conf"), configuration(dir, nodes, service, more))
+        .context("cannot write dnsmasq.conf")?;
     // dnsmasq logs the moment a lease is read back as if it were new, so a restarted rack begins with none.
     fs::write(dir.join("dnsmasq.leases"), "").context("cannot empty dnsmasq.leases")?;
     let file = dir.join("dnsmasq.conf");
@@ -47,7 +54,7 @@ fn script(masters: usize) -> String {
     text
 }
 
-fn configuration(dir: &Path, nodes: &[NodePlan], more: &[String]) -> String {
+fn configuration(dir: &Path, nodes: &[NodePlan], service: BootService, more: &[String]) -> String {
     let mut text = format!(
         "# No DNS: only DHCP, TFTP and router advertisements.\n\
          port=0\n\
@@ -72,6 +79,12 @@ fn configuration(dir: &Path, nodes: &[NodePlan], more: &[String]) -> String {
          dhcp-range=fd77::,ra-only,64\n",
         dir = dir.display()
     );
+    if service == BootService::Master {
+        let boots =
+            ["dhcp-match", "dhcp-option", "dhcp-boot", "enable-tftp", "tftp-root", "enable-ra", "dhcp-range=fd77"];
+        let kept = text.lines().filter(|line| !boots.iter().any(|word| line.starts_with(word)));
+        text = kept.map(|line| format!("{line}\n")).collect();
+    }
     for node in nodes {
         text.push_str(&format!("dhcp-host={},{}\n", node.mac, node.address));
     }

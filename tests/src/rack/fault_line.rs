@@ -27,9 +27,21 @@ impl FaultLine {
     #[must_use]
     pub fn with_line(mut options: Options) -> Options {
         options.nodes = 1;
-        options.cmdline = format!("{} mesolith.insecure_faults", options.cmdline).trim_start().to_owned();
+        options.qemu_args.extend(Self::qemu_args());
+        Self::with_word(options)
+    }
+
+    /// The second serial port of one node's QEMU.
+    #[must_use]
+    pub fn qemu_args() -> Vec<String> {
         let port = format!("socket,id=faults,path={SOCKET},server=on,wait=off");
-        options.qemu_args.extend(["-chardev", &port, "-serial", "chardev:faults"].map(str::to_owned));
+        ["-chardev", &port, "-serial", "chardev:faults"].map(str::to_owned).to_vec()
+    }
+
+    /// Only the word on the command line: the port is given to one of several nodes.
+    #[must_use]
+    pub fn with_word(mut options: Options) -> Options {
+        options.cmdline = format!("{} mesolith.insecure_faults", options.cmdline).trim_start().to_owned();
         options
     }
 
@@ -48,6 +60,16 @@ impl FaultLine {
     /// SIGKILL; the pid of what was killed.
     pub fn kill(&mut self, service: &str) -> Result<u32> {
         self.ask(&format!("kill {service}"), service)?.remove(service).context("the answer is the service's pid")
+    }
+
+    /// SIGSTOP, for it and every process that is started in its place.
+    pub fn hang(&mut self, service: &str) -> Result<u32> {
+        self.ask(&format!("hang {service}"), service)?.remove(service).context("the answer is the service's pid")
+    }
+
+    /// A panic of the kernel. Nothing answers.
+    pub fn panic(&mut self) -> Result<()> {
+        self.reader.get_mut().write_all(b"panic\n").context("cannot write to init's line")
     }
 
     /// The service's pid once it runs and is another one than `before`.

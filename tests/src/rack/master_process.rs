@@ -83,11 +83,12 @@ impl MasterProcess {
             Kind::Hosted => None,
             Kind::Virtual => {
                 let address = format!("{host}:{BOOT_PORT}");
-                flags.extend([
-                    ("--boot", address.clone()),
-                    ("--boot-dir", text(&options.image_dir)),
-                    ("--machines", text(&file)),
-                ]);
+                flags.extend([("--boot", address.clone()), ("--boot-dir", text(&options.image_dir))]);
+                if options.places == Places::Unlisted {
+                    flags.extend([("--boot-machines", "any".to_owned()), ("--boot-cmdline", options.cmdline.clone())]);
+                } else {
+                    flags.push(("--machines", text(&file)));
+                }
                 Some(format!("http://{address}"))
             }
         };

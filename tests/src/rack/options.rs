@@ -41,6 +41,19 @@ pub enum Places {
     Told,
     /// Nothing.
     Untold,
+    /// Nothing, and the master has no list of machines: each is called after its network card.
+    Unlisted,
+}
+
+/// Who tells machines where to boot from.
+#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum BootService {
+    /// The DHCP server that gives them addresses.
+    #[default]
+    Dhcp,
+    /// The first master; the DHCP server gives addresses, and knows nothing of booting.
+    Master,
 }
 
 /// A rack to start. `Options::default()` is two virtual servers on a free port in a directory of its own.
@@ -72,6 +85,8 @@ pub struct Options {
     pub cmdline: String,
     /// Whether the master tells machines their racks; if not, they have to find them.
     pub places: Places,
+    /// Who tells machines where to boot from.
+    pub boot_service: BootService,
     /// Added to the DHCP server's configuration.
     pub dhcp: Vec<String>,
     /// Added to each QEMU's command line.
@@ -105,6 +120,7 @@ impl Options {
             master_args: Vec::new(),
             cmdline: String::new(),
             places: Places::default(),
+            boot_service: BootService::default(),
             dhcp: Vec::new(),
             qemu_args: Vec::new(),
             node_qemu_args: BTreeMap::new(),

@@ -117,7 +117,7 @@ impl Server {
                     Some(chosen) => chosen,
                     None => Accelerator::choose(&dir, Some(&kernel))?,
                 };
-                let args = dnsmasq::configure(&dir, &plans, options.masters, &options.dhcp)?;
+                let args = dnsmasq::configure(&dir, &plans, options.masters, options.boot_service, &options.dhcp)?;
                 let log = dir.join("dnsmasq.log");
                 fs::write(&log, "").with_context(|| format!("cannot empty {}", log.display()))?;
                 let program = Program {

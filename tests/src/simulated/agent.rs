@@ -258,6 +258,8 @@ impl Agent {
                 error: "a simulated agent has no files".to_owned(),
                 ..link::FileList::default()
             })),
+            // Nobody has to claim it, it never crashed, and it lives shorter than an authority.
+            Message::Unclaimed(_) | Message::CrashTaken(_) | Message::Authorities(_) => {}
             Message::CancelRead(_) | Message::Leading(_) | Message::ExecInput(_) => {}
             Message::Masters(masters) => {
                 self.stand_by_with(&masters.standby);

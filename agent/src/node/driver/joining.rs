@@ -6,6 +6,7 @@ use agent_core::registration::{self, Credential};
 use api::link::{ExecutorReport, Register, TaskReport, from_agent};
 
 use super::Driver;
+use crate::node::authorities::News;
 use crate::node::events::{Event, JoinFailure};
 use crate::node::identity::Identity;
 use crate::node::{capacity, join, link, machine, supervision};
@@ -19,13 +20,14 @@ impl Driver {
         self.init.say(&format!("joining the cluster at {master}"));
         let name = self.settings.config.name.clone().unwrap_or_default();
         let (settings, events, hosted) = (self.settings.clone(), self.events.clone(), self.kept.machine.clone());
+        let trusted = self.authorities.trusted().to_vec();
         tokio::spawn(async move {
             let detected = tokio::task::spawn_blocking(move || {
                 machine::of(&hwdetect::detect(&hwdetect::SysRoot::host()), &name, hosted.as_deref())
             })
             .await;
             let result = match detected {
-                Ok(machine) => join::join(settings, master, machine).await,
+                Ok(machine) => join::join(settings, trusted, master, machine).await,
                 Err(error) => Err(JoinFailure { reason: error.to_string(), retry: true }),
             };
             let _ = events.send(Event::Joined(result)).await;
@@ -38,6 +40,10 @@ impl Driver {
                 self.init.say(&format!("joined as {}", identity.node_name));
                 self.last_reason.clear();
                 self.supervision.agent.site_mut().hostname.clone_from(&identity.node_name);
+                if !self.settings.hosted && self.settings.config.name.is_none() {
+                    // Nobody has named the machine before.
+                    let _ = nix::unistd::sethostname(&identity.node_name);
+                }
                 self.identity = Some(*identity);
                 self.registration(registration::Event::Joined);
             }
@@ -48,16 +54,33 @@ impl Driver {
         }
     }
 
+    /// The masters tell which authorities vouch for them.
+    pub(super) fn trust(&mut self, authorities: &api::link::Authorities) {
+        match self.authorities.hear(&self.settings.state, authorities) {
+            Ok(News::Nothing) => {}
+            Ok(News::Trust) => {
+                tracing::info!(count = authorities.sha256.len(), "the masters tell which authorities vouch for them");
+            }
+            Ok(News::Renew) => {
+                tracing::info!("another authority issues certificates now: a new one is asked for");
+                self.renew_anyway = true;
+                self.renew_certificate();
+            }
+            Err(error) => tracing::error!(%error, "what the masters say of their authorities is not kept"),
+        }
+    }
+
     /// Asks for the next certificate long before this one ends. The open session goes on; the next one uses the new.
     pub(super) fn renew_certificate(&mut self) {
         let Some(identity) = self.identity.clone().filter(|_| self.session.is_some()) else { return };
         let running = self.renewal.as_ref().is_some_and(|renewal| !renewal.is_finished());
-        if running || !identity.is_to_be_renewed(supervision::now().unix_ms) {
+        if running || !(self.renew_anyway || identity.is_to_be_renewed(supervision::now().unix_ms)) {
             return;
         }
+        let trusted = self.authorities.trusted().to_vec();
         let (settings, events, master) = (self.settings.clone(), self.events.clone(), self.master.clone());
         self.renewal = Some(tokio::spawn(async move {
-            let result = join::renew(settings, master, identity).await;
+            let result = join::renew(settings, trusted, master, identity).await;
             let _ = events.send(Event::Renewed(result)).await;
         }));
     }
@@ -65,6 +88,7 @@ impl Driver {
     pub(super) fn renewed(&mut self, result: Result<Box<Identity>, JoinFailure>) {
         match result {
             Ok(identity) => {
+                self.renew_anyway = false;
                 tracing::info!(node = identity.node_name, "the node's certificate was renewed");
                 self.identity = Some(*identity);
             }
@@ -86,7 +110,7 @@ impl Driver {
             return self.start_over(master);
         }
         self.master.clone_from(&master);
-        let Some(ca_sha256) = self.settings.config.ca_sha256 else { return };
+        let trusted = self.authorities.trusted().to_vec();
         let generation = self.next_session();
         self.end_session();
         let (register, events) = (self.registering(master.clone(), &identity), self.events.clone());
@@ -94,7 +118,7 @@ impl Driver {
             match register.await {
                 Ok(register) => {
                     let first = from_agent::Message::Register(register);
-                    link::run(master, ca_sha256, identity, first, generation, events).await;
+                    link::run(master, trusted, identity, first, generation, events).await;
                 }
                 Err(reason) => {
                     let _ = events.send(Event::SessionEnded { generation, reason }).await;
@@ -130,6 +154,7 @@ impl Driver {
             tasks: tasks.collect(),
             edition: self.edition,
             executors: executors.collect(),
+            authorities: self.authorities.trusted().iter().map(|one| one.to_vec()).collect(),
             ..Register::default()
         };
         let (settings, events, hosted) = (self.settings.clone(), self.events.clone(), self.kept.machine.clone());

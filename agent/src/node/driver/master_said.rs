@@ -15,7 +15,7 @@ use crate::node::events::Event;
 use crate::node::file_reader::{self, Reader, Source};
 use crate::node::node_api::{Asked, LAST_WORDS, Owner};
 use crate::node::volumes::{self, Unnamed};
-use crate::node::{residents, task_links};
+use crate::node::{residents, task_links, wipe};
 use crate::uptime;
 
 /// When the memory that starting took is given back.
@@ -49,6 +49,17 @@ impl Driver {
                 self.renew_certificate();
                 self.supervision.input(Input::Registered { agent });
             }
+            from_master::Message::Unclaimed(unclaimed) => {
+                self.last_reason.clone_from(&unclaimed.reason);
+                let name = self.identity.as_ref().map(|identity| identity.node_name.clone()).unwrap_or_default();
+                self.init.say(&format!("UNCLAIMED: {name} waits: {}", unclaimed.reason));
+                tracing::info!(reason = unclaimed.reason, "this machine waits to be claimed");
+                let ping_timeout_ms = unclaimed.ping_timeout_ms.max(1_000);
+                self.registration(registration::Event::Unclaimed { ping_timeout_ms });
+                self.report_crashes();
+            }
+            from_master::Message::CrashTaken(taken) => self.crashes.taken(&taken.id),
+            from_master::Message::Authorities(authorities) => self.trust(&authorities),
             from_master::Message::Masters(masters) => {
                 if let Some(registration) = &mut self.registration {
                     registration.know(&masters.links);
@@ -155,12 +166,20 @@ impl Driver {
         let running = if asked.method == Method::Containers { self.running() } else { Vec::new() };
         let owner = if self.settings.hosted { Owner::Host } else { Owner::We };
         let (boot_id, events) = (self.settings.boot_id.clone(), self.events.clone());
+        let state = self.settings.state.clone();
         tokio::spawn(async move {
             let power = asked.power().filter(|_| owner == Owner::We);
+            let wipes = (asked.method == Method::Wipe && owner == Owner::We).then_some(state);
             let reply = tokio::task::spawn_blocking(move || asked.answer(&boot_id, owner, &running)).await;
             // Whoever asked sees that there is no answer.
             let Ok(reply) = reply else { return };
             let _ = out.send(message(reply)).await;
+            if let Some(state) = wipes {
+                match wipe::wipe(&state) {
+                    Ok(files) => tracing::warn!(files, "this node's keys are wiped"),
+                    Err(error) => tracing::error!(%error, "not everything was wiped"),
+                }
+            }
             if let Some(action) = power {
                 tokio::time::sleep(LAST_WORDS).await;
                 let _ = events.send(Event::Power(action)).await;

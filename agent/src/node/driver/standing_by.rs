@@ -38,12 +38,13 @@ impl Driver {
             return;
         }
         let Some(Action::Open { master }) = self.standby.poll(uptime::millis()) else { return };
-        let (Some(identity), Some(ca_sha256)) = (self.identity.clone(), self.settings.config.ca_sha256) else { return };
+        let Some(identity) = self.identity.clone() else { return };
+        let trusted = self.authorities.trusted().to_vec();
         self.sessions += 1;
         let (generation, events) = (self.sessions, self.events.clone());
         let first = from_agent::Message::Standby(Standby {});
         tracing::debug!(master, "standing by with the master that is to lead next");
-        let link = tokio::spawn(link::run(master.clone(), ca_sha256, identity, first, generation, events));
+        let link = tokio::spawn(link::run(master.clone(), trusted, identity, first, generation, events));
         self.waiting = Some(Waiting { master, generation, session: None, link });
     }
 

@@ -22,6 +22,12 @@ pub enum Table {
     ApiTokens,
     /// Nodes and certificates that are let in no more.
     Revocations,
+    /// Which machines belong to the cluster, and the rules that say so.
+    Claims,
+    /// What nodes found of boots that ended badly.
+    Crashes,
+    /// The authority that follows the one in the masters' files, while nodes learn of it.
+    Authorities,
 }
 
 /// One entry is to become another.

@@ -6,7 +6,6 @@ use tokio::net::TcpListener;
 use tokio_rustls::TlsAcceptor;
 
 use super::*;
-use crate::ca::Ca;
 use crate::peers::{self, Service};
 
 /// What a master's link does, for the log alone.
@@ -31,7 +30,7 @@ pub(super) struct One {
 }
 
 pub(super) struct Cluster {
-    ca: Ca,
+    ca: std::sync::Arc<Authority>,
     _ca_directory: tempfile::TempDir,
     pub(super) replicas: BTreeMap<u64, One>,
 }
@@ -61,7 +60,7 @@ impl Cluster {
 
     async fn start(&mut self, listener: TcpListener, options: Options, directory: tempfile::TempDir) {
         let driver = Driver::start_with(directory.path(), &options).await;
-        let tls = crate::link::tls(&self.ca, identity(&self.ca)).unwrap();
+        let tls = crate::link::tls(&self.ca).unwrap();
         let (acceptor, service) = (TlsAcceptor::from(Arc::new(tls)), Answering(driver.replica.clone()));
         let serving = tokio::spawn(async move {
             // Ends with this task, as everything of a killed process does.
