@@ -14,6 +14,7 @@ mod clock;
 mod containers;
 mod directory;
 mod disk_usage;
+mod door;
 mod driver;
 mod events;
 mod exec;

@@ -1,6 +1,7 @@
 //! One gRPC stream per agent: words of the link to the driver, the driver's words to the link.
 
 pub mod beside;
+mod inquiries;
 mod reading;
 mod standby;
 
@@ -26,6 +27,7 @@ use tonic::{Request, Response, Status, Streaming};
 
 use crate::ca::{self, Holder, Role};
 use crate::driver::{Handle, Message, Opening};
+use crate::http::auth::Guard;
 use crate::raft::{Links, Replica};
 use reading::{read_change, read_registration, read_return, read_update};
 use standby::Standby;
@@ -148,13 +150,21 @@ pub struct LinkService {
     next_session: Arc<AtomicU64>,
     /// What agents are told: without a ping for this long they connect anew.
     ping_timeout: Duration,
+    /// Knows who may do what, for those who speak to a node itself.
+    guard: Arc<Guard>,
 }
 
 impl LinkService {
     /// Serves on behalf of the driver.
     #[must_use]
-    pub fn new(driver: Handle, replica: Replica, standbys: Standbys, ping_timeout: Duration) -> Self {
-        Self { driver, replica, standbys, next_session: Arc::new(AtomicU64::new(1)), ping_timeout }
+    pub fn new(
+        driver: Handle,
+        replica: Replica,
+        standbys: Standbys,
+        ping_timeout: Duration,
+        guard: Arc<Guard>,
+    ) -> Self {
+        Self { driver, replica, standbys, next_session: Arc::new(AtomicU64::new(1)), ping_timeout, guard }
     }
 }
 
@@ -214,6 +224,7 @@ impl Link for LinkService {
             calls: BTreeMap::new(),
             beside: beside::Beside::default(),
             ping_timeout: self.ping_timeout,
+            guard: self.guard.clone(),
         };
         let words = futures_util::stream::unfold(session, |mut session| async move {
             let message = Some(session.next().await?);
@@ -244,6 +255,7 @@ struct Session {
     calls: BTreeMap<u64, oneshot::Sender<Result<Bytes, String>>>,
     beside: beside::Beside,
     ping_timeout: Duration,
+    guard: Arc<Guard>,
 }
 
 /// How far a session is.
@@ -404,6 +416,7 @@ impl Session {
             | FromAgent::ExecutorEnded(_)
             | FromAgent::ExecOutput(_)
             | FromAgent::FileList(_)
+            | FromAgent::Inquiry(_)
             | FromAgent::NodeReply(_) => Err("the first message of a session must be a registration".to_owned()),
         }
     }
@@ -494,6 +507,7 @@ impl Session {
                 return Ok(None);
             }
             FromAgent::ExecOutput(output) => return Ok(self.beside.output(output)),
+            FromAgent::Inquiry(inquiry) => return Ok(Some(inquiries::answer(&self.guard, inquiry))),
             FromAgent::FileList(list) => {
                 self.beside.listed(list);
                 return Ok(None);

@@ -142,6 +142,7 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
     let tokens = Arc::new(Tokens::new(keeper.clone()));
     let revocations = Arc::new(Revocations::new(keeper.clone()));
     let liveness = Liveness { driver: handle.clone(), replica: replica.clone(), dialer: dialer.clone() };
+    let guard = Arc::new(guard(&config, keeper.clone(), revocations.clone())?);
     let mut driver = tokio::spawn(driver.run(stopped.clone(), lead));
     let mut serving = tokio::task::JoinSet::new();
     let mut link_to_serve = Some({
@@ -150,7 +151,7 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
             Masters::new(replica.clone(), ca.clone(), tokens.clone(), keeper.clone(), liveness.clone(), data.clone());
         let join = JoinService::new(ca.clone(), tokens.clone(), revocations.clone());
         let standbys = Standbys::new(term, replica.clone(), revocations.clone());
-        let link = LinkService::new(handle.clone(), replica.clone(), standbys, 2 * PING_INTERVAL);
+        let link = LinkService::new(handle.clone(), replica.clone(), standbys, 2 * PING_INTERVAL, guard.clone());
         let (revocations, stopped, listener) = (revocations.clone(), stopped.clone(), sockets.link);
         async move {
             if let Err(error) = link::serve(listener, tls, masters, join, link, revocations, stopped).await {
@@ -189,7 +190,6 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
         tokens: tokens.clone(),
         facts,
     };
-    let guard = Arc::new(guard(&config, keeper.clone(), revocations.clone())?);
     let tls = if config.access.insecure_api {
         None
     } else {

@@ -11,6 +11,7 @@ use api::{ContainerId, FrameworkId, TaskId};
 use tokio::sync::{mpsc, oneshot};
 
 use super::capacity::{Detected, Told};
+use super::door::wish::Wish;
 use super::driver::watching::Watched;
 use super::executors::Asked;
 use super::identity::Identity;
@@ -50,6 +51,10 @@ pub(crate) enum Event {
     ExecutorCall(Box<Asked>),
     /// An executor's stream is closed.
     ExecutorHungUp { container: ContainerId, stream: u64 },
+    /// Somebody speaks to the node itself.
+    Door(Wish),
+    /// What frameworks are told to reach us by.
+    KnownAs { hostname: String },
     /// Somebody asks where tasks that run write.
     LiveSandboxes(oneshot::Sender<Vec<PathBuf>>),
     /// `init` does not answer any more: nothing can be supervised.

@@ -258,7 +258,7 @@ impl Agent {
                 error: "a simulated agent has no files".to_owned(),
                 ..link::FileList::default()
             })),
-            Message::CancelRead(_) | Message::Leading(_) | Message::ExecInput(_) => {}
+            Message::CancelRead(_) | Message::Leading(_) | Message::ExecInput(_) | Message::Verdict(_) => {}
             Message::Masters(masters) => {
                 self.stand_by_with(&masters.standby);
                 for link in masters.links {
