@@ -170,6 +170,9 @@ pub(crate) struct HostedArgs {
     /// How much of the disk shall stay free of them [default: 0.1]
     #[arg(long, value_name = "PART", requires = "hosted")]
     pub(crate) gc_disk_headroom: Option<String>,
+    /// What each of a task's stdout and stderr keeps [default: 10]
+    #[arg(long, value_name = "MIB", requires = "hosted")]
+    pub(crate) log_limit_mib: Option<String>,
     /// Run tasks as plain processes: no limits, no namespaces, no protection of this host from them
     #[arg(long, requires = "hosted")]
     pub(crate) insecure_no_isolation: bool,
@@ -201,6 +204,7 @@ impl HostedArgs {
         option("--executor-registration-timeout", self.executor_registration_timeout.clone().map(Into::into));
         option("--gc-delay", self.gc_delay.clone().map(Into::into));
         option("--gc-disk-headroom", self.gc_disk_headroom.clone().map(Into::into));
+        option("--log-limit-mib", self.log_limit_mib.clone().map(Into::into));
         option("--agent-api", self.agent_api.clone().map(Into::into));
         if self.insecure_no_isolation {
             line.push("--insecure-no-isolation".into());

@@ -49,6 +49,8 @@ pub struct NodeConfig {
     pub executor_registration_ms: Option<u64>,
     /// `mesolith.gc_delay=1weeks`, `mesolith.gc_disk_headroom=0.1`: how long sandboxes of ended tasks are kept.
     pub garbage: Policy,
+    /// `mesolith.log_limit_mib=10`: what each of a task's stdout and stderr keeps.
+    pub log_limit_mib: Option<u64>,
     /// Keys under `mesolith.` that this version does not know: another part may.
     pub unknown: Vec<String>,
 }
@@ -147,6 +149,10 @@ impl NodeConfig {
             "executor_registration_timeout" => match duration(value) {
                 Some(ms) if ms > 0 => self.executor_registration_ms = Some(ms),
                 _ => mistakes.push(format!("mesolith.{key}: `{value}` is no duration such as 90secs or 5mins")),
+            },
+            "log_limit_mib" => match value.parse() {
+                Ok(limit @ 1..=1_048_576) => self.log_limit_mib = Some(limit),
+                _ => mistakes.push(format!("mesolith.log_limit_mib: `{value}` is not a number from 1 to 1048576")),
             },
             "gc_delay" => match duration(value) {
                 Some(ms) => self.garbage.delay_ms = ms,

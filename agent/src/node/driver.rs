@@ -343,7 +343,11 @@ impl Driver {
             Event::Door(wish) => self.at_the_door(wish),
             Event::KnownAs { hostname } => self.supervision.agent.site_mut().known_as = Some(hostname),
             Event::LiveSandboxes(reply) => {
-                let _ = reply.send(self.supervision.agent.live_sandboxes().map(PathBuf::from).collect());
+                let limit = self.settings.config.log_limit_mib;
+                let written = self.supervision.agent.live_sandboxes().map(|(sandbox, command)| {
+                    log_cap::Written { keep: log_cap::kept(command, limit), sandbox: sandbox.into() }
+                });
+                let _ = reply.send(written.collect());
             }
             Event::InitGone => return Err(DriverError::InitGone),
         }

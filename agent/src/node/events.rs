@@ -1,7 +1,6 @@
 //! What the driver hears.
 
 use std::net::Ipv4Addr;
-use std::path::PathBuf;
 
 use agent_core::agent::Input;
 use agent_core::attributes::Surroundings;
@@ -15,6 +14,7 @@ use super::door::wish::Wish;
 use super::driver::watching::Watched;
 use super::executors::Asked;
 use super::identity::Identity;
+use super::log_cap::Written;
 
 /// Everything that reaches the driver, through one bounded channel: senders wait when it is full.
 #[derive(Debug)]
@@ -56,7 +56,7 @@ pub(crate) enum Event {
     /// What frameworks are told to reach us by.
     KnownAs { hostname: String },
     /// Somebody asks where tasks that run write.
-    LiveSandboxes(oneshot::Sender<Vec<PathBuf>>),
+    LiveSandboxes(oneshot::Sender<Vec<Written>>),
     /// `init` does not answer any more: nothing can be supervised.
     InitGone,
 }

@@ -91,6 +91,7 @@ impl Settings {
             ("host_paths", &args.host_paths),
             ("agent_api", &args.agent_api),
             ("gc_delay", &args.gc_delay),
+            ("log_limit_mib", &args.log_limit_mib),
             ("gc_disk_headroom", &args.gc_disk_headroom),
             ("executor_registration_timeout", &args.executor_registration_timeout),
         ] {
