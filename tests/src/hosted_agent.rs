@@ -42,7 +42,8 @@ impl HostedAgent {
         let log = dir.join("agent.log");
         let file = File::create(&log).unwrap();
         let process = Command::new(Programs::find().unwrap().agent)
-            .args(["--hosted", "--insecure-no-isolation", "--name", "hosted-1", "--attributes", "rack:r1"])
+            .args(["--hosted", "--insecure-no-isolation", "--name", "hosted-1"])
+            .args(if more.contains(&"--attributes") { &[][..] } else { &["--attributes", "rack:r1"][..] })
             .args(["--resources", resources, "--master", &master.link, "--ca", &ca, "--token-file"])
             .arg(&token_file)
             .arg("--work-dir")

@@ -32,7 +32,7 @@ impl Agent {
         let executors = self.executors.values().map(|executor| &executor.record);
         // All are compared: how long it takes says nothing of which is nearly right.
         let same = executors.filter(|record| !record.is_pod() && super::executors::is_same(token, &record.token.0));
-        same.map(|record| &record.container).last()
+        same.map(|record| &record.container).fold(None, |found, container| found.or(Some(container)))
     }
 }
 
