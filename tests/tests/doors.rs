@@ -30,7 +30,8 @@ impl Stage {
         let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
         let master = BareMaster::start(dir, &[]).unwrap();
         let (http, link) = (master.url.trim_start_matches("http://").to_owned(), master.link.clone());
-        let agent = HostedAgent::start_told(dir, &master, "cpus:1;mem:256;disk:256", &["--agent-api", &port.to_string()]);
+        let agent =
+            HostedAgent::start_told(dir, &master, "cpus:1;mem:256;disk:256", &["--agent-api", &port.to_string()]);
         drop(master);
         let guarded = ["--authenticate-http-readonly", "true", "--authenticate-http-readwrite", "true"];
         let master = BareMaster::start_at(dir, &http, &link, &guarded).unwrap();
@@ -116,7 +117,14 @@ fn nobody_comes_in_without_credentials(stage: &Stage) {
     for path in ["/health", "/slave(1)/health"] {
         assert_eq!(stage.request("GET", path, &[], None).status, 200, "{path}");
     }
-    for path in ["/containers", "/flags", "/metrics/snapshot", "/files/debug", "/monitor/statistics.json", "/slave(1)/containers"] {
+    for path in [
+        "/containers",
+        "/flags",
+        "/metrics/snapshot",
+        "/files/debug",
+        "/monitor/statistics.json",
+        "/slave(1)/containers",
+    ] {
         let wrong = [("Authorization", "Basic eDp5")];
         for headers in [&[][..], &wrong[..]] {
             let answer = stage.request("GET", path, headers, None);
@@ -355,7 +363,8 @@ fn containers_are_launched_inside_of_others(stage: &Stage, directory: &str) {
 
     // Its input comes on a connection of its own.
     let echoed = std::thread::scope(|scope| {
-        let listening = scope.spawn(|| stage.stream(&session("s2", json!({"shell": false, "value": "cat", "arguments": ["cat"]}))));
+        let listening =
+            scope.spawn(|| stage.stream(&session("s2", json!({"shell": false, "value": "cat", "arguments": ["cat"]}))));
         let data = |bytes: &str| {
             let data = base64::engine::general_purpose::STANDARD.encode(bytes);
             json!({"type": "ATTACH_CONTAINER_INPUT", "attach_container_input": {"type": "PROCESS_IO",
@@ -386,7 +395,8 @@ fn containers_are_launched_inside_of_others(stage: &Stage, directory: &str) {
     });
     assert_eq!((echoed.0, of(&echoed.1, "STDOUT").as_str()), (200, "typed\nmore\n"));
 
-    let (status, _) = stage.stream(&json!({"type": "LAUNCH_NESTED_CONTAINER_SESSION", "launch_nested_container_session":
+    let (status, _) = stage
+        .stream(&json!({"type": "LAUNCH_NESTED_CONTAINER_SESSION", "launch_nested_container_session":
         {"container_id": {"value": "s3", "parent": {"value": "nope"}}, "command": {"value": "true"}}}));
     assert_eq!(status, 400);
     let orphan = stage.call(&json!({"type": "LAUNCH_NESTED_CONTAINER",

@@ -69,7 +69,9 @@ mod tests {
 
     #[test]
     fn the_headroom_is_a_part_of_one() {
-        for (text, headroom) in [("0.1", Some(100)), ("0", Some(0)), ("1", Some(1000)), ("0.125", Some(125)), ("0.05", Some(50))] {
+        for (text, headroom) in
+            [("0.1", Some(100)), ("0", Some(0)), ("1", Some(1000)), ("0.125", Some(125)), ("0.05", Some(50))]
+        {
             assert_eq!(parse_headroom(text), headroom, "{text}");
         }
         for bad in ["", ".", ".5", "1.1", "2", "-0.1", "0.1234", "x", "0.x"] {

@@ -194,12 +194,7 @@ impl Door {
 
     /// What the caller may of these. An executor may nothing by itself.
     #[allow(clippy::result_large_err)]
-    async fn rights(
-        &self,
-        caller: &Caller,
-        realm: Realm,
-        asks: impl IntoIterator<Item = Ask>,
-    ) -> Result<Rights, Page> {
+    async fn rights(&self, caller: &Caller, realm: Realm, asks: impl IntoIterator<Item = Ask>) -> Result<Rights, Page> {
         match caller {
             Caller::Executor(_) => Err(forbidden()),
             Caller::Visitor(visitor) => {
@@ -219,7 +214,10 @@ fn refused(refusal: Refusal, realm: Realm) -> Page {
             page
         }
         Refusal::Status(429, wait) => {
-            let mut page = text(StatusCode::TOO_MANY_REQUESTS, "Too many wrong credentials came from this address: try again later\n");
+            let mut page = text(
+                StatusCode::TOO_MANY_REQUESTS,
+                "Too many wrong credentials came from this address: try again later\n",
+            );
             page.headers_mut().insert(RETRY_AFTER, HeaderValue::from(wait + 1));
             page
         }

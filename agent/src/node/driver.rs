@@ -24,14 +24,14 @@ use tokio::task::{AbortHandle, JoinHandle};
 
 use super::capacity::{Detected, Told};
 use super::checkpoint::{Checkpoint, CheckpointError, Kept};
+use super::door::Door;
+use super::door::access::Inquiries;
 use super::events::{Event, Events, Online, Session};
 use super::identity::{Identity, IdentityError};
 use super::init_client::{GreetingError, InitClient};
 use super::settings::Settings;
 use super::statistics::Seen;
 use super::supervision::{Supervision, SupervisionError};
-use super::door::Door;
-use super::door::access::Inquiries;
 use super::{capacity, door, exec, garbage, hotplug, log_cap, network, volumes};
 use crate::logging::chain;
 use crate::uptime;
@@ -344,8 +344,9 @@ impl Driver {
             Event::KnownAs { hostname } => self.supervision.agent.site_mut().known_as = Some(hostname),
             Event::LiveSandboxes(reply) => {
                 let limit = self.settings.config.log_limit_mib;
-                let written = self.supervision.agent.live_sandboxes().map(|(sandbox, command)| {
-                    log_cap::Written { keep: log_cap::kept(command, limit), sandbox: sandbox.into() }
+                let written = self.supervision.agent.live_sandboxes().map(|(sandbox, command)| log_cap::Written {
+                    keep: log_cap::kept(command, limit),
+                    sandbox: sandbox.into(),
                 });
                 let _ = reply.send(written.collect());
             }

@@ -48,7 +48,8 @@ pub(crate) fn kept(command: Option<&CommandInfo>, limit_mib: Option<u64>) -> [u6
     let most = limit_mib.map_or(FILE_BYTES, |limit| limit << 20);
     let variables = || command.iter().filter_map(|command| command.environment.as_ref()).flat_map(|all| &all.variables);
     ["CONTAINER_LOGGER_MAX_STDOUT_SIZE", "CONTAINER_LOGGER_MAX_STDERR_SIZE"].map(|name| {
-        let asked = variables().find(|variable| variable.name == name).and_then(|variable| bytes(variable.value.as_ref()?));
+        let asked =
+            variables().find(|variable| variable.name == name).and_then(|variable| bytes(variable.value.as_ref()?));
         asked.map_or(most, |asked| asked.clamp(LEAST_BYTES, most))
     })
 }

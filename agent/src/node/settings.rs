@@ -204,7 +204,10 @@ impl Settings {
             ("image_providers".to_owned(), "DOCKER".to_owned()),
             ("gc_delay".to_owned(), agent_core::launch::spell_ms(self.config.garbage.delay_ms)),
             ("gc_disk_headroom".to_owned(), api::Milli(self.config.garbage.headroom).to_string()),
-            ("executor_registration_timeout".to_owned(), agent_core::launch::spell_ms(self.config.executor_registration_ms.unwrap_or(60_000))),
+            (
+                "executor_registration_timeout".to_owned(),
+                agent_core::launch::spell_ms(self.config.executor_registration_ms.unwrap_or(60_000)),
+            ),
             ("executor_reregistration_timeout".to_owned(), "15secs".to_owned()),
             ("executor_shutdown_grace_period".to_owned(), "5secs".to_owned()),
             ("recovery_timeout".to_owned(), "15mins".to_owned()),

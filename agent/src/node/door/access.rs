@@ -84,7 +84,10 @@ pub(crate) async fn ask(
         questions: asks.iter().map(question).collect(),
     };
     let (reply, answer) = oneshot::channel();
-    events.send(Event::Door(Wish::Inquire { inquiry: Box::new(inquiry), reply })).await.map_err(|_| Refusal::NoMaster)?;
+    events
+        .send(Event::Door(Wish::Inquire { inquiry: Box::new(inquiry), reply }))
+        .await
+        .map_err(|_| Refusal::NoMaster)?;
     let answer = tokio::time::timeout(ANSWER, answer).await;
     let verdict = answer.ok().and_then(Result::ok).ok_or(Refusal::NoMaster)?;
     match u16::try_from(verdict.status).unwrap_or(403) {

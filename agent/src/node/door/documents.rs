@@ -46,7 +46,9 @@ pub(crate) fn state(picture: &Picture, rights: &Rights) -> Value {
         more["flags"] = json!(picture.flags);
     }
     // Roles of others are not everybody's to see.
-    for (key, render) in [("reserved_resources", &amounts as &dyn Fn(&Resources) -> Value), ("reserved_resources_full", &full)] {
+    for (key, render) in
+        [("reserved_resources", &amounts as &dyn Fn(&Resources) -> Value), ("reserved_resources_full", &full)]
+    {
         more[key] = by_role(&picture.resources, visible, render);
     }
     merge(&mut document, more);
@@ -110,7 +112,8 @@ fn by_role(resources: &Resources, visible: impl Fn(&str) -> bool, render: &dyn F
 
 /// `{"cpus":…,"disk":…,"gpus":…,"mem":…,"ports":"[…]"}`.
 pub(crate) fn amounts(resources: &Resources) -> Value {
-    let mut all: Map<String, Value> = ["disk", "mem", "gpus", "cpus"].map(|name| (name.to_owned(), json!(0.0))).into_iter().collect();
+    let mut all: Map<String, Value> =
+        ["disk", "mem", "gpus", "cpus"].map(|name| (name.to_owned(), json!(0.0))).into_iter().collect();
     let mut names: Vec<&str> = resources.iter().map(|resource| resource.name.as_str()).collect();
     names.sort_unstable();
     names.dedup();
@@ -167,7 +170,9 @@ fn frameworks(picture: &Picture, rights: &Rights, executors: &[Shown]) -> Vec<Va
     ids.dedup();
     let of = |id: &api::FrameworkId, list: &[Shown]| -> Vec<Value> {
         let mine = list.iter().filter(|shown| shown.framework == *id);
-        mine.filter(|shown| rights.may("view_executors", Some(shown.user()))).map(|shown| executor(shown, rights)).collect()
+        mine.filter(|shown| rights.may("view_executors", Some(shown.user())))
+            .map(|shown| executor(shown, rights))
+            .collect()
     };
     ids.into_iter()
         .filter_map(|id| {
@@ -358,7 +363,8 @@ mod tests {
     #[test]
     fn amounts_are_added_up_and_shown_as_mesos_does() {
         let resources = Resources::parse("cpus:1.5;ports:[1-2];cpus(dev):0.5;ports(dev):[9-9];bugs:{a,b}").unwrap();
-        let expected = json!({"cpus": 2.0, "mem": 0.0, "disk": 0.0, "gpus": 0.0, "ports": "[1-2, 9-9]", "bugs": "{a, b}"});
+        let expected =
+            json!({"cpus": 2.0, "mem": 0.0, "disk": 0.0, "gpus": 0.0, "ports": "[1-2, 9-9]", "bugs": "{a, b}"});
         assert_eq!(amounts(&resources), expected);
         let reserved = by_role(&resources, |role| role == "dev", &amounts);
         assert_eq!(reserved["dev"]["ports"], "[9-9]");
@@ -367,7 +373,8 @@ mod tests {
 
     #[test]
     fn what_one_may_not_see_is_left_out() {
-        let mut picture = Picture { agent: "m-S0".to_owned(), address: "10.0.0.2".to_owned(), port: 5051, ..Picture::default() };
+        let mut picture =
+            Picture { agent: "m-S0".to_owned(), address: "10.0.0.2".to_owned(), port: 5051, ..Picture::default() };
         picture.flags.insert("port".to_owned(), "5051".to_owned());
         let document = state(&picture, &Rights::default());
         assert_eq!((&document["pid"], &document["flags"]), (&json!("slave(1)@10.0.0.2:5051"), &json!({})));

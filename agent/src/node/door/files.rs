@@ -144,10 +144,10 @@ pub(crate) struct Piece {
 
 /// The kernel refuses what leads out of the sandbox; Mesos says so.
 fn inaccessible(path: &str, error: &io::Error) -> FileError {
-    match error.kind() {
-        io::ErrorKind::NotFound | io::ErrorKind::NotADirectory => FileError::Missing,
-        _ => FileError::Bad(format!("'{path}' is inaccessible.\n")),
+    if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) {
+        return FileError::Missing;
     }
+    FileError::Bad(format!("'{path}' is inaccessible.\n"))
 }
 
 /// `/files/browse`: an array, names whole.
@@ -205,7 +205,8 @@ mod tests {
         std::os::unix::fs::symlink("c", format!("{executor}/runs/latest")).unwrap();
         std::os::unix::fs::symlink(dir.path().join("secret"), format!("{sandbox}/out")).unwrap();
         let picture = Picture { work_dir: work_dir.clone(), agent: "a".to_owned(), ..Picture::default() };
-        let read = |path: &str| Place::find(&picture, path).and_then(|place| place.read(path, 2, 3)).map(|piece| piece.data);
+        let read =
+            |path: &str| Place::find(&picture, path).and_then(|place| place.read(path, 2, 3)).map(|piece| piece.data);
         for path in [
             format!("{sandbox}/sub/file"),
             format!("{executor}/runs/latest/sub/file"),
@@ -213,7 +214,9 @@ mod tests {
         ] {
             assert_eq!(read(&path).unwrap(), b"234", "{path}");
         }
-        for path in ["/etc/passwd", "/frameworks/f/executors/../runs/x", "/frameworks/f/executors/e/runs/no/file", "", "/"] {
+        for path in
+            ["/etc/passwd", "/frameworks/f/executors/../runs/x", "/frameworks/f/executors/e/runs/no/file", "", "/"]
+        {
             assert!(matches!(read(path), Err(FileError::Missing)), "{path}");
         }
         for path in [format!("{sandbox}/out"), format!("{sandbox}/../../../../../../secret")] {

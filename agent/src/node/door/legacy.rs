@@ -28,7 +28,8 @@ type Answered = Result<Page, Page>;
 #[allow(clippy::result_large_err)]
 pub(super) async fn answer(door: &Door, caller: &Caller, path: &str, request: &Request<Incoming>) -> Answered {
     if request.method() != Method::GET && request.method() != Method::HEAD {
-        let body = format!("405 Method Not Allowed. Expecting one of {{ 'GET' }}, but received '{}'.", request.method());
+        let body =
+            format!("405 Method Not Allowed. Expecting one of {{ 'GET' }}, but received '{}'.", request.method());
         return Err(text(StatusCode::METHOD_NOT_ALLOWED, body));
     }
     // Older tools say `.json`.
@@ -38,8 +39,16 @@ pub(super) async fn answer(door: &Door, caller: &Caller, path: &str, request: &R
         return Ok(query.json(&json!({"version": api::MESOS_VERSION})));
     }
     let known = [
-        "/state", "/containers", "/monitor/statistics", "/metrics/snapshot", "/flags", "/files/browse", "/files/read",
-        "/files/download", "/files/debug", "/system/stats",
+        "/state",
+        "/containers",
+        "/monitor/statistics",
+        "/metrics/snapshot",
+        "/flags",
+        "/files/browse",
+        "/files/read",
+        "/files/download",
+        "/files/debug",
+        "/system/stats",
     ];
     if !known.contains(&path) {
         return Err(not_found());
@@ -103,7 +112,9 @@ async fn file(door: &Door, caller: &Caller, kind: &str, query: &Query, picture: 
         FileError::Bad(reason) => text(StatusCode::BAD_REQUEST, reason),
     };
     match range {
-        None if kind == "browse" => Ok(query.json(&files::browse(&place.list(&path).map_err(failed)?, &picture.passwd))),
+        None if kind == "browse" => {
+            Ok(query.json(&files::browse(&place.list(&path).map_err(failed)?, &picture.passwd)))
+        }
         None => download(&place, &path).map_err(failed),
         Some((offset, length)) => {
             let asked = offset.unwrap_or(0);
@@ -198,9 +209,10 @@ impl Query {
         };
         let offset = match number("offset")? {
             None | Some(-1) => None,
-            Some(offset) => Some(u64::try_from(offset).map_err(|_| {
-                text(StatusCode::BAD_REQUEST, format!("Negative offset provided: {offset}.\n"))
-            })?),
+            Some(offset) => Some(
+                u64::try_from(offset)
+                    .map_err(|_| text(StatusCode::BAD_REQUEST, format!("Negative offset provided: {offset}.\n")))?,
+            ),
         };
         // -1 is all there is, up to the most.
         let length = number("length")?.and_then(|length| u64::try_from(length).ok()).unwrap_or(LONGEST_READ);

@@ -1,7 +1,7 @@
 //! What the agent's v1 operator API answers that is a picture: GET_STATE and its parts.
 
-use api::v1::agent::response::{self, Type, get_containers, get_executors, get_frameworks};
 use api::v1::agent::Response;
+use api::v1::agent::response::{self, Type, get_containers, get_executors, get_frameworks};
 use api::v1::{AgentInfo, Attribute as WireAttribute, Flag, Format, FrameworkInfo, Metric, Task, VersionInfo};
 use api::v1::{ContainerId as WireContainerId, attributes_to_wire, resources_to_wire};
 
@@ -17,17 +17,17 @@ pub(super) fn answer(kind: Type) -> Response {
 pub(super) fn flags(picture: &Picture) -> Response {
     let one = |(name, value): (&String, &String)| Flag { name: name.clone(), value: Some(value.clone()) };
     let flags = response::GetFlags { flags: picture.flags.iter().map(one).collect() };
-    Response { get_flags: Some(flags.into()), ..answer(Type::GetFlags) }
+    Response { get_flags: Some(flags), ..answer(Type::GetFlags) }
 }
 
 pub(super) fn version() -> Response {
     let version_info = VersionInfo { version: api::MESOS_VERSION.to_owned(), ..VersionInfo::default() };
-    Response { get_version: Some(response::GetVersion { version_info }.into()), ..answer(Type::GetVersion) }
+    Response { get_version: Some(response::GetVersion { version_info }), ..answer(Type::GetVersion) }
 }
 
 pub(super) fn metrics(all: impl IntoIterator<Item = (String, f64)>) -> Response {
     let metrics = all.into_iter().map(|(name, value)| Metric { name, value: Some(value) }).collect();
-    Response { get_metrics: Some(response::GetMetrics { metrics }.into()), ..answer(Type::GetMetrics) }
+    Response { get_metrics: Some(response::GetMetrics { metrics }), ..answer(Type::GetMetrics) }
 }
 
 pub(super) fn state(picture: &Picture, rights: &Rights) -> Response {
@@ -36,7 +36,7 @@ pub(super) fn state(picture: &Picture, rights: &Rights) -> Response {
         get_executors: executors(picture, rights).get_executors,
         get_frameworks: frameworks(picture, rights).get_frameworks,
     };
-    Response { get_state: Some(state.into()), ..answer(Type::GetState) }
+    Response { get_state: Some(state), ..answer(Type::GetState) }
 }
 
 pub(super) fn frameworks(picture: &Picture, rights: &Rights) -> Response {
@@ -48,7 +48,7 @@ pub(super) fn frameworks(picture: &Picture, rights: &Rights) -> Response {
         frameworks: live.into_iter().map(one).collect(),
         completed_frameworks: completed.into_iter().map(one).collect(),
     };
-    Response { get_frameworks: Some(frameworks.into()), ..answer(Type::GetFrameworks) }
+    Response { get_frameworks: Some(frameworks), ..answer(Type::GetFrameworks) }
 }
 
 fn seen_frameworks(executors: &[Shown], rights: &Rights) -> Vec<FrameworkInfo> {
@@ -68,11 +68,9 @@ pub(super) fn executors(picture: &Picture, rights: &Rights) -> Response {
         let list = list.iter().filter(|shown| rights.may("view_executors", Some(shown.user())));
         list.map(|shown| get_executors::Executor { executor_info: shown.info.clone() }).collect()
     };
-    let executors = response::GetExecutors {
-        executors: seen(&picture.executors),
-        completed_executors: seen(&picture.completed),
-    };
-    Response { get_executors: Some(executors.into()), ..answer(Type::GetExecutors) }
+    let executors =
+        response::GetExecutors { executors: seen(&picture.executors), completed_executors: seen(&picture.completed) };
+    Response { get_executors: Some(executors), ..answer(Type::GetExecutors) }
 }
 
 pub(super) fn tasks(picture: &Picture, rights: &Rights) -> Response {
@@ -96,7 +94,7 @@ pub(super) fn tasks(picture: &Picture, rights: &Rights) -> Response {
             }
         }
     }
-    Response { get_tasks: Some(all.into()), ..answer(Type::GetTasks) }
+    Response { get_tasks: Some(all), ..answer(Type::GetTasks) }
 }
 
 fn message(shown: &Shown, task: &ShownTask) -> Task {
@@ -133,8 +131,8 @@ pub(super) fn agent(picture: &Picture) -> Response {
         id: Some(picture.agent.as_str().into()),
         ..AgentInfo::default()
     };
-    let agent = response::GetAgent { agent_info: Some(agent_info.into()), ..response::GetAgent::default() };
-    Response { get_agent: Some(agent.into()), ..answer(Type::GetAgent) }
+    let agent = response::GetAgent { agent_info: Some(agent_info), ..response::GetAgent::default() };
+    Response { get_agent: Some(agent), ..answer(Type::GetAgent) }
 }
 
 pub(super) fn containers(
@@ -149,18 +147,19 @@ pub(super) fn containers(
             executor_id: Some(executor.into()),
             executor_name: Some(name),
             container_id: running.id(),
-            container_status: Some(running.status().into()),
-            resource_statistics: Some(running.statistics().into()),
+            container_status: Some(running.status()),
+            resource_statistics: Some(running.statistics()),
         })
     };
     let beside = nested.into_iter().map(|id| get_containers::Container {
-        container_status: Some(
-            api::v1::ContainerStatus { container_id: Some(id.clone()), ..api::v1::ContainerStatus::default() }.into(),
-        ),
+        container_status: Some(api::v1::ContainerStatus {
+            container_id: Some(id.clone()),
+            ..api::v1::ContainerStatus::default()
+        }),
         container_id: id,
         ..get_containers::Container::default()
     });
     let containers = picture.running.iter().filter_map(one).chain(beside).collect();
     let containers = response::GetContainers { containers };
-    Response { get_containers: Some(containers.into()), ..answer(Type::GetContainers) }
+    Response { get_containers: Some(containers), ..answer(Type::GetContainers) }
 }

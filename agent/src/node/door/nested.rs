@@ -142,8 +142,15 @@ impl AllNested {
         let (tell, state) = watch::channel(State::Starting);
         let room = Arc::new(Semaphore::new(usize::try_from(WINDOW).unwrap_or(usize::MAX >> 4)));
         let attached = Arc::new(Mutex::new(Vec::new()));
-        let nested =
-            Arc::new(Nested { id, root, state, words: words.clone(), room: room.clone(), attached: attached.clone(), input: Mutex::new(false) });
+        let nested = Arc::new(Nested {
+            id,
+            root,
+            state,
+            words: words.clone(),
+            room: room.clone(),
+            attached: attached.clone(),
+            input: Mutex::new(false),
+        });
         all.insert(name, nested.clone());
         drop(all);
         tokio::spawn(exec::run_here(program, heard, out));
@@ -331,7 +338,12 @@ pub(crate) fn output_files(sandbox: &Path, name: &str) -> io::Result<[File; 2]> 
     };
     let own = directory(&directory(&sandbox, "containers")?, name)?;
     let file = |name: &str| -> io::Result<File> {
-        let flags = OFlag::O_CREAT | OFlag::O_APPEND | OFlag::O_WRONLY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC | OFlag::O_NONBLOCK;
+        let flags = OFlag::O_CREAT
+            | OFlag::O_APPEND
+            | OFlag::O_WRONLY
+            | OFlag::O_NOFOLLOW
+            | OFlag::O_CLOEXEC
+            | OFlag::O_NONBLOCK;
         let opened = File::from(openat(own.as_fd(), name, flags, Mode::from_bits_truncate(0o644))?);
         if !opened.metadata()?.is_file() {
             return Err(io::ErrorKind::InvalidInput.into());

@@ -1,5 +1,7 @@
 //! `POST /api/v1`: the v1 operator API of Mesos's agent, in its order of checks and its words.
 
+use std::time::Duration;
+
 use api::ContainerId;
 use api::recordio;
 use api::v1::agent::response::{self, Type as Kind};
@@ -15,7 +17,6 @@ use super::files::FileError;
 use super::wish::Wish;
 use super::{Caller, Door, Page, documents, files, forbidden, legacy, messages, metrics, session, text, whole};
 use crate::node::supervision::now;
-use std::time::Duration;
 
 /// No call but an input is longer.
 const LONGEST_BODY: usize = 1 << 20;
@@ -59,9 +60,11 @@ pub(super) fn bad(reason: impl Into<String>) -> Page {
 
 /// Answers a request.
 #[allow(clippy::result_large_err)] // the error is the answer itself, here and below
+#[allow(clippy::wildcard_enum_match_arm)] // of a protocol's many calls, those that are not named are one case
 pub(super) async fn answer(door: &Door, caller: &Caller, request: Request<Incoming>) -> Answered {
     if request.method() != Method::POST {
-        let body = format!("405 Method Not Allowed. Expecting one of {{ 'POST' }}, but received '{}'.", request.method());
+        let body =
+            format!("405 Method Not Allowed. Expecting one of {{ 'POST' }}, but received '{}'.", request.method());
         let mut refusal = text(StatusCode::METHOD_NOT_ALLOWED, body);
         refusal.headers_mut().insert(ALLOW, HeaderValue::from_static("POST"));
         return Err(refusal);
@@ -88,7 +91,7 @@ pub(super) async fn answer(door: &Door, caller: &Caller, request: Request<Incomi
     };
     validate(&call)?;
     let name = call.r#type().as_str_name();
-    let accept = accept(&head.headers, name, streams(call.r#type()))?;
+    let accept = accept(&head.headers, call.r#type())?;
     match (call.r#type() == call::Type::AttachContainerInput, rest.is_some()) {
         (true, false) => {
             let body = format!("Expecting 'Content-Type' to be {RECORDIO} for ATTACH_CONTAINER_INPUT call");
@@ -137,23 +140,24 @@ impl Asked<'_> {
 
     /// What only shows something.
     #[allow(clippy::result_large_err)]
+    #[allow(clippy::wildcard_enum_match_arm)] // of a protocol's many calls, those that are not named are one case
     async fn look(&self) -> Answered {
         let answer = match self.call.r#type() {
             call::Type::GetHealth => {
                 let health = response::GetHealth { healthy: true };
-                Answer { get_health: Some(health.into()), ..messages::answer(Kind::GetHealth) }
+                Answer { get_health: Some(health), ..messages::answer(Kind::GetHealth) }
             }
             call::Type::GetVersion => messages::version(),
             call::Type::GetLoggingLevel => {
                 let level = response::GetLoggingLevel { level: 0 };
-                Answer { get_logging_level: Some(level.into()), ..messages::answer(Kind::GetLoggingLevel) }
+                Answer { get_logging_level: Some(level), ..messages::answer(Kind::GetLoggingLevel) }
             }
             call::Type::GetOperations => Answer {
-                get_operations: Some(response::GetOperations::default().into()),
+                get_operations: Some(response::GetOperations::default()),
                 ..messages::answer(Kind::GetOperations)
             },
             call::Type::GetResourceProviders => Answer {
-                get_resource_providers: Some(response::GetResourceProviders::default().into()),
+                get_resource_providers: Some(response::GetResourceProviders::default()),
                 ..messages::answer(Kind::GetResourceProviders)
             },
             call::Type::ListFiles => self.list_files().await?,
@@ -174,6 +178,7 @@ impl Asked<'_> {
     }
 
     #[allow(clippy::result_large_err)]
+    #[allow(clippy::wildcard_enum_match_arm)] // of a protocol's many calls, those that are not named are one case
     async fn picture(&self) -> Result<Answer, Page> {
         let picture = self.door.picture().await?;
         let rights = self.may(documents::asks(&picture)).await?;
@@ -218,7 +223,7 @@ impl Asked<'_> {
         };
         let file_infos = entries.iter().map(one).collect();
         let list = response::ListFiles { file_infos };
-        Ok(Answer { list_files: Some(list.into()), ..messages::answer(Kind::ListFiles) })
+        Ok(Answer { list_files: Some(list), ..messages::answer(Kind::ListFiles) })
     }
 
     #[allow(clippy::result_large_err)]
@@ -230,7 +235,7 @@ impl Asked<'_> {
         let piece = place.ok_or(FileError::Missing).and_then(|place| place.read(&read.path, read.offset, length));
         let piece = piece.map_err(failed)?;
         let read = response::ReadFile { size: piece.size, data: piece.data };
-        Ok(Answer { read_file: Some(read.into()), ..messages::answer(Kind::ReadFile) })
+        Ok(Answer { read_file: Some(read), ..messages::answer(Kind::ReadFile) })
     }
 
     #[allow(clippy::result_large_err)]
@@ -284,7 +289,7 @@ fn content_type(headers: &HeaderMap) -> Result<Framing, Page> {
 
 /// JSON before protobuf before records, as Mesos tries them.
 #[allow(clippy::result_large_err)]
-fn accept(headers: &HeaderMap, name: &str, streams: bool) -> Result<Framing, Page> {
+fn accept(headers: &HeaderMap, call: call::Type) -> Result<Framing, Page> {
     let refused = |body: String| text(StatusCode::NOT_ACCEPTABLE, body);
     let kinds = [ContentType::Json, ContentType::Protobuf];
     let wants = |header: &str, kind: &str| {
@@ -302,8 +307,8 @@ fn accept(headers: &HeaderMap, name: &str, streams: bool) -> Result<Framing, Pag
     if !wants(ACCEPT.as_str(), RECORDIO) {
         return Err(refused(format!("Expecting 'Accept' to allow {ANY}")));
     }
-    if !streams {
-        return Err(refused(format!("Streaming response is not supported for {name} call")));
+    if !streams(call) {
+        return Err(refused(format!("Streaming response is not supported for {} call", call.as_str_name())));
     }
     let kind = kinds.into_iter().find(|kind| wants(MESSAGE_ACCEPT, kind.header()));
     kind.map(Framing::Stream).ok_or_else(|| refused(format!("Expecting 'Message-Accept' to allow {MESSAGES}")))
@@ -352,6 +357,7 @@ fn validate(call: &Call) -> Result<(), Page> {
 type Id<'a> = Option<(&'a api::v1::ContainerId, bool)>;
 
 /// What a call has to bring: its name, whether it is there, and the container it names.
+#[allow(clippy::wildcard_enum_match_arm)] // of a protocol's many calls, those that are not named are one case
 #[allow(deprecated)]
 fn member(call: &Call) -> (&'static str, bool, Id<'_>) {
     macro_rules! with_id {

@@ -83,7 +83,13 @@ impl Picture {
                 Part::Alone => {
                     let directory = Seat::of(site, record).sandbox;
                     let task = ShownTask::of(record, past);
-                    self.executors.push(alone(&record.framework, &record.framework_info, task, directory, &record.container));
+                    self.executors.push(alone(
+                        &record.framework,
+                        &record.framework_info,
+                        task,
+                        directory,
+                        &record.container,
+                    ));
                 }
                 Part::Member { executor, .. } => pods.entry(executor).or_default().push(record),
                 Part::Executor { .. } => {}
@@ -288,7 +294,8 @@ mod tests {
             (r#"{"shell":false,"value":"/bin/a","arguments":["a","b"]}"#, "(Command: [/bin/a, a, b])"),
             (r#"{"shell":false}"#, "(Command: NO EXECUTABLE)"),
         ] {
-            let task = format!(r#"{{"name":"x","task_id":{{"value":"t1"}},"agent_id":{{"value":"a"}},"command":{command}}}"#);
+            let task =
+                format!(r#"{{"name":"x","task_id":{{"value":"t1"}},"agent_id":{{"value":"a"}},"command":{command}}}"#);
             let info: TaskInfo = serde_json::from_str(&task).unwrap();
             assert_eq!(command_executor_name(&info), format!("Command Executor (Task: t1) {name}"));
         }

@@ -11,7 +11,7 @@ use api::ContainerId;
 use api::recordio::Decoder;
 use api::v1::agent::process_io::{Control, Data, control, data};
 use api::v1::agent::response::{self, Type as Kind};
-use api::v1::agent::{Call, ProcessIo, Response as Answer, call, process_io};
+use api::v1::agent::{Call, ProcessIo, call, process_io};
 use api::v1::{CommandInfo, ContainerId as WireContainerId, ContainerInfo, ContentType, DurationInfo, environment};
 use futures_util::stream;
 use http_body_util::{BodyExt, StreamBody};
@@ -84,6 +84,7 @@ struct Wanted<'a> {
 
 /// Answers a call about a container.
 #[allow(clippy::result_large_err)]
+#[allow(clippy::wildcard_enum_match_arm)] // of a protocol's many calls, those that are not named are one case
 #[allow(deprecated)]
 pub(super) async fn answer(asked: Asked<'_>) -> Answered {
     asked.forget_gone().await;
@@ -369,16 +370,14 @@ impl Asked<'_> {
             }
             root.exit
         };
-        let answer = match kind {
-            Kind::WaitContainer => {
-                let wait = response::WaitContainer { exit_status: exit, ..response::WaitContainer::default() };
-                Answer { wait_container: Some(wait.into()), ..messages::answer(kind) }
-            }
-            _ => {
-                let wait = response::WaitNestedContainer { exit_status: exit, ..response::WaitNestedContainer::default() };
-                Answer { wait_nested_container: Some(wait.into()), ..messages::answer(kind) }
-            }
-        };
+        let mut answer = messages::answer(kind);
+        if kind == Kind::WaitContainer {
+            let wait = response::WaitContainer { exit_status: exit, ..response::WaitContainer::default() };
+            answer.wait_container = Some(wait);
+        } else {
+            let wait = response::WaitNestedContainer { exit_status: exit, ..response::WaitNestedContainer::default() };
+            answer.wait_nested_container = Some(wait);
+        }
         Ok(self.message(&answer))
     }
 
@@ -467,7 +466,7 @@ fn too_many() -> Page {
 async fn next(pieces: &mut mpsc::Receiver<Piece>, heartbeat: &mut Interval) -> Option<ProcessIo> {
     let data = |kind: data::Type, bytes: Vec<u8>| ProcessIo {
         r#type: Some(process_io::Type::Data.into()),
-        data: Some(Data { r#type: Some(kind.into()), data: Some(bytes) }.into()),
+        data: Some(Data { r#type: Some(kind.into()), data: Some(bytes) }),
         ..ProcessIo::default()
     };
     tokio::select! {
@@ -480,12 +479,12 @@ async fn next(pieces: &mut mpsc::Receiver<Piece>, heartbeat: &mut Interval) -> O
             let interval = Some(DurationInfo { nanoseconds });
             let control = Control {
                 r#type: Some(control::Type::Heartbeat.into()),
-                heartbeat: Some(control::Heartbeat { interval }.into()),
+                heartbeat: Some(control::Heartbeat { interval }),
                 ..Control::default()
             };
             Some(ProcessIo {
                 r#type: Some(process_io::Type::Control.into()),
-                control: Some(control.into()),
+                control: Some(control),
                 ..ProcessIo::default()
             })
         }

@@ -34,7 +34,8 @@ impl Driver {
     fn picture(&self) -> Picture {
         let agent: &Agent = &self.supervision.agent;
         let site = agent.site();
-        let facts = self.told.as_ref().map(|told| api::link::facts_from_wire(told.facts().to_vec())).unwrap_or_default();
+        let facts =
+            self.told.as_ref().map(|told| api::link::facts_from_wire(told.facts().to_vec())).unwrap_or_default();
         let port = site.agent_port();
         let mut picture = Picture {
             agent: site.agent.to_string(),
@@ -45,7 +46,12 @@ impl Driver {
             passwd: site.root.passwd.clone(),
             master: self.master.clone(),
             registered: self.registration.as_ref().is_some_and(agent_core::registration::Registration::is_registered),
-            resources: self.told.as_ref().map(|told| resources_from_wire(told.resources())).and_then(Result::ok).unwrap_or_default(),
+            resources: self
+                .told
+                .as_ref()
+                .map(|told| resources_from_wire(told.resources()))
+                .and_then(Result::ok)
+                .unwrap_or_default(),
             attributes: winners(&facts).into_iter().map(|fact| fact.attribute.clone()).collect(),
             flags: self.settings.flags(),
             started_ms: self.started_ms,
