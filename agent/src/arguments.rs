@@ -158,6 +158,21 @@ pub(crate) struct HostedArgs {
     /// Paths of this host tasks may mount: /data,/opt:ro
     #[arg(long, value_name = "PATHS", requires = "hosted")]
     pub(crate) host_paths: Option<String>,
+    /// Open this port to Mesos's tools: the agent's API, for whoever the master knows
+    #[arg(long, value_name = "PORT", requires = "hosted")]
+    pub(crate) agent_api: Option<String>,
+    /// How long an executor may take to subscribe, such as 90secs [default: 1mins]
+    #[arg(long, value_name = "TIME", requires = "hosted")]
+    pub(crate) executor_registration_timeout: Option<String>,
+    /// How long the sandbox of an ended task is kept on an empty disk, such as 12hrs [default: 1weeks]
+    #[arg(long, value_name = "TIME", requires = "hosted")]
+    pub(crate) gc_delay: Option<String>,
+    /// How much of the disk shall stay free of them [default: 0.1]
+    #[arg(long, value_name = "PART", requires = "hosted")]
+    pub(crate) gc_disk_headroom: Option<String>,
+    /// What each of a task's stdout and stderr keeps [default: 10]
+    #[arg(long, value_name = "MIB", requires = "hosted")]
+    pub(crate) log_limit_mib: Option<String>,
     /// Run tasks as plain processes: no limits, no namespaces, no protection of this host from them
     #[arg(long, requires = "hosted")]
     pub(crate) insecure_no_isolation: bool,
@@ -186,6 +201,11 @@ impl HostedArgs {
         option("--image-registries", self.image_registries.clone().map(Into::into));
         option("--image-limit-mib", self.image_limit_mib.clone().map(Into::into));
         option("--host-paths", self.host_paths.clone().map(Into::into));
+        option("--executor-registration-timeout", self.executor_registration_timeout.clone().map(Into::into));
+        option("--gc-delay", self.gc_delay.clone().map(Into::into));
+        option("--gc-disk-headroom", self.gc_disk_headroom.clone().map(Into::into));
+        option("--log-limit-mib", self.log_limit_mib.clone().map(Into::into));
+        option("--agent-api", self.agent_api.clone().map(Into::into));
         if self.insecure_no_isolation {
             line.push("--insecure-no-isolation".into());
         }

@@ -16,6 +16,7 @@ mod containers;
 mod crash_reports;
 mod directory;
 mod disk_usage;
+mod door;
 mod driver;
 mod events;
 mod exec;

@@ -1,6 +1,7 @@
 //! One gRPC stream per agent: words of the link to the driver, the driver's words to the link.
 
 pub mod beside;
+mod inquiries;
 mod reading;
 mod standby;
 mod telling;
@@ -31,6 +32,7 @@ use crate::ca::{self, Holder, Role};
 use crate::claims::Admission;
 use crate::crashes::Crashes;
 use crate::driver::{Handle, Message, Opening};
+use crate::http::auth::Guard;
 use crate::raft::{Links, Replica};
 use reading::{read_change, read_registration, read_return, read_update};
 use standby::Standby;
@@ -175,6 +177,8 @@ pub struct Beside {
     pub crashes: Arc<Crashes>,
     /// Who vouches for us.
     pub authority: Arc<Authority>,
+    /// Knows who may do what, for those who speak to a node itself.
+    pub guard: Arc<Guard>,
 }
 
 /// The node a connection belongs to, by its certificate.
@@ -246,6 +250,7 @@ impl Link for LinkService {
             calls: BTreeMap::new(),
             beside: beside::Beside::default(),
             ping_timeout: self.ping_timeout,
+            guard: self.beside.guard.clone(),
         };
         let words = futures_util::stream::unfold(session, |mut session| async move {
             let message = Some(session.next().await?);
@@ -282,6 +287,7 @@ struct Session {
     calls: BTreeMap<u64, oneshot::Sender<Result<Bytes, String>>>,
     beside: beside::Beside,
     ping_timeout: Duration,
+    guard: Arc<Guard>,
 }
 
 /// How far a session is.
@@ -462,6 +468,7 @@ impl Session {
             | FromAgent::ExecOutput(_)
             | FromAgent::FileList(_)
             | FromAgent::CrashReport(_)
+            | FromAgent::Inquiry(_)
             | FromAgent::NodeReply(_) => Err("the first message of a session must be a registration".to_owned()),
         }
     }
@@ -559,6 +566,7 @@ impl Session {
             }
             FromAgent::ExecOutput(output) => return Ok(self.beside.output(output)),
             FromAgent::CrashReport(report) => return Ok(self.crash(report)),
+            FromAgent::Inquiry(inquiry) => return Ok(Some(inquiries::answer(&self.guard, inquiry))),
             FromAgent::FileList(list) => {
                 self.beside.listed(list);
                 return Ok(None);

@@ -160,6 +160,7 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
         unclaimed: Unclaimed::default(),
     };
     let liveness = Liveness { driver: handle.clone(), replica: replica.clone(), dialer: dialer.clone() };
+    let guard = Arc::new(guard(&config, keeper.clone(), revocations.clone())?);
     let mut driver = tokio::spawn(driver.run(stopped.clone(), lead));
     let mut serving = tokio::task::JoinSet::new();
     let mut link_to_serve = Some({
@@ -174,7 +175,12 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
         );
         let join = JoinService::new(authority.clone(), tokens.clone(), revocations.clone(), gate.claims.clone());
         let standbys = Standbys::new(term, replica.clone(), revocations.clone());
-        let beside = Beside { gate: gate.clone(), crashes: crashes.clone(), authority: authority.clone() };
+        let beside = Beside {
+            gate: gate.clone(),
+            crashes: crashes.clone(),
+            authority: authority.clone(),
+            guard: guard.clone(),
+        };
         let link = LinkService::new(handle.clone(), replica.clone(), standbys, beside, 2 * PING_INTERVAL);
         let (revocations, stopped, listener) = (revocations.clone(), stopped.clone(), sockets.link);
         async move {
@@ -219,7 +225,6 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
         successions,
         facts,
     };
-    let guard = Arc::new(guard(&config, keeper.clone(), revocations.clone())?);
     let tls = if config.access.insecure_api {
         None
     } else {

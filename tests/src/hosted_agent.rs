@@ -30,6 +30,11 @@ impl HostedAgent {
 
     /// The same, offering this.
     pub fn start_with(dir: &Path, master: &BareMaster, resources: &str) -> Self {
+        Self::start_told(dir, master, resources, &[])
+    }
+
+    /// The same, with more options.
+    pub fn start_told(dir: &Path, master: &BareMaster, resources: &str, more: &[&str]) -> Self {
         let (token, ca) = master.token("hosted-1").unwrap();
         let token_file = dir.join("token");
         fs::write(&token_file, token).unwrap();
@@ -37,11 +42,13 @@ impl HostedAgent {
         let log = dir.join("agent.log");
         let file = File::create(&log).unwrap();
         let process = Command::new(Programs::find().unwrap().agent)
-            .args(["--hosted", "--insecure-no-isolation", "--name", "hosted-1", "--attributes", "rack:r1"])
+            .args(["--hosted", "--insecure-no-isolation", "--name", "hosted-1"])
+            .args(if more.contains(&"--attributes") { &[][..] } else { &["--attributes", "rack:r1"][..] })
             .args(["--resources", resources, "--master", &master.link, "--ca", &ca, "--token-file"])
             .arg(&token_file)
             .arg("--work-dir")
             .arg(dir.join("work"))
+            .args(more)
             .stdin(Stdio::null())
             .stdout(file.try_clone().unwrap())
             .stderr(file)

@@ -5,9 +5,11 @@ pub mod executors;
 mod fetching;
 mod pods;
 mod probing;
+mod shown;
 mod task;
 
 pub use effects::{Effect, Input, Now, Pulled, Report};
+pub use shown::command_line;
 pub use task::{has_own_network, networks};
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};

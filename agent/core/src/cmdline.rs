@@ -6,6 +6,7 @@ use std::fmt;
 use api::{Attribute, Resources};
 
 use crate::bridge::Subnet;
+use crate::garbage::{Policy, parse_headroom};
 use crate::image::Reference;
 use crate::launch::HostPath;
 
@@ -46,6 +47,14 @@ pub struct NodeConfig {
     pub ports: Option<Quota>,
     /// `mesolith.ntp=10.0.0.1,time.example,[fd00::1]:1123`: time servers, before those of the DHCP server.
     pub ntp: Vec<String>,
+    /// `mesolith.agent_api=5051`: the port of Mesos's agent is open to whoever the master knows.
+    pub agent_api: Option<u16>,
+    /// `mesolith.executor_registration_timeout=1mins`: how long an executor's process may take to subscribe.
+    pub executor_registration_ms: Option<u64>,
+    /// `mesolith.gc_delay=1weeks`, `mesolith.gc_disk_headroom=0.1`: how long sandboxes of ended tasks are kept.
+    pub garbage: Policy,
+    /// `mesolith.log_limit_mib=10`: what each of a task's stdout and stderr keeps.
+    pub log_limit_mib: Option<u64>,
     /// Keys under `mesolith.` that this version does not know: another part may.
     pub unknown: Vec<String>,
 }
@@ -140,6 +149,26 @@ impl NodeConfig {
                 Ok(subnet) => self.bridge = subnet,
                 Err(mistake) => mistakes.push(format!("mesolith.bridge: {mistake}")),
             },
+            "agent_api" => match value.parse() {
+                Ok(port) if port > 0 => self.agent_api = Some(port),
+                _ => mistakes.push(format!("mesolith.agent_api: `{value}` is not a port")),
+            },
+            "executor_registration_timeout" => match duration(value) {
+                Some(ms) if ms > 0 => self.executor_registration_ms = Some(ms),
+                _ => mistakes.push(format!("mesolith.{key}: `{value}` is no duration such as 90secs or 5mins")),
+            },
+            "log_limit_mib" => match value.parse() {
+                Ok(limit @ 1..=1_048_576) => self.log_limit_mib = Some(limit),
+                _ => mistakes.push(format!("mesolith.log_limit_mib: `{value}` is not a number from 1 to 1048576")),
+            },
+            "gc_delay" => match duration(value) {
+                Some(ms) => self.garbage.delay_ms = ms,
+                None => mistakes.push(format!("mesolith.gc_delay: `{value}` is no duration such as 12hrs or 1weeks")),
+            },
+            "gc_disk_headroom" => match parse_headroom(value) {
+                Some(headroom) => self.garbage.headroom = headroom,
+                None => mistakes.push(format!("mesolith.gc_disk_headroom: `{value}` is no part of one such as 0.1")),
+            },
             "disk_quota" | "ports" => {
                 let quota = match value {
                     "enforce" => Quota::Enforce,
@@ -178,6 +207,22 @@ impl NodeConfig {
         }
         if mistakes.is_empty() { Ok(self) } else { Err(ConfigMistakes(mistakes)) }
     }
+}
+
+/// A duration as Mesos's flags have it, in milliseconds.
+fn duration(text: &str) -> Option<u64> {
+    let digits = text.find(|letter: char| !letter.is_ascii_digit()).unwrap_or(text.len());
+    let (number, unit) = text.split_at(digits);
+    let unit: u64 = match unit {
+        "ms" => 1,
+        "secs" => 1_000,
+        "mins" => 60_000,
+        "hrs" => 3_600_000,
+        "days" => 86_400_000,
+        "weeks" => 604_800_000,
+        _ => return None,
+    };
+    number.parse::<u64>().ok()?.checked_mul(unit)
 }
 
 /// Splits at blanks outside double quotes, as the kernel does.

@@ -48,6 +48,8 @@ pub struct Executor {
     due_ms: Option<u64>,
     /// When its end is told again.
     tell_at_ms: u64,
+    /// How long its process may take to subscribe.
+    registration_ms: u64,
 }
 
 /// What an executor is handled with.
@@ -102,14 +104,21 @@ impl Executor {
     /// Received, or read from the checkpoint.
     #[must_use]
     pub const fn new(record: ExecutorRecord) -> Self {
-        Self { record, stream: None, due_ms: None, tell_at_ms: 0 }
+        Self { record, stream: None, due_ms: None, tell_at_ms: 0, registration_ms: REGISTRATION_MS }
+    }
+
+    /// With the patience the operator wants.
+    #[must_use]
+    pub fn with_patience(mut self, registration_ms: Option<u64>) -> Self {
+        self.registration_ms = registration_ms.unwrap_or(REGISTRATION_MS);
+        self
     }
 
     /// The agent came back.
     pub fn recovered(&mut self, now: Now) {
         self.due_ms = match self.record.stage {
             _ if self.record.is_pod() => None,
-            Stage::Registering => Some(now.uptime_ms + REGISTRATION_MS),
+            Stage::Registering => Some(now.uptime_ms + self.registration_ms),
             Stage::Subscribed => Some(now.uptime_ms + REREGISTRATION_MS),
             Stage::Terminating => Some(now.uptime_ms + self.grace_ms()),
             Stage::Ended { .. } => None,
@@ -226,7 +235,7 @@ impl Executor {
     /// Its process runs.
     pub fn started(&mut self, now: Now) {
         if self.record.stage == Stage::Registering {
-            self.due_ms = Some(now.uptime_ms + REGISTRATION_MS);
+            self.due_ms = Some(now.uptime_ms + self.registration_ms);
         }
     }
 
@@ -242,7 +251,14 @@ impl Executor {
         self.tell_at_ms = 0;
         let own = verdict.reason.filter(|reason| {
             // What Mesos's containerizer says of a container; anything else is the executor's own end.
-            matches!(reason, Reason::ContainerLimitationMemory | Reason::ContainerLaunchFailed | Reason::AgentRestarted)
+            matches!(
+                reason,
+                Reason::ContainerLimitation
+                    | Reason::ContainerLimitationDisk
+                    | Reason::ContainerLimitationMemory
+                    | Reason::ContainerLaunchFailed
+                    | Reason::AgentRestarted
+            )
         });
         let why = match (own, self.record.why.take()) {
             (Some(reason), _) => Termination { state: verdict.state, reason, message: verdict.message.clone() },
@@ -319,7 +335,7 @@ impl Executor {
             Stage::Registering => Some(Termination {
                 state: TaskState::Failed,
                 reason: Reason::ExecutorRegistrationTimeout,
-                message: "Executor did not register within 1mins".to_owned(),
+                message: format!("Executor did not register within {}", crate::launch::spell_ms(self.registration_ms)),
             }),
             Stage::Subscribed => Some(Termination {
                 state: self.lost_or(TaskState::Gone),

@@ -18,7 +18,7 @@ pub use host_paths::HostPath;
 pub use image::{ImageRoot, identity, image_request};
 pub use limits::{Limits, disk_limit_bytes, memory_limit_bytes};
 pub use names::{Names, Resolver};
-pub use seat::{Seat, as_task, resources as executor_resources};
+pub use seat::{Seat, as_task, resources as executor_resources, spell_ms};
 pub use user::{User, lookup_user};
 pub use volumes::{SecretFile, Secrets, Staged, references, volume_directory};
 
@@ -41,6 +41,10 @@ pub struct Site {
     pub hostname: String,
     /// The node's address, if it has one.
     pub address: Option<String>,
+    /// What frameworks are told to reach the node by, once that is known.
+    pub known_as: Option<String>,
+    /// How long an executor's process may take to subscribe, if the operator has said so.
+    pub executor_registration_ms: Option<u64>,
     /// Where executors find the agent: an address and port of the loopback.
     pub executor_endpoint: Option<String>,
     /// Sandboxes live below it: `/var/lib/mesolith`.
@@ -415,6 +419,8 @@ mod tests {
             agent: "m-S0".into(),
             hostname: "node-1".to_owned(),
             address: Some("10.0.0.11".to_owned()),
+            known_as: None,
+            executor_registration_ms: None,
             executor_endpoint: None,
             work_dir: "/var/lib/mesolith".to_owned(),
             bundle_dir: "/run/mesolith/agent/bundles".to_owned(),

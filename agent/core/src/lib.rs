@@ -23,6 +23,7 @@ pub mod debounce;
 pub mod dhcp;
 pub mod ending;
 pub mod executor;
+pub mod garbage;
 pub mod handover;
 pub mod image;
 pub mod launch;

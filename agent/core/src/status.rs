@@ -17,6 +17,8 @@ pub struct Updates {
     wait_ms: u64,
 }
 
+/// What a program may have said of one task that its framework has not acknowledged.
+pub const MOST: usize = 256;
 /// The first repetition.
 const FIRST_WAIT_MS: u64 = 10_000;
 /// No repetition comes later than this after the one before.
@@ -29,6 +31,12 @@ impl Updates {
             self.send_now(now_ms);
         }
         self.pending.push_back(status);
+    }
+
+    /// Is there room for what a program says? A last word always has: a task has one, and is over with it.
+    #[must_use]
+    pub fn has_room(&self, status: &TaskStatus) -> bool {
+        self.pending.len() < MOST || status.state().is_terminal()
     }
 
     /// A session has begun: what was sent into the old one counts as lost.
@@ -106,6 +114,20 @@ mod tests {
             assert_eq!(updates.deadline_ms(), Some(now + wait * 1000));
             now += wait * 1000;
         }
+    }
+
+    #[test]
+    fn a_program_that_says_too_much_is_not_heard_but_for_its_last_word() {
+        let mut updates = Updates::default();
+        for number in 0..MOST {
+            let status = status(u8::try_from(number % 256).unwrap());
+            assert!(updates.has_room(&status), "{number}");
+            updates.push(status, 0);
+        }
+        assert!(!updates.has_room(&status(1)));
+        let mut last = status(1);
+        last.state = TaskState::Finished.into();
+        assert!(updates.has_room(&last));
     }
 
     #[test]

@@ -46,6 +46,14 @@ impl Told {
         names
     }
 
+    pub(crate) fn facts(&self) -> &[api::link::Fact] {
+        &self.capacity.facts
+    }
+
+    pub(crate) fn resources(&self) -> &[api::v1::Resource] {
+        &self.capacity.resources
+    }
+
     pub(crate) fn knows_inventory_of(&self, other: &Self) -> bool {
         self.inventory == other.inventory
     }

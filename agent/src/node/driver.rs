@@ -1,5 +1,6 @@
 //! The one task that owns the agent's state: it hears, asks the core, and does.
 
+mod at_the_door;
 mod joining;
 mod master_said;
 mod outlook;
@@ -26,13 +27,15 @@ use super::authorities::Authorities;
 use super::capacity::{Detected, Told};
 use super::checkpoint::{Checkpoint, CheckpointError, Kept};
 use super::crash_reports::{self, CrashReports};
+use super::door::Door;
+use super::door::access::Inquiries;
 use super::events::{Event, Events, Online, Session};
 use super::identity::{Identity, IdentityError};
 use super::init_client::{GreetingError, InitClient};
 use super::settings::Settings;
 use super::statistics::Seen;
 use super::supervision::{Supervision, SupervisionError};
-use super::{capacity, exec, executor_api, garbage, hotplug, log_cap, network, volumes};
+use super::{capacity, door, exec, garbage, hotplug, log_cap, network, volumes};
 use crate::logging::chain;
 use crate::uptime;
 use joining::new_edition;
@@ -96,6 +99,10 @@ struct Driver {
     readers: BTreeMap<u64, AbortHandle>,
     /// Programs people run beside tasks.
     execs: exec::Sessions,
+    /// Questions about those who speak to this node itself.
+    inquiries: Inquiries,
+    /// When this process began, since 1970.
+    started_ms: u64,
     /// Where a certificate is asked for: the master of the last session.
     master: String,
     /// The last renewal of the certificate.
@@ -175,7 +182,8 @@ pub(crate) async fn run(settings: Settings) -> Result<Infallible, DriverError> {
     } else {
         tokio::spawn(network::run(settings.clone(), events.clone(), status.clone()));
     }
-    tokio::spawn(executor_api::serve(listener, events.clone()));
+    let opening = if settings.config.agent_api.is_some() { door::Opening::Everybody } else { door::Opening::Executors };
+    tokio::spawn(door::serve(listener, Door::new(events.clone(), opening)));
     tokio::spawn(hotplug::run(events.clone()));
     let mut driver = Driver {
         settings,
@@ -196,6 +204,8 @@ pub(crate) async fn run(settings: Settings) -> Result<Infallible, DriverError> {
         link: None,
         readers: BTreeMap::new(),
         execs: exec::Sessions::default(),
+        inquiries: Inquiries::default(),
+        started_ms: super::supervision::now().unix_ms,
         master: String::new(),
         renewal: None,
         collector: None,
@@ -247,11 +257,15 @@ async fn listen_to_executors(
     checkpoint: &Checkpoint,
     kept: &mut Kept,
 ) -> Result<(TcpListener, u16), DriverError> {
-    let wanted = if settings.hosted { kept.executor_port } else { Some(EXECUTOR_PORT) };
-    let bound = match executor_api::bind(wanted).await {
-        Err(error) if settings.hosted => {
+    // Behind a port that was asked for by number there is nothing to give way to.
+    let asked = settings.config.agent_api;
+    let usual = if settings.hosted { kept.executor_port } else { Some(EXECUTOR_PORT) };
+    let wanted = asked.or(usual);
+    let reach = if asked.is_some() { door::Opening::Everybody } else { door::Opening::Executors };
+    let bound = match door::bind(wanted, reach).await {
+        Err(error) if settings.hosted && asked.is_none() => {
             tracing::warn!(?wanted, %error, "executors that run already cannot find this agent: its port is taken");
-            executor_api::bind(None).await
+            door::bind(None, reach).await
         }
         bound => bound,
     };
@@ -346,8 +360,15 @@ impl Driver {
             Event::ExecutorHungUp { container, stream } => {
                 self.supervision.input(Input::Executor(executors::Input::HungUp { container, stream }));
             }
+            Event::Door(wish) => self.at_the_door(wish),
+            Event::KnownAs { hostname } => self.supervision.agent.site_mut().known_as = Some(hostname),
             Event::LiveSandboxes(reply) => {
-                let _ = reply.send(self.supervision.agent.live_sandboxes().map(PathBuf::from).collect());
+                let limit = self.settings.config.log_limit_mib;
+                let written = self.supervision.agent.live_sandboxes().map(|(sandbox, command)| log_cap::Written {
+                    keep: log_cap::kept(command, limit),
+                    sandbox: sandbox.into(),
+                });
+                let _ = reply.send(written.collect());
             }
             Event::InitGone => return Err(DriverError::InitGone),
         }
@@ -471,6 +492,7 @@ impl Driver {
             reader.abort();
         }
         self.execs.end();
+        self.inquiries.end();
         self.supervision.input(Input::Disconnected);
     }
 
@@ -493,7 +515,7 @@ impl Driver {
         let asked = std::time::SystemTime::now();
         let in_use: BTreeSet<String> = self.supervision.agent.containers().map(ToString::to_string).collect();
         let work_dir = self.settings.work_dir.clone();
-        let store = self.supervision.images.store().cloned();
+        let (store, policy) = (self.supervision.images.store().cloned(), self.settings.config.garbage);
         self.collector = Some(tokio::task::spawn_blocking(move || {
             match store.map(|store| store.collect()) {
                 Some(Ok(0)) | None => {}
@@ -505,7 +527,7 @@ impl Driver {
                 Ok(removed) => tracing::info!(removed, "removed persistent volumes no master knew"),
                 Err(error) => tracing::warn!(%error, "persistent volumes no master knew cannot be removed"),
             }
-            let removed = garbage::collect(&work_dir, &in_use, asked);
+            let removed = garbage::collect(&work_dir, &in_use, policy, asked);
             if removed > 0 {
                 tracing::info!(removed, "removed sandboxes of ended tasks to make room");
             }

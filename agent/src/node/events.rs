@@ -1,7 +1,6 @@
 //! What the driver hears.
 
 use std::net::Ipv4Addr;
-use std::path::PathBuf;
 
 use agent_core::agent::Input;
 use agent_core::attributes::Surroundings;
@@ -11,9 +10,11 @@ use api::{ContainerId, FrameworkId, TaskId};
 use tokio::sync::{mpsc, oneshot};
 
 use super::capacity::{Detected, Told};
+use super::door::wish::Wish;
 use super::driver::watching::Watched;
 use super::executors::Asked;
 use super::identity::Identity;
+use super::log_cap::Written;
 
 /// Everything that reaches the driver, through one bounded channel: senders wait when it is full.
 #[derive(Debug)]
@@ -50,8 +51,12 @@ pub(crate) enum Event {
     ExecutorCall(Box<Asked>),
     /// An executor's stream is closed.
     ExecutorHungUp { container: ContainerId, stream: u64 },
+    /// Somebody speaks to the node itself.
+    Door(Wish),
+    /// What frameworks are told to reach us by.
+    KnownAs { hostname: String },
     /// Somebody asks where tasks that run write.
-    LiveSandboxes(oneshot::Sender<Vec<PathBuf>>),
+    LiveSandboxes(oneshot::Sender<Vec<Written>>),
     /// `init` does not answer any more: nothing can be supervised.
     InitGone,
 }

@@ -84,6 +84,11 @@ impl Sessions {
     }
 }
 
+/// Runs a program for somebody on this node. Its words come out of `out`; it ends when nobody has `words` any more.
+pub(crate) async fn run_here(program: Program, words: mpsc::Receiver<exec_input::Word>, out: mpsc::Sender<FromAgent>) {
+    session::run(Voice { request: 0, out }, words, program).await;
+}
+
 /// How one of them speaks.
 #[derive(Clone, Debug)]
 struct Voice {

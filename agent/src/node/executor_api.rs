@@ -2,9 +2,7 @@
 //! (mesos-api 2.1). Only processes of this node can reach it.
 
 use std::convert::Infallible;
-use std::net::{Ipv4Addr, SocketAddr};
 use std::pin::Pin;
-use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -12,85 +10,27 @@ use agent_core::executor::validate;
 use api::v1::ContentType;
 use api::v1::executor::{Call, Event as ExecutorEvent, call, event};
 use api::{ContainerId, recordio};
-use http_body_util::{BodyExt, Either, Full, LengthLimitError, Limited};
+use http_body_util::{BodyExt, Full, LengthLimitError, Limited};
 use hyper::body::{Body, Bytes, Frame, Incoming};
 use hyper::header::{ACCEPT, ALLOW, AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderValue};
 use hyper::{Method, Request, Response, StatusCode};
-use hyper_util::rt::{TokioIo, TokioTimer};
-use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{Semaphore, mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot};
 
+use super::door::Page as Reply;
 use super::events::{Event, Events};
 use super::executors::{Answer, Asked};
 
-/// Connections at once. More wait until one ends: executors keep one or two each.
-const CONNECTIONS: usize = 512;
 /// An update with a long output fits; the master takes no longer ones than 8 MiB with all that the agent adds.
 const LONGEST_BODY: usize = 2 << 20;
 const BODY_DEADLINE: Duration = Duration::from_secs(30);
-const HEAD_DEADLINE: Duration = Duration::from_secs(30);
 /// The driver is busy for longer only when something is wrong.
 const ANSWER_DEADLINE: Duration = Duration::from_secs(30);
 /// Mesos's: only so that firewalls and the like do not forget the connection.
 const HEARTBEAT: Duration = Duration::from_secs(30 * 60);
-/// After a connection could not be accepted.
-const PAUSE: Duration = Duration::from_millis(100);
 
-type Reply = Response<Either<Full<Bytes>, Records>>;
-
-/// Where executors find us: `wanted`, or on a host any port that is free.
-pub(crate) async fn bind(wanted: Option<u16>) -> std::io::Result<(TcpListener, SocketAddr)> {
-    let address = (Ipv4Addr::LOCALHOST, wanted.unwrap_or(0));
-    let listener = TcpListener::bind(address).await?;
-    let address = listener.local_addr()?;
-    Ok((listener, address))
-}
-
-/// Serves until the process ends.
-pub(crate) async fn serve(listener: TcpListener, events: Events) {
-    let room = Arc::new(Semaphore::new(CONNECTIONS));
-    loop {
-        let Ok(permit) = Arc::clone(&room).acquire_owned().await else { return };
-        match listener.accept().await {
-            Ok((stream, _)) => {
-                let events = events.clone();
-                tokio::spawn(async move {
-                    let _permit = permit;
-                    connection(stream, events).await;
-                });
-            }
-            Err(error) => {
-                tracing::warn!(%error, "an executor's connection cannot be accepted");
-                tokio::time::sleep(PAUSE).await;
-            }
-        }
-    }
-}
-
-async fn connection(stream: TcpStream, events: Events) {
-    let service = hyper::service::service_fn(move |request| {
-        let events = events.clone();
-        async move { Ok::<_, Infallible>(answer(&events, request).await) }
-    });
-    let serving = hyper::server::conn::http1::Builder::new()
-        .timer(TokioTimer::new())
-        .header_read_timeout(HEAD_DEADLINE)
-        .title_case_headers(true)
-        .serve_connection(TokioIo::new(stream), service);
-    if let Err(error) = serving.await {
-        tracing::debug!(%error, "an executor's connection ended");
-    }
-}
-
-async fn answer(events: &Events, request: Request<Incoming>) -> Reply {
-    // The agent's process has a name of its own in Mesos: `slave(1)`.
-    let path = request.uri().path();
-    let path = ["/slave(1)", "/slave%281%29"].iter().find_map(|prefix| path.strip_prefix(prefix)).unwrap_or(path);
-    match path {
-        "/api/v1/executor" => executor(events, request).await.unwrap_or_else(|refusal| refusal),
-        "/health" => text(StatusCode::OK, String::new()),
-        _ => text(StatusCode::NOT_FOUND, String::new()),
-    }
+/// Answers a call, in whatever way.
+pub(super) async fn answer(events: &Events, request: Request<Incoming>) -> Reply {
+    executor(events, request).await.unwrap_or_else(|refusal| refusal)
 }
 
 // The error is the answer itself; it is built once per refused request.
@@ -129,7 +69,7 @@ async fn executor(events: &Events, request: Request<Incoming>) -> Result<Reply, 
         Ok(Answer::Accepted) => Ok(text(StatusCode::ACCEPTED, String::new())),
         Ok(Answer::Stream { container, stream, records }) => {
             let records = Records::new(container, stream, records, wanted, events.clone());
-            let mut response = Response::new(Either::Right(records));
+            let mut response = Response::new(records.boxed_unsync());
             // The type of the messages, as Mesos has it, not of the framing.
             response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(wanted.header()));
             Ok(response)
@@ -142,7 +82,7 @@ async fn executor(events: &Events, request: Request<Incoming>) -> Result<Reply, 
 
 fn text(status: StatusCode, body: String) -> Reply {
     let empty = body.is_empty();
-    let mut response = Response::new(Either::Left(Full::new(Bytes::from(body))));
+    let mut response = Response::new(Full::new(Bytes::from(body)).boxed_unsync());
     *response.status_mut() = status;
     if !empty {
         response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("text/plain"));

@@ -6,21 +6,19 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
+use agent_core::garbage::Policy;
 use nix::sys::statvfs::statvfs;
 
 /// How often the file system is looked at.
 pub(crate) const EVERY: Duration = Duration::from_secs(30);
-/// Below this part of free space the oldest sandboxes go.
-const FREE_PERCENT: u64 = 25;
-/// Nobody has asked for it for so long (Mesos's gc_delay).
-const OLDEST: Duration = Duration::from_secs(7 * 24 * 3600);
 /// File systems tell the time in steps.
 const STEP: Duration = Duration::from_secs(1);
 
-/// Removes the oldest sandboxes that are not in use until there is room. Returns how many.
+/// Removes sandboxes that are not in use and older than they may be, the oldest first; each that goes may leave room for the
+/// next. Returns how many.
 ///
 /// `in_use` was true at `asked`: what is younger may be the sandbox of a task that came meanwhile.
-pub(crate) fn collect(work_dir: &Path, in_use: &BTreeSet<String>, asked: SystemTime) -> usize {
+pub(crate) fn collect(work_dir: &Path, in_use: &BTreeSet<String>, policy: Policy, asked: SystemTime) -> usize {
     remove_graves(work_dir);
     for agent in children(&work_dir.join("slaves")) {
         for framework in children(&agent.join("frameworks")) {
@@ -32,8 +30,7 @@ pub(crate) fn collect(work_dir: &Path, in_use: &BTreeSet<String>, asked: SystemT
     sandboxes.sort();
     let mut removed = 0;
     for (changed, path) in sandboxes {
-        let old = SystemTime::now().duration_since(changed).is_ok_and(|age| age > OLDEST);
-        if !old && free_percent(work_dir) >= FREE_PERCENT {
+        if !policy.goes(unix_ms(changed), unix_ms(SystemTime::now()), used(work_dir)) {
             break;
         }
         if let Err(error) = bury(&path, work_dir) {
@@ -128,8 +125,15 @@ fn remove_empty_parents(sandbox: &Path, work_dir: &Path) {
     }
 }
 
-fn free_percent(path: &Path) -> u64 {
-    statvfs(path).map_or(100, |stat| stat.blocks_available() * 100 / stat.blocks().max(1))
+fn unix_ms(time: SystemTime) -> u64 {
+    let since = time.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
+}
+
+/// How much of a file system is in use, in thousandths.
+fn used(path: &Path) -> u64 {
+    let free = |stat: nix::sys::statvfs::Statvfs| stat.blocks_available() * 1000 / stat.blocks().max(1);
+    statvfs(path).map_or(0, |stat| 1000 - free(stat).min(1000))
 }
 
 #[cfg(test)]
@@ -181,9 +185,12 @@ mod tests {
         let file = fs::File::create(path.join("stdout")).unwrap();
         let asked = SystemTime::now();
         let in_use = BTreeSet::new();
-        file.set_modified(asked - OLDEST - STEP * 60).unwrap();
-        assert_eq!(collect(dir.path(), &in_use, asked - OLDEST - STEP * 60), 0);
-        assert_eq!(collect(dir.path(), &in_use, asked), 1);
+        let week = Duration::from_millis(Policy::default().delay_ms);
+        file.set_modified(asked - week - STEP * 60).unwrap();
+        assert_eq!(collect(dir.path(), &in_use, Policy::default(), asked - week - STEP * 60), 0);
+        let long = Policy { delay_ms: u64::MAX / 2000, headroom: 0 };
+        assert_eq!(collect(dir.path(), &in_use, long, asked), 0, "the operator keeps it longer");
+        assert_eq!(collect(dir.path(), &in_use, Policy::default(), asked), 1);
         assert!(!path.exists());
     }
 }

@@ -13,6 +13,7 @@ use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use api::v1::CommandInfo;
 use nix::fcntl::{FallocateFlags, OFlag, fallocate};
 use nix::sys::statvfs::statvfs;
 use nix::unistd::{Whence, lseek64};
@@ -33,21 +34,60 @@ const SOON: Duration = Duration::from_millis(100);
 /// Quickly is so much between two looks.
 const QUICK_BYTES: u64 = 1 << 20;
 
-/// Looks at the files of these sandboxes once. Gives when to look again.
-pub(crate) fn look(work_dir: &Path, sandboxes: &[PathBuf]) -> Duration {
-    let files = sandboxes.iter().flat_map(|sandbox| ["stdout", "stderr"].map(|name| sandbox.join(name)));
-    let all: Vec<(PathBuf, File, u64)> = files
-        .filter_map(|path| {
+/// A task's output.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub(crate) struct Written {
+    pub(crate) sandbox: PathBuf,
+    /// What stdout and stderr keep, in bytes.
+    pub(crate) keep: [u64; 2],
+}
+
+/// What a task asks for itself, as with Mesos's logrotate module: `CONTAINER_LOGGER_MAX_STDOUT_SIZE=1MB` in its environment.
+/// Never more than the operator gives.
+pub(crate) fn kept(command: Option<&CommandInfo>, limit_mib: Option<u64>) -> [u64; 2] {
+    let most = limit_mib.map_or(FILE_BYTES, |limit| limit << 20);
+    let variables = || command.iter().filter_map(|command| command.environment.as_ref()).flat_map(|all| &all.variables);
+    ["CONTAINER_LOGGER_MAX_STDOUT_SIZE", "CONTAINER_LOGGER_MAX_STDERR_SIZE"].map(|name| {
+        let asked =
+            variables().find(|variable| variable.name == name).and_then(|variable| bytes(variable.value.as_ref()?));
+        asked.map_or(most, |asked| asked.clamp(LEAST_BYTES, most))
+    })
+}
+
+/// `10MB`, as Mesos reads it.
+fn bytes(text: &str) -> Option<u64> {
+    let digits = text.find(|letter: char| !letter.is_ascii_digit()).unwrap_or(text.len());
+    let (number, unit) = text.split_at(digits);
+    let shift = match unit {
+        "B" => 0,
+        "KB" => 10,
+        "MB" => 20,
+        "GB" => 30,
+        "TB" => 40,
+        _ => return None,
+    };
+    number.parse::<u64>().ok()?.checked_mul(1 << shift)
+}
+
+/// Looks at these files once. Gives when to look again.
+pub(crate) fn look(work_dir: &Path, written: &[Written]) -> Duration {
+    let files = written.iter().flat_map(|one| {
+        let [stdout, stderr] = one.keep;
+        [("stdout", stdout), ("stderr", stderr)].map(|(name, keep)| (one.sandbox.join(name), keep))
+    });
+    let all: Vec<(PathBuf, File, u64, u64)> = files
+        .filter_map(|(path, keep)| {
             let file = open(&path)?;
             let held = file.metadata().ok()?.blocks() * 512;
-            Some((path, file, held))
+            Some((path, file, held, keep))
         })
         .collect();
-    let total: u64 = all.iter().map(|(_, _, held)| *held).sum();
+    let total: u64 = all.iter().map(|(_, _, held, _)| *held).sum();
     let room = statvfs(work_dir).map_or(u64::MAX, |stat| stat.blocks() * stat.fragment_size() / 100 * NODE_PERCENT);
-    let cap = cap(total, room, all.len() as u64);
+    let share = share(total, room, all.len() as u64);
     let mut next = EVERY;
-    for (path, file, held) in &all {
+    for (path, file, held, keep) in &all {
+        let cap = share.min(*keep);
         if *held <= cap {
             continue;
         }
@@ -62,9 +102,9 @@ pub(crate) fn look(work_dir: &Path, sandboxes: &[PathBuf]) -> Duration {
     next
 }
 
-/// What each file may have: less than usual when there are so many that the node has no room.
-fn cap(total: u64, room: u64, files: u64) -> u64 {
-    if total <= room { FILE_BYTES } else { (room / files.max(1)).clamp(LEAST_BYTES, FILE_BYTES) }
+/// What each file may have, whatever it is given: less when there are so many that the node has no room.
+fn share(total: u64, room: u64, files: u64) -> u64 {
+    if total <= room { u64::MAX } else { (room / files.max(1)).max(LEAST_BYTES) }
 }
 
 /// Only what is surely a task's own: a link could lead to anything, and so could a second name.
@@ -112,7 +152,7 @@ mod tests {
             writeln!(file, "{number:>99}").unwrap();
         }
         assert_eq!(file.metadata().unwrap().len(), 20_000_000);
-        look(dir.path(), std::slice::from_ref(&sandbox));
+        look(dir.path(), &[Written { sandbox: sandbox.clone(), keep: [FILE_BYTES; 2] }]);
         let reader = File::open(&path).unwrap();
         let about = reader.metadata().unwrap();
         assert_eq!(about.len(), 20_000_000, "offsets stay");
@@ -138,14 +178,31 @@ mod tests {
         std::fs::create_dir(&sandbox).unwrap();
         std::os::unix::fs::symlink(&victim, sandbox.join("stdout")).unwrap();
         std::fs::hard_link(&victim, sandbox.join("stderr")).unwrap();
-        look(dir.path(), std::slice::from_ref(&sandbox));
+        look(dir.path(), &[Written { sandbox: sandbox.clone(), keep: [FILE_BYTES; 2] }]);
         assert!(std::fs::read(&victim).unwrap().iter().all(|byte| *byte == 1));
     }
 
     #[test]
     fn many_files_share_what_the_node_has() {
-        assert_eq!(cap(5 << 20, 100 << 20, 4), FILE_BYTES);
-        assert_eq!(cap(200 << 20, 100 << 20, 100), 1 << 20);
-        assert_eq!(cap(200 << 20, 1 << 20, 1000), LEAST_BYTES);
+        assert_eq!(share(5 << 20, 100 << 20, 4), u64::MAX);
+        assert_eq!(share(200 << 20, 100 << 20, 100), 1 << 20);
+        assert_eq!(share(200 << 20, 1 << 20, 1000), LEAST_BYTES);
+    }
+
+    #[test]
+    fn a_task_may_ask_for_less_and_the_operator_gives_the_most() {
+        let command = |size: &str| -> CommandInfo {
+            let text = format!(
+                r#"{{"environment":{{"variables":[{{"name":"CONTAINER_LOGGER_MAX_STDOUT_SIZE","value":"{size}"}}]}}}}"#
+            );
+            serde_json::from_str(&text).unwrap()
+        };
+        assert_eq!(kept(None, None), [FILE_BYTES; 2]);
+        assert_eq!(kept(Some(&command("1MB")), None), [1 << 20, FILE_BYTES]);
+        assert_eq!(kept(Some(&command("1GB")), Some(64)), [64 << 20, 64 << 20], "not more than the operator gives");
+        assert_eq!(kept(Some(&command("1B")), None)[0], LEAST_BYTES);
+        for bad in ["", "MB", "1", "1 MB", "-1MB", "99999999999999999999GB"] {
+            assert_eq!(kept(Some(&command(bad)), None)[0], FILE_BYTES, "{bad}");
+        }
     }
 }

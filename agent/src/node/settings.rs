@@ -1,5 +1,6 @@
 //! Where this node's things are and what it was told, read once.
 
+use std::collections::BTreeMap;
 use std::io;
 use std::path::{Path, PathBuf};
 
@@ -88,6 +89,11 @@ impl Settings {
             ("image_roles", &args.image_roles),
             ("image_limit_mib", &args.image_limit_mib),
             ("host_paths", &args.host_paths),
+            ("agent_api", &args.agent_api),
+            ("gc_delay", &args.gc_delay),
+            ("log_limit_mib", &args.log_limit_mib),
+            ("gc_disk_headroom", &args.gc_disk_headroom),
+            ("executor_registration_timeout", &args.executor_registration_timeout),
         ] {
             if let Some(value) = value {
                 config.set(key, value, &mut mistakes);
@@ -165,6 +171,7 @@ impl Settings {
                 refused,
             },
             host_paths: config.host_paths.clone(),
+            executor_registration_ms: config.executor_registration_ms,
             subnet: config.bridge,
             processors: processors(),
             ..Site::default()
@@ -183,6 +190,37 @@ impl Settings {
             registries,
             authorities,
         })
+    }
+}
+
+impl Settings {
+    /// What an operator may want to know, by the names Mesos has for its like.
+    pub(crate) fn flags(&self) -> BTreeMap<String, String> {
+        let list = |words: Vec<String>| words.join(",");
+        let mut flags = BTreeMap::from([
+            ("work_dir".to_owned(), self.work_dir.display().to_string()),
+            ("sandbox_directory".to_owned(), agent_core::launch::SANDBOX.to_owned()),
+            ("containerizers".to_owned(), "mesos".to_owned()),
+            ("image_providers".to_owned(), "DOCKER".to_owned()),
+            ("gc_delay".to_owned(), agent_core::launch::spell_ms(self.config.garbage.delay_ms)),
+            ("gc_disk_headroom".to_owned(), api::Milli(self.config.garbage.headroom).to_string()),
+            (
+                "executor_registration_timeout".to_owned(),
+                agent_core::launch::spell_ms(self.config.executor_registration_ms.unwrap_or(60_000)),
+            ),
+            ("executor_reregistration_timeout".to_owned(), "15secs".to_owned()),
+            ("executor_shutdown_grace_period".to_owned(), "5secs".to_owned()),
+            ("recovery_timeout".to_owned(), "15mins".to_owned()),
+            ("authenticate_http_readonly".to_owned(), "true".to_owned()),
+            ("authenticate_http_readwrite".to_owned(), "true".to_owned()),
+            ("switch_user".to_owned(), "true".to_owned()),
+            ("master".to_owned(), list(self.config.masters.clone())),
+            ("resources".to_owned(), self.config.resources.to_string()),
+        ]);
+        if let Some(port) = self.config.agent_api {
+            flags.insert("port".to_owned(), port.to_string());
+        }
+        flags
     }
 }
 

@@ -5,7 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use agent_core::launch::{Limits, disk_limit_bytes};
-use agent_core::record::Record;
+use agent_core::record::{Part, Record};
 use api::v1::cgroup_info::blkio::{self, Operation, throttling};
 use api::v1::resource::disk_info::Persistence;
 use api::v1::{ContainerId, ContainerStatus, DiskStatistics, NetworkInfo, ResourceStatistics, cgroup_info, device};
@@ -38,15 +38,36 @@ pub(crate) fn containers(running: &[Running]) -> Value {
 }
 
 impl Running {
-    fn document(&self) -> Value {
+    /// The container's id, with that of its pod.
+    pub(crate) fn id(&self) -> ContainerId {
+        let plain = |id: &api::ContainerId| ContainerId { value: id.to_string(), ..ContainerId::default() };
+        let mut id = plain(&self.record.container);
+        if let Part::Member { executor, .. } = &self.record.part {
+            id.parent = Some(Box::new(plain(executor)));
+        }
+        id
+    }
+
+    /// The container of its executor: its own, but for a task of a pod.
+    pub(crate) fn executor_container(&self) -> &api::ContainerId {
+        match &self.record.part {
+            Part::Member { executor, .. } => executor,
+            Part::Alone | Part::Executor { .. } => &self.record.container,
+        }
+    }
+
+    pub(crate) fn status(&self) -> ContainerStatus {
         let record = &self.record;
-        let id = ContainerId { value: record.container.to_string(), ..ContainerId::default() };
-        let status = ContainerStatus {
-            container_id: Some(id),
+        ContainerStatus {
+            container_id: Some(self.id()),
             executor_pid: record.process.and_then(|process| u32::try_from(process.pid).ok()),
             network_infos: self.networks.clone(),
             ..ContainerStatus::default()
-        };
+        }
+    }
+
+    fn document(&self) -> Value {
+        let record = &self.record;
         json!({
             "container_id": record.container.as_str(),
             "executor_id": record.task.as_str(),
@@ -54,7 +75,7 @@ impl Running {
             "framework_id": record.framework.as_str(),
             "source": record.task.as_str(),
             "statistics": self.statistics(),
-            "status": status,
+            "status": self.status(),
             "pressure": self.pressure(),
             "unallocated_ports": self.seen.ports,
         })
@@ -68,7 +89,7 @@ impl Running {
         self.text(file).trim().parse().ok()
     }
 
-    fn statistics(&self) -> ResourceStatistics {
+    pub(crate) fn statistics(&self) -> ResourceStatistics {
         let cpu = pairs(&self.text("cpu.stat"));
         let memory = pairs(&self.text("memory.stat"));
         let limits = Limits::of(&self.record.info, 0);
@@ -122,7 +143,7 @@ impl Running {
     }
 
     /// How long its processes waited, in the kernel's words: Mesos has none for it.
-    fn pressure(&self) -> Value {
+    pub(crate) fn pressure(&self) -> Value {
         let one = |what: &str| {
             let text = self.text(&format!("{what}.pressure"));
             (!text.is_empty()).then(|| (what.to_owned(), super::node_api::pressure(&text)))

@@ -18,6 +18,7 @@ use super::bridge::{Bridge, Others};
 use super::cgroup::{Cgroup, start_ticks};
 use super::checkpoint::{Checkpoint, CheckpointError};
 use super::containers::{Containers, Job, LauncherError, Line};
+use super::door::past::Past;
 use super::events::{Events, Session};
 use super::executors::{self, Answer, Asked, Desk};
 use super::fetches::Fetches;
@@ -46,6 +47,8 @@ pub(crate) struct Supervision {
     cgroup_parent: String,
     unconfined: bool,
     bundles: PathBuf,
+    /// For those who speak to the node itself, if anybody may.
+    pub(crate) past: Option<Past>,
     events: Events,
 }
 
@@ -123,6 +126,7 @@ impl Supervision {
             cgroup_parent,
             unconfined,
             bundles: settings.state.join("bundles"),
+            past: settings.config.agent_api.map(|_| Past::default()),
             events: events.clone(),
         })
     }
@@ -155,6 +159,9 @@ impl Supervision {
         }
         self.blocked_until_ms = None;
         while let Some(effect) = self.queue.pop_front() {
+            if let Some(past) = &mut self.past {
+                past.hear(&effect);
+            }
             let saved = if let Effect::Save(record) = &effect {
                 self.checkpoint.save(record)
             } else if let Effect::Executor(ExecutorEffect::Save(record)) = &effect {

@@ -8,6 +8,7 @@
 pub mod api_tokens;
 pub mod approvers;
 pub mod credentials;
+pub mod elsewhere;
 pub mod jwt;
 pub mod rate_limits;
 mod realm;
@@ -29,6 +30,7 @@ use sha2::{Digest, Sha256};
 pub use api_tokens::ApiTokens;
 pub use approvers::{Approvers, Rank};
 pub use credentials::Credentials;
+pub use elsewhere::{Judgement, Shown};
 pub use jwt::JwtKey;
 pub use rate_limits::RateLimits;
 

@@ -41,7 +41,7 @@ fn executors_in_images_and_pods_run_on_servers_that_booted() {
     ]);
     let mut options = FaultLine::with_line(Options::new().unwrap());
     options.memory_mib = 1536;
-    options.cmdline.push_str(&format!(" mesolith.image={ADDRESS}/lab/base:1 mesolith.image_plain_http={ADDRESS}"));
+    options.cmdline.push_str(&format!(" mesolith.image={ADDRESS}/lab/base:1 mesolith.image_plain_http={ADDRESS} mesolith.executor_registration_timeout=5mins"));
     let rack = Rack::start(options).unwrap();
     registry.serve(&rack);
     rack.wait_registered(1, BOOT).unwrap();

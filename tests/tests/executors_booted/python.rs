@@ -34,6 +34,8 @@ pub(crate) fn layer(packages: &PythonPackages) -> (Packed, String) {
     collect(&library, &library, &mut files);
     collect(&site, Path::new(PACKAGES), &mut files);
     collect(&programs(), Path::new(PROGRAMS), &mut files);
+    let compiled = tempfile::tempdir().unwrap();
+    files.extend(compile(packages, &files, compiled.path()));
     let programs: Vec<PathBuf> = files.iter().map(|(from, _)| from.clone()).filter(|from| is_elf(from)).collect();
     for needed in programs.iter().flat_map(|program| libraries(program)) {
         files.insert((needed.canonicalize().unwrap(), needed));
@@ -57,6 +59,35 @@ pub(crate) fn layer(packages: &PythonPackages) -> (Packed, String) {
         layer = layer.file(&name(&to), mode | 0o444, &std::fs::read(&from).unwrap());
     }
     (layer.gzip(), interpreter.to_str().unwrap().to_owned())
+}
+
+/// What the interpreter would make of each source at its first use: an emulated server takes a minute for it. The results
+/// say that they need not be compared with their source.
+fn compile(packages: &PythonPackages, files: &BTreeSet<(PathBuf, PathBuf)>, below: &Path) -> Vec<(PathBuf, PathBuf)> {
+    let sources = files.iter().filter(|(from, _)| from.extension().is_some_and(|kind| kind == "py"));
+    for (from, to) in sources {
+        let copy = below.join(to.strip_prefix("/").unwrap());
+        std::fs::create_dir_all(copy.parent().unwrap()).unwrap();
+        std::fs::copy(from, copy).unwrap();
+    }
+    let mut python = packages.python();
+    python.args(["-m", "compileall", "-q", "--invalidation-mode", "unchecked-hash"]).arg(below);
+    // Some of the standard library's are no Python, on purpose.
+    drop(python.output().unwrap());
+    let mut compiled = Vec::new();
+    let mut waiting = vec![below.to_owned()];
+    while let Some(here) = waiting.pop() {
+        for path in std::fs::read_dir(here).unwrap().flatten().map(|entry| entry.path()) {
+            if path.is_dir() {
+                waiting.push(path);
+            } else if path.extension().is_some_and(|kind| kind == "pyc") {
+                let place = Path::new("/").join(path.strip_prefix(below).unwrap());
+                compiled.push((path, place));
+            }
+        }
+    }
+    assert!(!compiled.is_empty(), "nothing was compiled");
+    compiled
 }
 
 /// Every file below `from`, to be below `to`.

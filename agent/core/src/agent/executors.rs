@@ -298,7 +298,8 @@ impl Agent {
                 why: None,
                 started_groups: Vec::new(),
             };
-            self.executors.insert(container.clone(), Executor::new(record));
+            let executor = Executor::new(record).with_patience(self.site.executor_registration_ms);
+            self.executors.insert(container.clone(), executor);
         }
         if self.executors.get(&container).is_some_and(|executor| executor.record.is_pod()) {
             return self.join_pod(&container, group, tasks, now);
@@ -389,7 +390,7 @@ impl Agent {
         let mut effects = Vec::new();
         for record in records {
             let (container, stage, is_pod) = (record.container.clone(), record.stage, record.is_pod());
-            let mut executor = Executor::new(record);
+            let mut executor = Executor::new(record).with_patience(self.site.executor_registration_ms);
             executor.recovered(now);
             executor.record.had_tasks |= is_pod && self.has_members(&container);
             self.executors.insert(container.clone(), executor);
@@ -597,7 +598,7 @@ impl Agent {
 }
 
 /// Takes as long for a wrong one as for the right one.
-fn is_same(given: &str, token: &str) -> bool {
+pub(super) fn is_same(given: &str, token: &str) -> bool {
     let pairs = given.bytes().zip(token.bytes());
     given.len() == token.len() && pairs.fold(0, |other, (a, b)| other | (a ^ b)) == 0
 }

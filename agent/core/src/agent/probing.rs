@@ -40,9 +40,9 @@ impl Task {
 
 impl Agent {
     /// The sandboxes of what runs.
-    pub fn live_sandboxes(&self) -> impl Iterator<Item = String> {
+    pub fn live_sandboxes(&self) -> impl Iterator<Item = (String, Option<&api::v1::CommandInfo>)> {
         let live = self.tasks.values().map(|task| &task.record).filter(|record| !record.phase.is_over());
-        live.map(|record| self.sandbox_of(record))
+        live.map(|record| (self.sandbox_of(record), record.info.command.as_ref()))
     }
 
     /// Where a run writes.

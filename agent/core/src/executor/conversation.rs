@@ -68,7 +68,7 @@ impl Executor {
         let mut framework_info = record.framework_info.as_ref().clone();
         framework_info.id = Some(record.framework.clone());
         let agent_info = AgentInfo {
-            hostname: with.site.hostname.clone(),
+            hostname: with.site.known_as.clone().unwrap_or_else(|| with.site.hostname.clone()),
             id: Some(record.agent.clone()),
             port: Some(with.site.agent_port()),
             ..AgentInfo::default()
@@ -141,6 +141,14 @@ impl Executor {
             Some(task) if task.state.is_terminal() || task.seen.contains(&uuid) => {}
             None => {
                 tracing::info!(executor = %self.record.executor, task = %id, "an update of a task that has ended");
+            }
+            // It comes again when the executor subscribes: an answer would mean that it is kept.
+            Some(task) if !task.updates.has_room(&status) => {
+                tracing::warn!(
+                    executor = %self.record.executor, task = %id,
+                    "an update is not taken: its framework has too many to acknowledge already"
+                );
+                return None;
             }
             Some(task) => {
                 task.seen.push_back(uuid);

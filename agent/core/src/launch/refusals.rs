@@ -6,9 +6,6 @@ use super::LaunchError;
 
 pub(super) fn check(task: &TaskInfo) -> Result<(), LaunchError> {
     let no = |what: String| Err(LaunchError::Unsupported(what));
-    if let Some(executor) = &task.executor {
-        return no(format!("custom executors (executor '{}')", executor.executor_id));
-    }
     if task.command.is_none() {
         return Err(LaunchError::NoCommand);
     }
@@ -27,8 +24,9 @@ mod tests {
 
     #[test]
     fn what_is_not_supported_is_named() {
-        let error = check(&task(r#"{"executor":{"executor_id":{"value":"mine"}}}"#)).unwrap_err().to_string();
-        assert_eq!(error, "this version cannot run custom executors (executor 'mine')");
+        let tty = r#"{"command":{"value":"x"},"container":{"type":"MESOS","tty_info":{"window_size":{"rows":1,"columns":2}}}}"#;
+        let error = check(&task(tty)).unwrap_err().to_string();
+        assert_eq!(error, "this version cannot run containers with tty_info");
         assert_eq!(check(&task("{}")), Err(LaunchError::NoCommand));
         assert_eq!(check(&task(r#"{"command":{"value":"x"},"container":{"type":"MESOS","volumes":[]}}"#)), Ok(()));
     }

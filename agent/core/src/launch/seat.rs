@@ -72,6 +72,12 @@ fn executor_variables(site: &Site, record: &Record, token: &Token) -> Vec<(Strin
     variables.into_iter().map(|(name, value)| (name.to_owned(), value)).collect()
 }
 
+/// The same, from milliseconds.
+#[must_use]
+pub fn spell_ms(ms: u64) -> String {
+    duration(i64::try_from(ms.saturating_mul(1_000_000)).unwrap_or(i64::MAX))
+}
+
 /// As Mesos prints durations: in the largest unit of which it is a whole number.
 fn duration(nanoseconds: i64) -> String {
     const UNITS: [(i64, &str); 8] = [

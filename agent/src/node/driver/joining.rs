@@ -177,6 +177,7 @@ impl Driver {
             };
             register.hostname = domain.map_or_else(|| address.clone(), |domain| format!("{name}.{domain}"));
             let _ = events.send(Event::Told(Box::new(detected.told()))).await;
+            let _ = events.send(Event::KnownAs { hostname: register.hostname.clone() }).await;
             register.address = address;
             register.machine = Some(detected.machine);
             register.inventory_json = detected.inventory_json;

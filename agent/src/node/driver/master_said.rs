@@ -122,6 +122,7 @@ impl Driver {
             from_master::Message::OpenExec(open) => self.open_exec(open),
             from_master::Message::ExecInput(input) => self.execs.word(input),
             from_master::Message::ListFiles(list) => self.list_files(list),
+            from_master::Message::Verdict(verdict) => self.inquiries.answered(verdict),
             from_master::Message::CancelRead(cancel) => {
                 if let Some(reader) = self.readers.remove(&cancel.request) {
                     reader.abort();

@@ -201,8 +201,10 @@ impl Session {
             }
             exec_input::Word::Signal(signal) => {
                 if let Some(signal) = i32::try_from(signal).ok().filter(|signal| (1..=64).contains(signal)) {
-                    // One that has just ended needs none.
-                    let _ = agent_sys::signal::send_to_group(self.pid, signal);
+                    // It may not have got to its own group yet; one that has just ended needs none.
+                    if agent_sys::signal::send_to_group(self.pid, signal).is_err() {
+                        let _ = agent_sys::signal::send(self.pid, signal);
+                    }
                 }
             }
             exec_input::Word::Credit(credit) => self.credit = self.credit.saturating_add(credit).min(WINDOW),

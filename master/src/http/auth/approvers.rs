@@ -143,6 +143,12 @@ impl Approvers {
         told.unwrap_or_else(|| self.node_role().is_some_and(|role| role >= NodeRole::Operator))
     }
 
+    /// What the lists say of it; `None` where they say nothing.
+    #[must_use]
+    pub fn rules(&self, action: Action, object: Option<&str>) -> Option<bool> {
+        self.acls.rules_on(self.principal(), action, object)
+    }
+
     /// The logs of masters and nodes.
     #[must_use]
     pub fn can_access_logs(&self) -> bool {

@@ -364,3 +364,30 @@ fn statuses_say_which_executor_and_which_container() {
     assert_eq!((container.value.as_str(), container.parent.as_ref().unwrap().value.as_str()), ("r-a", "c-pod"));
     assert_eq!(status.given_reason(), None::<Reason>);
 }
+
+#[test]
+fn the_tasks_of_an_executor_that_overruns_are_told_which_limit_it_was() {
+    let disk = crate::overrun::Overrun::Disk { limit: 1 << 20, used: 5 << 20, volume: None };
+    for (overrun, reason) in [
+        (disk, Reason::ContainerLimitationDisk),
+        (crate::overrun::Overrun::Ports(vec![22]), Reason::ContainerLimitation),
+    ] {
+        let mut world = World::new();
+        world.run("e", &["t"], Launch::Task);
+        world.settle();
+        world.subscribe();
+        world.update("t", "TASK_RUNNING", 1);
+        world.executors.deaf = true;
+        world.input(Input::Overran { container: "c-e".into(), overrun });
+        let mut reasons = Vec::new();
+        while let Some(effect) = world.queue.front() {
+            if let Effect::Executor(ExecutorEffect::Save(record)) = effect {
+                let of_task = record.tasks.values().flat_map(|task| task.updates.iter());
+                reasons.extend(of_task.filter_map(TaskStatus::given_reason));
+            }
+            world.perform();
+        }
+        assert_eq!(world.states("t").last(), Some(&TaskState::Failed));
+        assert!(reasons.contains(&reason), "{reasons:?}");
+    }
+}
