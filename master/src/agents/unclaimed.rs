@@ -212,7 +212,9 @@ impl Session {
                 Ok(None)
             }
             FromAgent::Register(_) | FromAgent::Back(_) | FromAgent::Standby(_) => Err(()),
-            FromAgent::Update(_)
+            // Not ours yet: it is not told who may do what.
+            FromAgent::Inquiry(_)
+            | FromAgent::Update(_)
             | FromAgent::Pong(_)
             | FromAgent::ExecutorMessage(_)
             | FromAgent::ExecutorEnded(_)
