@@ -18,6 +18,7 @@ mod render;
 mod rules;
 mod run;
 mod scheduler;
+mod secrets;
 mod stats;
 mod target;
 mod tasks;
@@ -68,6 +69,7 @@ async fn perform(options: Options) -> anyhow::Result<u8> {
         Verb::Node { node, method } => node::call(&master, &output, &node, method).await?,
         Verb::Stats { node } => stats::show(&master, &output, node.as_deref()).await?,
         Verb::Rules { what } => rules::perform(&master, &output, &what).await?,
+        Verb::Secrets { what } => secrets::perform(&master, &output, &what).await?,
         Verb::Run(task) => return run::run(&master, &output, &task).await,
         Verb::Teardown { framework } => teardown::teardown(&master, &output, &framework).await?,
         Verb::Masters { change: None } => masters::list(&master, &output).await?,

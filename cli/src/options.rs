@@ -54,6 +54,11 @@ pub(crate) enum Verb {
         #[command(subcommand)]
         what: Rules,
     },
+    /// What tasks name instead of holding it themselves: names are shown, values never again
+    Secrets {
+        #[command(subcommand)]
+        what: Secrets,
+    },
     /// The tasks that are not over
     Tasks {
         /// Also those that are
@@ -107,6 +112,7 @@ impl Verb {
             | Self::Node { .. }
             | Self::Stats { .. }
             | Self::Rules { .. }
+            | Self::Secrets { .. }
             | Self::Tasks { .. }
             | Self::Frameworks { .. }
             | Self::Offers
@@ -158,6 +164,28 @@ pub(crate) enum Rules {
     Test {
         #[command(flatten)]
         rule: WrittenRule,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Secrets {
+    /// Their names, without what is secret
+    List,
+    /// Keep one, read from standard input or a file; one of the same name is replaced
+    Put {
+        /// What tasks call it, such as team/database
+        name: String,
+        /// Read it from here
+        #[arg(long, value_name = "FILE")]
+        file: Option<PathBuf>,
+        /// A line break at its end belongs to it
+        #[arg(long)]
+        newline: bool,
+    },
+    /// Forget one
+    Delete {
+        /// Its name
+        name: String,
     },
 }
 

@@ -27,6 +27,7 @@ use tonic::{Request, Response, Status, Streaming};
 use crate::ca::{self, Holder, Role};
 use crate::driver::{Handle, Message, Opening};
 use crate::raft::{Links, Replica};
+use crate::secrets::Secrets;
 use reading::{read_change, read_registration, read_return, read_update};
 use standby::Standby;
 pub use standby::Standbys;
@@ -145,6 +146,7 @@ pub struct LinkService {
     /// Knows where the other masters are.
     replica: Replica,
     standbys: Standbys,
+    secrets: Arc<Secrets>,
     next_session: Arc<AtomicU64>,
     /// What agents are told: without a ping for this long they connect anew.
     ping_timeout: Duration,
@@ -153,8 +155,14 @@ pub struct LinkService {
 impl LinkService {
     /// Serves on behalf of the driver.
     #[must_use]
-    pub fn new(driver: Handle, replica: Replica, standbys: Standbys, ping_timeout: Duration) -> Self {
-        Self { driver, replica, standbys, next_session: Arc::new(AtomicU64::new(1)), ping_timeout }
+    pub fn new(
+        driver: Handle,
+        replica: Replica,
+        standbys: Standbys,
+        secrets: Arc<Secrets>,
+        ping_timeout: Duration,
+    ) -> Self {
+        Self { driver, replica, standbys, secrets, next_session: Arc::new(AtomicU64::new(1)), ping_timeout }
     }
 }
 
@@ -207,6 +215,7 @@ impl Link for LinkService {
             registered: false,
             register_by: None,
             standbys: self.standbys.clone(),
+            secrets: self.secrets.clone(),
             stage: Stage::New(commands, holder),
             inbound: request.into_inner(),
             queue,
@@ -237,6 +246,7 @@ struct Session {
     /// It was told to, after it could not return: until then.
     register_by: Option<Instant>,
     standbys: Standbys,
+    secrets: Arc<Secrets>,
     stage: Stage,
     inbound: Streaming<link::FromAgent>,
     queue: mpsc::Receiver<SessionCommand>,
@@ -572,20 +582,20 @@ impl Session {
                 FromMaster::RunTask(link::RunTask {
                     framework_id: framework.into(),
                     container_id: container.into(),
+                    secrets: self.secrets.for_task(&task),
                     task: Some(*task),
                     framework_info: Some(framework_info.as_ref().clone()),
                     executor_container_id: executor.map(Into::into).unwrap_or_default(),
-                    secrets: Vec::new(),
                 })
             }
             ToAgent::RunGroup { framework, tasks, framework_info, executor } => {
                 let tasks = tasks.into_iter().map(|(container, task)| link::RunTask {
                     framework_id: framework.to_string(),
                     container_id: container.into(),
+                    secrets: self.secrets.for_task(&task),
                     task: Some(task),
                     framework_info: Some(framework_info.as_ref().clone()),
                     executor_container_id: executor.to_string(),
-                    secrets: Vec::new(),
                 });
                 FromMaster::RunGroup(link::RunGroup { tasks: tasks.collect() })
             }

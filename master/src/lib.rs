@@ -30,6 +30,7 @@ pub mod random;
 pub mod ready;
 pub mod rescue;
 pub mod revocations;
+pub mod secrets;
 pub mod subscribers;
 mod tcp;
 mod timings;
@@ -69,6 +70,7 @@ use crate::peers::Dialer;
 use crate::raft::Member;
 use crate::ready::{Ready, connectable};
 use crate::revocations::Revocations;
+use crate::secrets::Secrets;
 use crate::tokens::Tokens;
 
 /// From SIGTERM to the end, for answers that are on their way.
@@ -141,6 +143,7 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
     let keeper = Keeper::new(driver.kept(), handle.clone(), replica.clone(), dialer.clone());
     let tokens = Arc::new(Tokens::new(keeper.clone()));
     let revocations = Arc::new(Revocations::new(keeper.clone()));
+    let secrets = Arc::new(Secrets::new(keeper.clone(), &ca)?);
     let liveness = Liveness { driver: handle.clone(), replica: replica.clone(), dialer: dialer.clone() };
     let mut driver = tokio::spawn(driver.run(stopped.clone(), lead));
     let mut serving = tokio::task::JoinSet::new();
@@ -150,7 +153,7 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
             Masters::new(replica.clone(), ca.clone(), tokens.clone(), keeper.clone(), liveness.clone(), data.clone());
         let join = JoinService::new(ca.clone(), tokens.clone(), revocations.clone());
         let standbys = Standbys::new(term, replica.clone(), revocations.clone());
-        let link = LinkService::new(handle.clone(), replica.clone(), standbys, 2 * PING_INTERVAL);
+        let link = LinkService::new(handle.clone(), replica.clone(), standbys, secrets.clone(), 2 * PING_INTERVAL);
         let (revocations, stopped, listener) = (revocations.clone(), stopped.clone(), sockets.link);
         async move {
             if let Err(error) = link::serve(listener, tls, masters, join, link, revocations, stopped).await {
@@ -187,6 +190,7 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
         leading: leading.clone(),
         replica: replica.clone(),
         tokens: tokens.clone(),
+        secrets,
         facts,
     };
     let guard = Arc::new(guard(&config, keeper.clone(), revocations.clone())?);

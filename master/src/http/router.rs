@@ -10,9 +10,10 @@ use tokio::sync::watch;
 use super::auth::{self, Guard, require};
 use super::render::answer::not_found;
 use super::render::reads::Reads;
-use super::{browse, exec, files, legacy, masters, metrics, node_api, nodes, operator, rules, scheduler, tokens};
+use super::{browse, exec, files, legacy, masters, metrics, node_api, nodes, operator, rules, scheduler, secrets, tokens};
 use crate::driver::Handle;
 use crate::raft::Replica;
+use crate::secrets::Secrets;
 use crate::tokens::Tokens;
 
 /// What the handlers share.
@@ -26,6 +27,8 @@ pub struct Api {
     pub replica: Replica,
     /// For tokens operators make.
     pub tokens: Arc<Tokens>,
+    /// What tasks name instead of giving it.
+    pub secrets: Arc<Secrets>,
     /// What does not change.
     pub facts: Arc<Facts>,
 }
@@ -79,6 +82,8 @@ pub fn router(api: Api, guard: Arc<Guard>) -> Router {
         .route("/mesolith/v1/rules/{name}", put(rules::put).delete(rules::remove))
         .route("/mesolith/v1/rules-test", post(rules::test))
         .route("/mesolith/v1/tokens", post(tokens::make))
+        .route("/mesolith/v1/secrets", get(secrets::list))
+        .route("/mesolith/v1/secrets/{*name}", put(secrets::change).delete(secrets::change))
         .route("/mesolith/v1/snapshot", get(masters::snapshot))
         .route("/mesolith/v1/masters", post(masters::token))
         .route("/mesolith/v1/masters/{id}", delete(masters::remove))

@@ -124,11 +124,13 @@ pub(super) fn value(secret: &Secret, secrets: &Secrets) -> Result<Vec<u8>, Launc
     }
 }
 
-/// Every name a task gives instead of a value, in its volumes and its environment.
+/// Every name a task gives instead of a value, in its volumes, its environment and for its image.
 #[must_use]
 pub fn references(task: &TaskInfo) -> Vec<String> {
     let volumes = task.container.iter().flat_map(|container| &container.volumes);
-    let files = volumes.filter_map(|volume| volume.source.as_ref()?.secret.as_ref());
+    let image = task.container.iter().filter_map(|container| container.mesos.as_ref()?.image.as_ref());
+    let images = image.filter_map(|image| image.docker.as_ref()?.config.as_ref());
+    let files = volumes.filter_map(|volume| volume.source.as_ref()?.secret.as_ref()).chain(images);
     let environment = task.command.iter().filter_map(|command| command.environment.as_ref());
     let variables = environment.flat_map(|environment| &environment.variables);
     let all = files.chain(variables.filter_map(|variable| variable.secret.as_ref()));

@@ -1,4 +1,4 @@
-//! Small tables that the masters' shells keep: join tokens, API tokens, revocations. The core knows only that they are
+//! Small tables that the masters' shells keep: join tokens, API tokens, revocations, sealed secrets. The core knows only that they are
 //! texts by key, the same on every master; what they mean, the shells know.
 
 use std::collections::BTreeMap;
@@ -22,6 +22,8 @@ pub enum Table {
     ApiTokens,
     /// Nodes and certificates that are let in no more.
     Revocations,
+    /// What tasks name instead of giving it: sealed, by name.
+    Secrets,
 }
 
 /// One entry is to become another.
