@@ -31,6 +31,7 @@ mod link;
 mod listeners;
 mod log_cap;
 mod machine;
+mod named;
 mod network;
 mod node_api;
 mod node_log;

@@ -17,6 +17,7 @@ use api::{AgentId, ContainerId, FrameworkId, TaskId};
 use crate::bridge::{self, Address, Wish};
 use crate::container::{self, Cause, Exit, Kill, Phase};
 use crate::cores;
+use crate::gpus;
 use crate::executor::Executor;
 use crate::handover;
 use crate::launch::{self, ImageRoot, LaunchError, Site};
@@ -265,6 +266,12 @@ impl Agent {
                     "this node has no {count} processors left for one task, and one for the others"
                 ))
             })?;
+        }
+        let others = self.tasks.values().map(|task| &task.record).filter(|record| record.phase != Phase::Gone);
+        let taken: BTreeSet<String> = others.flat_map(|record| record.gpus.iter().cloned()).collect();
+        if !self.site.unconfined {
+            let chosen = gpus::choose(&self.site.gpus, gpus::wanted(&task.record.info), &taken);
+            task.record.gpus = chosen.map_err(LaunchError::Volume)?;
         }
         self.connect(task)
     }

@@ -23,6 +23,7 @@ pub mod debounce;
 pub mod dhcp;
 pub mod ending;
 pub mod executor;
+pub mod gpus;
 pub mod handover;
 pub mod image;
 pub mod launch;

@@ -5,10 +5,12 @@
 
 #![allow(clippy::unwrap_used)] // a panic is how a test fails, in its parts too
 
+mod attempts;
 mod confinement;
 mod escapes;
 mod limits;
 mod network;
+mod stored;
 mod volumes;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -25,7 +27,8 @@ const SOON: Duration = Duration::from_secs(180);
 const PIDS: usize = 60;
 
 const ACLS: &str = r#"{"run_privileged_tasks":[{"principals":{"values":["trusted"]},"users":{"type":"ANY"}}],
-    "mount_host_paths":[{"principals":{"type":"NONE"},"host_paths":{"values":["/data/forbidden"]}}]}"#;
+    "mount_host_paths":[{"principals":{"type":"NONE"},"host_paths":{"values":["/data/forbidden"]}}],
+    "use_secrets":[{"principals":{"type":"NONE"},"secrets":{"values":["closed/%"]}}]}"#;
 
 struct World {
     rack: Rack,
@@ -60,7 +63,8 @@ type Case = (&'static str, fn(&mut World));
 /// All of them, or those whose name holds `ISOLATION_ONLY`: for whoever works on one.
 fn cases() -> Vec<Case> {
     let only = std::env::var("ISOLATION_ONLY").unwrap_or_default();
-    let all = [confinement::CASES, volumes::CASES, limits::CASES, network::CASES, escapes::CASES].concat();
+    let all = [confinement::CASES, volumes::CASES, limits::CASES, network::CASES, escapes::CASES];
+    let all = [all.concat(), stored::CASES.to_vec(), attempts::CASES.to_vec()].concat();
     let chosen: Vec<Case> = all.into_iter().filter(|(name, _)| name.contains(&only)).collect();
     assert!(!chosen.is_empty(), "no case is called like {only}");
     chosen

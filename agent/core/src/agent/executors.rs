@@ -594,6 +594,7 @@ impl Agent {
             secrets: crate::launch::Secrets::new(),
             network: None,
             cores: std::collections::BTreeSet::new(),
+            gpus: std::collections::BTreeSet::new(),
             overrun: None,
             checks: crate::checks::Checks::default(),
             part,
