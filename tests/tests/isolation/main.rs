@@ -7,6 +7,7 @@
 
 mod attempts;
 mod confinement;
+mod devices;
 mod escapes;
 mod limits;
 mod network;
@@ -36,6 +37,8 @@ struct World {
     faults: FaultLine,
     /// The agent's pid: it must not change but by our hand.
     agent: u32,
+    /// Of its disk.
+    _directory: tempfile::TempDir,
 }
 
 #[test]
@@ -64,7 +67,7 @@ type Case = (&'static str, fn(&mut World));
 fn cases() -> Vec<Case> {
     let only = std::env::var("ISOLATION_ONLY").unwrap_or_default();
     let all = [confinement::CASES, volumes::CASES, limits::CASES, network::CASES, escapes::CASES];
-    let all = [all.concat(), stored::CASES.to_vec(), attempts::CASES.to_vec()].concat();
+    let all = [all.concat(), stored::CASES.to_vec(), attempts::CASES.to_vec(), devices::CASES.to_vec()].concat();
     let chosen: Vec<Case> = all.into_iter().filter(|(name, _)| name.contains(&only)).collect();
     assert!(!chosen.is_empty(), "no case is called like {only}");
     chosen
@@ -78,15 +81,22 @@ impl World {
         options.master_args.extend(["--acls".to_owned(), ACLS.replace('\n', " ")]);
         options.cmdline.push_str(&format!(
             " mesolith.attributes=pids_max:{PIDS} mesolith.ports=enforce \
-              mesolith.host_paths=/dev/shm,/usr/share/mesolith:ro"
+              mesolith.host_paths=/dev/shm,/usr/share/mesolith:ro mesolith.devices=/dev/vda,/dev/vdz \
+              mesolith.gpus=/dev/mem,/dev/kmsg mesolith.gpu_files=/usr/share/mesolith"
         ));
+        // Nobody's but those tasks' that are given it.
+        let directory = tempfile::tempdir().unwrap();
+        let disk = directory.path().join("disk");
+        std::fs::File::create(&disk).unwrap().set_len(256 << 20).unwrap();
+        let drive = format!("file={},if=none,format=raw,id=spare", disk.display());
+        options.qemu_args.extend(["-drive", &drive, "-device", "virtio-blk-pci,drive=spare"].map(str::to_owned));
         let rack = Rack::start(options).unwrap();
         rack.wait_registered(1, BOOT).unwrap();
         let mut faults = FaultLine::connect(&rack).unwrap();
         let agent = faults.pids().unwrap()["agent"];
         let more = json!({"principal": "ordinary", "roles": ["data"]});
         let tasks = Tasks::subscribe_as(rack.api_url(), "isolation", &more).unwrap();
-        Self { rack, tasks, faults, agent }
+        Self { rack, tasks, faults, agent, _directory: directory }
     }
 
     /// The agent is the one it was, and runs a task.
