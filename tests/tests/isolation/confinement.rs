@@ -63,7 +63,8 @@ fn privileges(world: &mut World) {
     assert_eq!((&end["state"], &end["reason"]), (&json!("TASK_ERROR"), &json!("REASON_TASK_UNAUTHORIZED")), "{end}");
     assert!(end["message"].as_str().unwrap().contains("run_privileged_tasks"), "{end}");
     let mut trusted =
-        Tasks::subscribe_as(world.rack.api_url(), "trusted", &json!({"principal": "trusted", "roles": ["data"]}))
+        Tasks::subscribe_as(world.rack.api_url(), "trusted", &json!({"principal": "trusted", "roles": ["data"],
+            "capabilities": super::CAPABILITIES.map(|kind| json!({"type": kind}))}))
             .unwrap();
     // The trusted framework waits for an offer while the other one declines.
     let command = json!({"value": "mkdir m && mount -t tmpfs tmpfs m && grep sandbox/m /proc/mounts; grep -E '^Seccomp:' /proc/self/status"});

@@ -27,7 +27,7 @@ fn labels(pairs: &[(&str, &str)]) -> Value {
 fn trusted(world: &mut World) -> Tasks {
     // It waits for an offer while the other one declines.
     world.tasks.take(Duration::from_secs(1)).unwrap();
-    let more = json!({"principal": "trusted", "roles": ["data"]});
+    let more = json!({"principal": "trusted", "roles": ["data"], "capabilities": super::CAPABILITIES.map(|kind| json!({"type": kind}))});
     Tasks::subscribe_as(world.rack.api_url(), "trusted", &more).unwrap()
 }
 

@@ -8,7 +8,7 @@ use tests::http;
 
 use super::{Case, SOON, World};
 
-pub(super) const CASES: &[Case] = &[("secrets the masters keep", kept), ("secrets of pods", of_pods)];
+pub(super) const CASES: &[Case] = &[("secrets the masters keep", kept), ("secrets and volumes of pods", of_pods)];
 
 fn cli(world: &World, arguments: &[&str], input: &str) -> Output {
     let mut command = Command::new(&world.rack.options().programs.cli);
@@ -68,7 +68,7 @@ fn kept(world: &mut World) {
     assert!(end["message"].as_str().unwrap().contains("no secret 'team/db'"), "{end}");
 }
 
-/// A task group's tasks have theirs.
+/// A task group's tasks have theirs, and share what is in the group's sandbox.
 fn of_pods(world: &mut World) {
     assert!(cli(world, &["secrets", "put", "pod"], "of the pod").status.success());
     let framework = json!({"value": world.tasks.framework.id});
@@ -78,17 +78,19 @@ fn of_pods(world: &mut World) {
                 offer,
                 id,
                 json!({"value": command, "environment": {"variables": [{"name": "TOKEN", "type": "SECRET", "secret": reference("pod")}]}}),
-                &json!({}),
+                &json!({"container": {"type": "MESOS", "volumes": [{"mode": "RW", "container_path": "both", "source":
+                    {"type": "SANDBOX_PATH", "sandbox_path": {"type": "PARENT", "path": "shared"}}}]}}),
             )
         };
         let executor = json!({"type": "DEFAULT", "executor_id": {"value": "keeper"}, "framework_id": framework,
             "resources": super::of_offer(offer, &json!([super::scalar("cpus", 0.1), super::scalar("mem", 32.0)]))});
-        let group = json!({"tasks": [task("pod-one", "echo one $TOKEN"), task("pod-two", "echo two $TOKEN")]});
+        let group = json!({"tasks": [task("pod-one", "echo from one > both/word; echo one $TOKEN"),
+            task("pod-two", "while ! [ -s both/word ]; do sleep 1; done; cat both/word; echo two $TOKEN")]});
         let enough = offer["resources"].as_array().unwrap().iter().any(|one| one["name"] == "mem");
         enough.then(|| json!([{"type": "LAUNCH_GROUP", "launch_group": {"executor": executor, "task_group": group}}]))
     };
     world.tasks.accept_first(operations, SOON).unwrap();
-    for (id, said) in [("pod-one", "one of the pod\n"), ("pod-two", "two of the pod\n")] {
+    for (id, said) in [("pod-one", "one of the pod\n"), ("pod-two", "from one\ntwo of the pod\n")] {
         let end = world.tasks.wait_end(id, SOON).unwrap();
         assert_eq!((end["state"].as_str(), world.stdout(id).as_str()), (Some("TASK_FINISHED"), said), "{end}");
     }
