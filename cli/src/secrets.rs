@@ -45,7 +45,9 @@ pub(crate) async fn perform(master: &Master, output: &Output, what: &Secrets) ->
         }
         Secrets::Put { name, file, newline } => {
             let mut value = match file {
-                Some(path) => read(std::fs::File::open(path).with_context(|| format!("cannot open {}", path.display()))?)?,
+                Some(path) => {
+                    read(std::fs::File::open(path).with_context(|| format!("cannot open {}", path.display()))?)?
+                }
                 None => tokio::task::spawn_blocking(|| read(std::io::stdin())).await??,
             };
             if !newline && value.last() == Some(&b'\n') {

@@ -155,7 +155,9 @@ impl NodeConfig {
             },
             "io_max" => match DiskLimit::parse(value) {
                 Ok(limits) => self.disk_limits = limits,
-                Err(entry) => mistakes.push(format!("mesolith.io_max: `{entry}` is not DISK:rbps=N,wbps=N,riops=N,wiops=N")),
+                Err(entry) => {
+                    mistakes.push(format!("mesolith.io_max: `{entry}` is not DISK:rbps=N,wbps=N,riops=N,wiops=N"))
+                }
             },
             "devices" => match device_paths(value) {
                 Ok(paths) => self.devices = paths,

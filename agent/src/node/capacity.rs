@@ -10,8 +10,8 @@ use api::v1::{Format, resources_to_wire};
 use hwdetect::{Inventory, SysRoot};
 use sha2::{Digest, Sha256};
 
-use super::{machine, named};
 use super::settings::Settings;
+use super::{machine, named};
 
 /// One look at the machine.
 #[derive(Debug)]

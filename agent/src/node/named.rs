@@ -181,10 +181,8 @@ mod tests {
 
     #[test]
     fn what_is_not_there_is_said() {
-        let device = |path: &str| Named {
-            devices: vec![NodeDevice { path: path.to_owned(), access: "r" }],
-            ..Named::default()
-        };
+        let device =
+            |path: &str| Named { devices: vec![NodeDevice { path: path.to_owned(), access: "r" }], ..Named::default() };
         let mut config = json!({"linux": {}});
         for (named, words) in [
             (device("/dev/nothing-like-it"), "no device '/dev/nothing-like-it'"),

@@ -10,7 +10,9 @@ use tokio::sync::watch;
 use super::auth::{self, Guard, require};
 use super::render::answer::not_found;
 use super::render::reads::Reads;
-use super::{browse, exec, files, legacy, masters, metrics, node_api, nodes, operator, rules, scheduler, secrets, tokens};
+use super::{
+    browse, exec, files, legacy, masters, metrics, node_api, nodes, operator, rules, scheduler, secrets, tokens,
+};
 use crate::driver::Handle;
 use crate::raft::Replica;
 use crate::secrets::Secrets;

@@ -47,16 +47,18 @@ fn own_program(world: &mut World) {
 /// One task makes of a directory a link and back, as fast as it can, while others have it mounted: they see the
 /// directory, or are refused; never where the link leads.
 fn changing_links(world: &mut World) {
-    let host = |path: &str| {
-        json!({"container": {"type": "MESOS", "volumes": [{"mode": "RW", "container_path": "host", "host_path": path}]}})
-    };
+    let host = |path: &str| json!({"container": {"type": "MESOS", "volumes": [{"mode": "RW", "container_path": "host", "host_path": path}]}});
     let change = "cd host; mkdir -p race/sub; ln -sfn /run/mesolith away; echo changing; \
         while true; do mv race kept; mv away race; mv race away; mv kept race; done";
     world.launch("changing", json!({ "value": change }), host("/dev/shm"));
     world.wait_stdout("changing", "changing");
     for number in 0..6 {
         let id = format!("mounts-{number}");
-        let end = world.run(&id, "ls host; echo; ls host/agent host/logs 2>/dev/null && echo GOT OUT", host("/dev/shm/race/sub"));
+        let end = world.run(
+            &id,
+            "ls host; echo; ls host/agent host/logs 2>/dev/null && echo GOT OUT",
+            host("/dev/shm/race/sub"),
+        );
         let said = world.tasks.stdout(&id).unwrap_or_default();
         assert!(!said.contains("GOT OUT"), "{said}");
         let refused = end["message"].as_str().unwrap_or_default().contains("cannot find the volume");

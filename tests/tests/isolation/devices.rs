@@ -47,9 +47,10 @@ fn devices(world: &mut World) {
         ( : < /dev/vdb ) 2>/dev/null || echo no other; dd if=/dev/zero of=/dev/vda bs=512 count=1 2>/dev/null || echo not written";
     let (end, said) = run(&mut tasks, "device-read", read, ask("/dev/vda:r"));
     assert_eq!(said, "read\nno other\nnot written\n", "{end}");
-    for (id, device, words) in
-        [("device-other", "/dev/ttyS0", "does not show its device"), ("device-none", "/dev/vdz", "no device '/dev/vdz'")]
-    {
+    for (id, device, words) in [
+        ("device-other", "/dev/ttyS0", "does not show its device"),
+        ("device-none", "/dev/vdz", "no device '/dev/vdz'"),
+    ] {
         let (end, _) = run(&mut tasks, id, "true", ask(device));
         assert!(end["message"].as_str().unwrap().contains(words), "{end}");
     }

@@ -39,7 +39,8 @@ impl Agent {
             let part =
                 Part::Member { executor: pod.clone(), executor_id: executor_id.clone(), group: group.clone(), size };
             let named = launch::references(&info).into_iter();
-            let secrets = named.filter_map(|name| secrets.get(&name).map(|value| (name.clone(), value.clone()))).collect();
+            let secrets =
+                named.filter_map(|name| secrets.get(&name).map(|value| (name.clone(), value.clone()))).collect();
             let mut record = self.record(framework.clone(), run.clone(), Box::new(info), framework_info.clone(), part);
             record.secrets = secrets;
             let mut task = Task::new(record);

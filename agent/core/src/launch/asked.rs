@@ -152,8 +152,7 @@ impl Asked {
         let labels = task.labels.iter().flat_map(|labels| &labels.labels);
         for label in labels.filter(|label| label.key.starts_with("mesolith.")) {
             let value = label.value.as_deref().unwrap_or_default();
-            let wrong =
-                |what: &str| LaunchError::Volume(format!("the label {} is '{value}', not {what}", label.key));
+            let wrong = |what: &str| LaunchError::Volume(format!("the label {} is '{value}', not {what}", label.key));
             let mib = || value.parse::<u64>().ok().and_then(|mib| mib.checked_mul(1 << 20));
             match label.key.as_str() {
                 IO_WEIGHT => {
@@ -182,7 +181,16 @@ impl Asked {
                 DEVICES => {
                     for word in value.split(',') {
                         let (path, access) = word.rsplit_once(':').map_or((word, "rw"), |(path, mode)| {
-                            (path, if mode == "r" { "r" } else if mode == "rw" { "rw" } else { "" })
+                            (
+                                path,
+                                if mode == "r" {
+                                    "r"
+                                } else if mode == "rw" {
+                                    "rw"
+                                } else {
+                                    ""
+                                },
+                            )
                         });
                         if access.is_empty() || !is_device(path) {
                             return Err(wrong("/dev/NAME or /dev/NAME:r, several with ,"));

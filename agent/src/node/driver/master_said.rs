@@ -207,7 +207,8 @@ impl Driver {
         let token = Token(token);
         let runs: Vec<(ContainerId, TaskId)> =
             tasks.iter().map(|(run, task)| (run.clone(), task.task_id.clone())).collect();
-        let run = executors::Run { framework: framework.clone(), executor, tasks, launch, framework_info, token, secrets };
+        let run =
+            executors::Run { framework: framework.clone(), executor, tasks, launch, framework_info, token, secrets };
         self.of_executor(executors::Input::Run(Box::new(run)));
         for (run, task) in runs {
             self.link_sandbox(&framework, &task, &run);
