@@ -83,7 +83,7 @@ fn of_pods(world: &mut World) {
             )
         };
         let executor = json!({"type": "DEFAULT", "executor_id": {"value": "keeper"}, "framework_id": framework,
-            "resources": super::of_offer(offer, &json!([super::scalar("cpus", 0.1), super::scalar("mem", 32.0)]))});
+            "resources": super::of_offer(offer, &json!([super::scalar("cpus", 0.1), super::scalar("mem", 32.0), super::scalar("disk", 16.0)]))});
         let group = json!({"tasks": [task("pod-one", "echo from one > both/word; echo one $TOKEN"),
             task("pod-two", "while ! [ -s both/word ]; do sleep 1; done; cat both/word; echo two $TOKEN")]});
         let enough = offer["resources"].as_array().unwrap().iter().any(|one| one["name"] == "mem");
