@@ -25,7 +25,8 @@ fn labels(pairs: &[(&str, &str)]) -> Value {
 
 /// By the framework that may run privileged tasks.
 fn trusted(world: &mut World) -> Tasks {
-    // It waits for an offer while the other one declines.
+    // The other one gives back what it holds, and wants nothing until it is told.
+    world.tasks.framework.call("SUPPRESS", &Value::Null).unwrap();
     world.tasks.take(Duration::from_secs(1)).unwrap();
     let more = json!({"principal": "trusted", "roles": ["data"], "capabilities": super::CAPABILITIES.map(|kind| json!({"type": kind}))});
     Tasks::subscribe_as(world.rack.api_url(), "trusted", &more).unwrap()
@@ -55,6 +56,7 @@ fn devices(world: &mut World) {
         assert!(end["message"].as_str().unwrap().contains(words), "{end}");
     }
     tasks.framework.call("TEARDOWN", &Value::Null).unwrap();
+    world.tasks.framework.call("REVIVE", &Value::Null).unwrap();
 }
 
 /// The node was told that it has two, which are `/dev/mem` and `/dev/kmsg`, and where their driver's files are.
@@ -102,6 +104,7 @@ fn disks(world: &mut World) {
     println!("   4 MiB/s: {rate:.3} over {:.1} s", times[1] - times[0]);
     assert!((rate / 4.0 - 1.0).abs() < WITHIN, "4 MiB/s were {rate}");
     tasks.framework.call("TEARDOWN", &Value::Null).unwrap();
+    world.tasks.framework.call("REVIVE", &Value::Null).unwrap();
 }
 
 /// As the kernel of the node counts them.
