@@ -173,6 +173,18 @@ pub(crate) struct HostedArgs {
     /// What each of a task's stdout and stderr keeps [default: 10]
     #[arg(long, value_name = "MIB", requires = "hosted")]
     pub(crate) log_limit_mib: Option<String>,
+    /// What every task may ask of disks: sda:rbps=10m,wbps=5m,riops=100,wiops=100;sdb:...
+    #[arg(long, value_name = "LIMITS", requires = "hosted")]
+    pub(crate) io_max: Option<String>,
+    /// Devices that tasks with the privilege may open: /dev/fuse,/dev/kvm
+    #[arg(long, value_name = "PATHS", requires = "hosted")]
+    pub(crate) devices: Option<String>,
+    /// Devices of graphics processors instead of those detected: /dev/nvidia0,/dev/dri/renderD128+/dev/kfd
+    #[arg(long, value_name = "PATHS", requires = "hosted")]
+    pub(crate) gpus: Option<String>,
+    /// Directory with what programs need to use them, shown to their tasks at /usr/local/nvidia
+    #[arg(long, value_name = "DIR", requires = "hosted")]
+    pub(crate) gpu_files: Option<String>,
     /// Run tasks as plain processes: no limits, no namespaces, no protection of this host from them
     #[arg(long, requires = "hosted")]
     pub(crate) insecure_no_isolation: bool,
@@ -198,6 +210,10 @@ impl HostedArgs {
         option("--image-dir", self.image_dir.clone().map(Into::into));
         option("--image", self.image.clone().map(Into::into));
         option("--image-roles", self.image_roles.clone().map(Into::into));
+        option("--io-max", self.io_max.clone().map(Into::into));
+        option("--devices", self.devices.clone().map(Into::into));
+        option("--gpus", self.gpus.clone().map(Into::into));
+        option("--gpu-files", self.gpu_files.clone().map(Into::into));
         option("--image-registries", self.image_registries.clone().map(Into::into));
         option("--image-limit-mib", self.image_limit_mib.clone().map(Into::into));
         option("--host-paths", self.host_paths.clone().map(Into::into));

@@ -44,7 +44,7 @@ use cgroups::Tree;
 use clients::Clients;
 use console::Console;
 use phases::Phases;
-use service::{Service, ServicePlan};
+use service::{Program, Service, ServicePlan};
 use supervisor::{Owner, Supervisor};
 use watchdog::Watchdog;
 
@@ -161,6 +161,7 @@ fn services(
             cgroup: tree.map(|tree| tree.service(name)),
             oom_score: (std::process::id() == 1).then_some(OOM_SCORE),
             log: run.logs().join(format!("{name}.log")),
+            program: if *name == "launcher" && tree.is_some() { Program::Sealed } else { Program::Plain },
         };
         Service::new(plan).with_context(|| format!("cannot prepare {name}"))
     };

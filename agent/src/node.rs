@@ -35,6 +35,7 @@ mod link;
 mod listeners;
 mod log_cap;
 mod machine;
+mod named;
 mod network;
 mod node_api;
 mod node_log;

@@ -19,6 +19,7 @@ mod render;
 mod rules;
 mod run;
 mod scheduler;
+mod secrets;
 mod stats;
 mod target;
 mod tasks;
@@ -75,6 +76,7 @@ async fn perform(options: Options) -> anyhow::Result<u8> {
         Verb::Reprovision { node } => fleet::end(&master, &output, &node, fleet::End::Reprovision).await?,
         Verb::Crashes { node, text } => fleet::crashes(&master, &output, node.as_deref(), text.as_deref()).await?,
         Verb::Authority { change } => fleet::authority(&master, &output, change.as_ref()).await?,
+        Verb::Secrets { what } => secrets::perform(&master, &output, &what).await?,
         Verb::Run(task) => return run::run(&master, &output, &task).await,
         Verb::Teardown { framework } => teardown::teardown(&master, &output, &framework).await?,
         Verb::Masters { change: None } => masters::list(&master, &output).await?,

@@ -85,6 +85,10 @@ pub(crate) enum Verb {
         /// Show the whole text of the report with this id
         #[arg(long, value_name = "ID")]
         text: Option<String>,
+    /// What tasks name instead of holding it themselves: names are shown, values never again
+    Secrets {
+        #[command(subcommand)]
+        what: Secrets,
     },
     /// The tasks that are not over
     Tasks {
@@ -145,6 +149,7 @@ impl Verb {
             | Self::Reprovision { .. }
             | Self::Crashes { .. }
             | Self::Authority { .. }
+            | Self::Secrets { .. }
             | Self::Tasks { .. }
             | Self::Frameworks { .. }
             | Self::Offers
@@ -208,6 +213,28 @@ pub(crate) enum Rules {
     Test {
         #[command(flatten)]
         rule: WrittenRule,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Secrets {
+    /// Their names, without what is secret
+    List,
+    /// Keep one, read from standard input or a file; one of the same name is replaced
+    Put {
+        /// What tasks call it, such as team/database
+        name: String,
+        /// Read it from here
+        #[arg(long, value_name = "FILE")]
+        file: Option<PathBuf>,
+        /// A line break at its end belongs to it
+        #[arg(long)]
+        newline: bool,
+    },
+    /// Forget one
+    Delete {
+        /// Its name
+        name: String,
     },
 }
 

@@ -34,6 +34,7 @@ use crate::crashes::Crashes;
 use crate::driver::{Handle, Message, Opening};
 use crate::http::auth::Guard;
 use crate::raft::{Links, Replica};
+use crate::secrets::Secrets;
 use reading::{read_change, read_registration, read_return, read_update};
 use standby::Standby;
 pub use standby::Standbys;
@@ -179,6 +180,8 @@ pub struct Beside {
     pub authority: Arc<Authority>,
     /// Knows who may do what, for those who speak to a node itself.
     pub guard: Arc<Guard>,
+    /// What tasks name instead of giving it.
+    pub secrets: Arc<Secrets>,
 }
 
 /// The node a connection belongs to, by its certificate.
@@ -251,6 +254,7 @@ impl Link for LinkService {
             beside: beside::Beside::default(),
             ping_timeout: self.ping_timeout,
             guard: self.beside.guard.clone(),
+            secrets: self.beside.secrets.clone(),
         };
         let words = futures_util::stream::unfold(session, |mut session| async move {
             let message = Some(session.next().await?);
@@ -288,6 +292,7 @@ struct Session {
     beside: beside::Beside,
     ping_timeout: Duration,
     guard: Arc<Guard>,
+    secrets: Arc<Secrets>,
 }
 
 /// How far a session is.
@@ -645,20 +650,20 @@ impl Session {
                 FromMaster::RunTask(link::RunTask {
                     framework_id: framework.into(),
                     container_id: container.into(),
+                    secrets: self.secrets.for_task(&task),
                     task: Some(*task),
                     framework_info: Some(framework_info.as_ref().clone()),
                     executor_container_id: executor.map(Into::into).unwrap_or_default(),
-                    secrets: Vec::new(),
                 })
             }
             ToAgent::RunGroup { framework, tasks, framework_info, executor } => {
                 let tasks = tasks.into_iter().map(|(container, task)| link::RunTask {
                     framework_id: framework.to_string(),
                     container_id: container.into(),
+                    secrets: self.secrets.for_task(&task),
                     task: Some(task),
                     framework_info: Some(framework_info.as_ref().clone()),
                     executor_container_id: executor.to_string(),
-                    secrets: Vec::new(),
                 });
                 FromMaster::RunGroup(link::RunGroup { tasks: tasks.collect() })
             }

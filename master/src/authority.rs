@@ -27,6 +27,7 @@ use tokio::sync::watch;
 use crate::ca::{self, Ca, CaError, Identity, Role};
 use crate::clock::unix_ms;
 use crate::kept::{KeepError, Keeper, Table};
+use crate::secrets::SecretError;
 
 /// The only key of the table.
 const SUCCESSION: &str = "succession";
@@ -76,6 +77,9 @@ pub enum SuccessionError {
     /// The table.
     #[error(transparent)]
     Keep(#[from] KeepError),
+    /// A secret.
+    #[error("the secrets of tasks cannot be sealed with the new authority's key")]
+    Secrets(#[from] SecretError),
 }
 
 /// What holds at this moment.

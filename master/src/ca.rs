@@ -10,6 +10,7 @@ use rcgen::{
     ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, KeyUsagePurpose, PKCS_ECDSA_P256_SHA256, PublicKeyData, SanType,
     SerialNumber,
 };
+use ring::hkdf;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use sha2::{Digest, Sha256};
@@ -275,6 +276,14 @@ impl Ca {
     #[must_use]
     pub fn pem(&self) -> &str {
         &self.pem
+    }
+
+    /// A key for something else, which only whoever has the authority's key can have.
+    pub(crate) fn derive<K: hkdf::KeyType>(&self, purpose: &[u8], kind: K) -> Option<[u8; 32]> {
+        let mut key = [0; 32];
+        let root = hkdf::Salt::new(hkdf::HKDF_SHA256, b"mesolith").extract(&self.issuer.key().serialize_der());
+        root.expand(&[purpose], kind).and_then(|derived| derived.fill(&mut key)).ok()?;
+        Some(key)
     }
 
     /// The authority's certificate as DER.

@@ -18,6 +18,7 @@ mod render;
 pub mod router;
 mod rules;
 mod scheduler;
+mod secrets;
 pub mod server;
 pub mod tls;
 mod tokens;

@@ -36,6 +36,7 @@ pub mod random;
 pub mod ready;
 pub mod rescue;
 pub mod revocations;
+pub mod secrets;
 pub mod subscribers;
 mod tcp;
 mod timings;
@@ -79,6 +80,7 @@ use crate::peers::Dialer;
 use crate::raft::Member;
 use crate::ready::{Ready, connectable};
 use crate::revocations::Revocations;
+use crate::secrets::Secrets;
 use crate::tokens::Tokens;
 
 /// From SIGTERM to the end, for answers that are on their way.
@@ -159,6 +161,7 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
         claims: Arc::new(Claims::new(keeper.clone(), config.admission, config.machines.clone())),
         unclaimed: Unclaimed::default(),
     };
+    let secrets = Arc::new(Secrets::new(keeper.clone(), authority.clone()));
     let liveness = Liveness { driver: handle.clone(), replica: replica.clone(), dialer: dialer.clone() };
     let guard = Arc::new(guard(&config, keeper.clone(), revocations.clone())?);
     let mut driver = tokio::spawn(driver.run(stopped.clone(), lead));
@@ -180,6 +183,7 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
             crashes: crashes.clone(),
             authority: authority.clone(),
             guard: guard.clone(),
+            secrets: secrets.clone(),
         };
         let link = LinkService::new(handle.clone(), replica.clone(), standbys, beside, 2 * PING_INTERVAL);
         let (revocations, stopped, listener) = (revocations.clone(), stopped.clone(), sockets.link);
@@ -223,6 +227,7 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
         crashes,
         authority: authority.clone(),
         successions,
+        secrets,
         facts,
     };
     let tls = if config.access.insecure_api {

@@ -20,6 +20,7 @@ use crate::bridge::{self, Address, Wish};
 use crate::container::{self, Cause, Exit, Kill, Phase};
 use crate::cores;
 use crate::executor::Executor;
+use crate::gpus;
 use crate::handover;
 use crate::launch::{self, ImageRoot, LaunchError, Site};
 use crate::randomness::Randomness;
@@ -229,14 +230,15 @@ impl Agent {
     /// The first step of a run.
     fn begin(&mut self, mut task: Task, now: Now) -> Vec<Effect> {
         let container = task.record.container.clone();
-        if let Ok(Some(request)) = launch::image_request(&self.site, &task.record.info) {
+        let image = launch::image_request(&self.site, &task.record.info, &task.record.secrets);
+        if let Ok(Some(request)) = image {
             // It stays in TASK_STAGING until the image is here.
             task.record.phase = Phase::Pulling;
             let effects = task.pull(request);
             self.tasks.insert(container, task);
             return effects;
         }
-        let planned = self.allot(&mut task).and_then(|()| task.plan(&self.site));
+        let planned = image.and_then(|_| self.allot(&mut task)).and_then(|()| task.plan(&self.site));
         let effects = match planned {
             // It stays in TASK_STAGING until they are here.
             Ok(plan) if !task.uris().is_empty() => task.fetch(plan),
@@ -266,6 +268,12 @@ impl Agent {
                     "this node has no {count} processors left for one task, and one for the others"
                 ))
             })?;
+        }
+        let others = self.tasks.values().map(|task| &task.record).filter(|record| record.phase != Phase::Gone);
+        let taken: BTreeSet<String> = others.flat_map(|record| record.gpus.iter().cloned()).collect();
+        if !self.site.unconfined {
+            let chosen = gpus::choose(&self.site.gpus, gpus::wanted(&task.record.info), &taken);
+            task.record.gpus = chosen.map_err(LaunchError::Volume)?;
         }
         self.connect(task)
     }
@@ -490,7 +498,7 @@ impl Agent {
     /// Again after a restart. An agent that dies of one image shall not die of it for ever.
     fn pull_again(&mut self, container: &ContainerId, now: Now) -> Vec<Effect> {
         let Some(task) = self.tasks.get_mut(container) else { return Vec::new() };
-        let reason = match launch::image_request(&self.site, &task.record.info) {
+        let reason = match launch::image_request(&self.site, &task.record.info, &task.record.secrets) {
             Ok(Some(_)) if task.record.pulls >= MAX_PULLS => {
                 format!("the agent was restarted {} times while it pulled the image", task.record.pulls)
             }

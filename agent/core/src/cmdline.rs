@@ -8,7 +8,7 @@ use api::{Attribute, Resources};
 use crate::bridge::Subnet;
 use crate::garbage::{Policy, parse_headroom};
 use crate::image::Reference;
-use crate::launch::HostPath;
+use crate::launch::{DiskLimit, Gpu, HostPath, device_paths};
 
 /// The `mesolith.*` keys, read.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -55,6 +55,14 @@ pub struct NodeConfig {
     pub garbage: Policy,
     /// `mesolith.log_limit_mib=10`: what each of a task's stdout and stderr keeps.
     pub log_limit_mib: Option<u64>,
+    /// `mesolith.io_max=sda:rbps=10m,wiops=200;sdb:…`: what every task may ask of disks.
+    pub disk_limits: Vec<DiskLimit>,
+    /// `mesolith.devices=/dev/fuse,/dev/vdb`: devices that tasks with the privilege may open.
+    pub devices: Vec<String>,
+    /// `mesolith.gpus=/dev/nvidia0,/dev/dri/renderD128+/dev/kfd`: instead of what was detected.
+    pub gpus: Vec<Gpu>,
+    /// `mesolith.gpu_files=/path`: what programs need to use them.
+    pub gpu_files: Option<String>,
     /// Keys under `mesolith.` that this version does not know: another part may.
     pub unknown: Vec<String>,
 }
@@ -187,6 +195,24 @@ impl NodeConfig {
                     mistakes.push(format!("mesolith.ntp: `{value}` is not a list of time servers"));
                 }
             }
+            "io_max" => match DiskLimit::parse(value) {
+                Ok(limits) => self.disk_limits = limits,
+                Err(entry) => {
+                    mistakes.push(format!("mesolith.io_max: `{entry}` is not DISK:rbps=N,wbps=N,riops=N,wiops=N"))
+                }
+            },
+            "devices" => match device_paths(value) {
+                Ok(paths) => self.devices = paths,
+                Err(entry) => mistakes.push(format!("mesolith.devices: `{entry}` is not /dev/NAME")),
+            },
+            "gpus" => match Gpu::parse(value) {
+                Ok(gpus) => self.gpus = gpus,
+                Err(entry) => mistakes.push(format!("mesolith.gpus: `{entry}` is not /dev/NAME")),
+            },
+            "gpu_files" => match value.starts_with('/') {
+                true => self.gpu_files = Some(value.trim_end_matches('/').to_owned()),
+                false => mistakes.push(format!("mesolith.gpu_files: `{value}` is not a path")),
+            },
             other => self.unknown.push(other.to_owned()),
         }
     }

@@ -1,5 +1,6 @@
 //! From a task to an OCI runtime specification: data in, data out, nothing touched.
 
+mod asked;
 mod confinement;
 mod environment;
 mod host_paths;
@@ -14,6 +15,7 @@ mod seccomp;
 mod user;
 mod volumes;
 
+pub use asked::{DiskLimit, Gpu, Named, NodeDevice, device_paths};
 pub use host_paths::HostPath;
 pub use image::{ImageRoot, identity, image_request};
 pub use limits::{Limits, disk_limit_bytes, memory_limit_bytes};
@@ -71,6 +73,16 @@ pub struct Site {
     pub processors: Processors,
     /// Those of them that single tasks have to themselves.
     pub taken: BTreeSet<u32>,
+    /// Sizes of huge pages whose use is counted, in the kernel's spelling: `2MB`.
+    pub huge_pages: Vec<String>,
+    /// What every task may ask of the node's disks.
+    pub disk_limits: Vec<DiskLimit>,
+    /// Devices that tasks with the privilege may open.
+    pub devices: Vec<String>,
+    /// Graphics processors.
+    pub gpus: Vec<Gpu>,
+    /// A directory with what programs need to use them.
+    pub gpu_files: Option<String>,
 }
 
 impl Site {
@@ -138,6 +150,8 @@ pub struct Plan {
     pub covered_root: Option<String>,
     /// Its own `/etc/hosts` and `/etc/resolv.conf`.
     pub names: Names,
+    /// Disks and devices that the specification has to have by their numbers.
+    pub named: Named,
 }
 
 /// Why a task cannot be launched here. The text goes into the status message.
@@ -197,6 +211,8 @@ pub struct Given<'a> {
     pub address: Option<&'a Address>,
     /// Processors it has to itself.
     pub cores: Option<&'a BTreeSet<u32>>,
+    /// Graphics processors it has to itself.
+    pub gpus: Option<&'a BTreeSet<String>>,
 }
 
 /// Plans one run of a task. One with an image ([`image_request`]) needs it to be here.
@@ -212,12 +228,12 @@ pub fn plan(
     given: Given<'_>,
     seat: Seat,
 ) -> Result<Plan, LaunchError> {
-    let Given { root, secrets, address, cores } = given;
+    let Given { root, secrets, address, cores, gpus } = given;
     let none = Secrets::new();
     let secrets = secrets.unwrap_or(&none);
     refusals::check(task)?;
     let command = task.command.as_ref().ok_or(LaunchError::NoCommand)?;
-    let Seat { sandbox, variables: of_executor } = seat;
+    let Seat { sandbox, variables: of_executor, parent } = seat;
     let view = match image::wish(site, task)? {
         Some(wish) => View::of_image(site, container, &wish, root.ok_or(LaunchError::NoImage)?, command)?,
         None => View::of_site(site, framework_info, &sandbox, command)?,
@@ -240,13 +256,16 @@ pub fn plan(
     }
     let env: Vec<String> = variables.iter().map(|(name, value)| format!("{name}={value}")).collect();
     let limits = Limits::of(task, site.pids_max);
+    let mut asked = asked::Asked::of(site, task, &limits)?;
+    asked.give(site.gpus.iter().filter(|gpu| gpus.is_some_and(|own| own.contains(&gpu.id))).cloned());
     let options = view.image.as_ref().map(|(wish, _)| &wish.options);
     let linux = linux::Linux::of(task, options)?;
     let network = bridge::wish(task).map_err(LaunchError::Volume)?;
     let hostname = hostname(site, task, options);
     let names = Names::of(address, hostname, options);
     let (inside, files, user) = (view.sandbox.as_str(), view.own_files, view.user);
-    let place = volumes::Place { site, container, sandbox: &sandbox, inside, files, user, secrets };
+    let (parent, gpus) = (parent.as_deref(), gpus.is_some_and(|gpus| !gpus.is_empty()));
+    let place = volumes::Place { site, container, sandbox: &sandbox, parent, inside, files, user, secrets, gpus };
     let volumes = volumes::volumes(&place, task, options.map(|options| options.mounts.as_slice()).unwrap_or_default())?;
     let bundle = format!("{}/{container}", site.bundle_dir);
     // The default task root is everybody's: nobody's volumes leave directories in it.
@@ -292,11 +311,13 @@ pub fn plan(
         if !cpuset.is_null() {
             config["linux"]["resources"]["cpu"] = cpuset;
         }
+        asked.apply(site, &mut config["linux"]["resources"]);
         linux.apply(&mut config);
     }
     let layers = view.image.as_ref().map(|(_, root)| root.image.layers.clone());
     let (volumes, secrets) = (volumes.staged, volumes.secrets);
-    Ok(Plan { sandbox, bundle, user, config, layers, volumes, secrets, covered_root, names })
+    let named = asked.named;
+    Ok(Plan { sandbox, bundle, user, config, layers, volumes, secrets, covered_root, names, named })
 }
 
 /// Its own processors and their memories, or those nobody has to themselves; null while nobody has.
@@ -435,9 +456,7 @@ mod tests {
             only_user: None,
             images: Images { directory: "/images".to_owned(), ..Images::default() },
             host_paths: Vec::new(),
-            subnet: Subnet::default(),
-            processors: Processors::default(),
-            taken: BTreeSet::new(),
+            ..Site::default()
         }
     }
 

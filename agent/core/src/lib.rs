@@ -24,6 +24,7 @@ pub mod dhcp;
 pub mod ending;
 pub mod executor;
 pub mod garbage;
+pub mod gpus;
 pub mod handover;
 pub mod image;
 pub mod launch;

@@ -67,6 +67,9 @@ pub struct Record {
     /// Processors it has to itself.
     #[serde(default)]
     pub cores: BTreeSet<u32>,
+    /// Graphics processors it has to itself.
+    #[serde(default)]
+    pub gpus: BTreeSet<String>,
     /// What it overran.
     #[serde(default)]
     pub overrun: Option<Overrun>,

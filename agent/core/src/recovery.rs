@@ -143,6 +143,7 @@ pub(crate) mod tests {
             secrets: crate::launch::Secrets::new(),
             network: None,
             cores: BTreeSet::new(),
+            gpus: BTreeSet::new(),
             overrun: None,
             checks: crate::checks::Checks::default(),
         }

@@ -3,7 +3,7 @@
 use std::ffi::OsString;
 use std::fs::File;
 use std::io::{self, Read};
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -35,6 +35,18 @@ pub(crate) struct ServicePlan {
     pub(crate) oom_score: Option<i32>,
     /// Its log.
     pub(crate) log: PathBuf,
+    /// Where its program is executed from.
+    pub(crate) program: Program,
+}
+
+/// Our own binary, in one of two ways.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum Program {
+    /// As it is.
+    Plain,
+    /// On a read-only mount of its own: processes of tasks begin as clones of this service's, and whoever gets hold of
+    /// their executable must not be able to change it.
+    Sealed,
 }
 
 /// What follows the end of a service's process.
@@ -185,9 +197,16 @@ impl Service {
     }
 
     fn spawn(&self) -> io::Result<Pid> {
+        let sealed = match self.plan.program {
+            Program::Plain => None,
+            Program::Sealed => Some(agent_sys::sealed::open(c"/proc/self/exe")?),
+        };
+        let path = sealed
+            .as_ref()
+            .map_or_else(|| "/proc/self/exe".to_owned(), |own| format!("/proc/self/fd/{}", own.as_raw_fd()));
         // Never waited for through `Child`: the reaper is the only one who waits.
         #[allow(clippy::zombie_processes)]
-        let child = Command::new("/proc/self/exe")
+        let child = Command::new(path)
             .arg0("mesolith-agent")
             .args(&self.plan.options)
             .arg(self.plan.name)

@@ -10,6 +10,7 @@ use agent_images::Store;
 use agent_images::container_root::ContainerRootError;
 use api::ContainerId;
 
+use super::named::{self, NamedError};
 use super::{private_file, volumes};
 use crate::output_file;
 
@@ -24,6 +25,8 @@ pub(crate) enum BundleError {
     Volume { path: String, source: io::Error },
     #[error(transparent)]
     Root(#[from] ContainerRootError),
+    #[error(transparent)]
+    Named(#[from] NamedError),
     #[error("this node has no image store")]
     NoStore,
 }
@@ -42,7 +45,9 @@ pub(crate) fn make(container: &ContainerId, plan: &Plan, store: Option<&Store>) 
     let sandbox = Path::new(&plan.sandbox);
     make_sandbox(sandbox, plan.user).map_err(|source| BundleError::Sandbox { path: sandbox.to_owned(), source })?;
     let bundle = Path::new(&plan.bundle);
-    let config = plan.config.to_string();
+    let mut config = plan.config.clone();
+    named::write(&plan.named, plan.user, &mut config)?;
+    let config = config.to_string();
     let failed = |source| BundleError::Bundle { path: bundle.to_owned(), source };
     private_file::make_directory(bundle).map_err(failed)?;
     if let Some(layers) = &plan.layers {
@@ -141,6 +146,7 @@ mod tests {
                 secrets: Vec::new(),
                 covered_root: None,
                 names: agent_core::launch::Names::default(),
+                named: agent_core::launch::Named::default(),
             };
             make(&"c".into(), &plan, None).unwrap();
         }

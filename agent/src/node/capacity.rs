@@ -4,13 +4,14 @@ use std::path::Path;
 
 use agent_core::attributes::{self, Own, Surroundings};
 use agent_core::capacity::{Facts, resources};
+use agent_core::launch::Gpu;
 use api::link::{Capacity, Machine, facts_to_wire};
 use api::v1::{Format, resources_to_wire};
 use hwdetect::{Inventory, SysRoot};
 use sha2::{Digest, Sha256};
 
-use super::machine;
 use super::settings::Settings;
+use super::{machine, named};
 
 /// One look at the machine.
 #[derive(Debug)]
@@ -20,6 +21,8 @@ pub(crate) struct Detected {
     /// Resources and facts; without the inventory.
     pub(crate) capacity: Capacity,
     pub(crate) inventory_json: String,
+    /// What tasks may have of them.
+    pub(crate) gpus: Vec<Gpu>,
 }
 
 /// What the master was told last: enough to see whether there is news. The inventory is large and not kept.
@@ -27,6 +30,8 @@ pub(crate) struct Detected {
 pub(crate) struct Told {
     capacity: Capacity,
     inventory: [u8; 32],
+    /// What tasks may have of them.
+    pub(crate) gpus: Vec<Gpu>,
 }
 
 impl Told {
@@ -61,7 +66,11 @@ impl Told {
 
 impl Detected {
     pub(crate) fn told(&self) -> Told {
-        Told { capacity: self.capacity.clone(), inventory: Sha256::digest(self.inventory_json.as_bytes()).into() }
+        Told {
+            capacity: self.capacity.clone(),
+            inventory: Sha256::digest(self.inventory_json.as_bytes()).into(),
+            gpus: self.gpus.clone(),
+        }
     }
 }
 
@@ -90,12 +99,17 @@ pub(crate) fn detect(
         machine: machine::of(&inventory, node_name, hosted),
         kernel: inventory.kernel.release.clone().unwrap_or_default(),
         capacity,
+        gpus: gpus(settings, &inventory),
         inventory_json: serde_json::to_string(&inventory).unwrap_or_default(),
     }
 }
 
+fn gpus(settings: &Settings, inventory: &Inventory) -> Vec<Gpu> {
+    if settings.config.gpus.is_empty() { named::gpus(inventory) } else { settings.config.gpus.clone() }
+}
+
 fn sizes(settings: &Settings, inventory: &Inventory) -> Facts {
-    let gpus = inventory.accelerators.iter().filter(|accelerator| machine::is_gpu(accelerator)).count();
+    let gpus = gpus(settings, inventory).len();
     Facts {
         cpus: u64::from(inventory.cpu.threads),
         memory_bytes: inventory.memory.total_bytes.unwrap_or_default(),

@@ -349,7 +349,10 @@ impl Driver {
             }
             Event::HardwareChanged => self.look.nudge(uptime::millis()),
             Event::Watched(watched) => self.watched(*watched),
-            Event::Told(told) => self.told = Some(*told),
+            Event::Told(told) => {
+                self.supervision.agent.site_mut().gpus.clone_from(&told.gpus);
+                self.told = Some(*told);
+            }
             Event::Detected(detected) => self.tell_detected(*detected),
             Event::Power(action) => self.init.call(InitRequest::Power(action)),
             Event::IsLive { framework, task, reply } => {
@@ -456,6 +459,7 @@ impl Driver {
 
     /// Tells the master what is new. What cannot be sent now is found again by the next look.
     fn tell_detected(&mut self, detected: Detected) {
+        self.supervision.agent.site_mut().gpus.clone_from(&detected.gpus);
         if self.looking.take() == Some(Looking::Stale) {
             self.look.nudge(uptime::millis());
         }

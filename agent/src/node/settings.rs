@@ -94,6 +94,10 @@ impl Settings {
             ("log_limit_mib", &args.log_limit_mib),
             ("gc_disk_headroom", &args.gc_disk_headroom),
             ("executor_registration_timeout", &args.executor_registration_timeout),
+            ("io_max", &args.io_max),
+            ("devices", &args.devices),
+            ("gpus", &args.gpus),
+            ("gpu_files", &args.gpu_files),
         ] {
             if let Some(value) = value {
                 config.set(key, value, &mut mistakes);
@@ -174,6 +178,11 @@ impl Settings {
             executor_registration_ms: config.executor_registration_ms,
             subnet: config.bridge,
             processors: processors(),
+            huge_pages: huge_pages(&run_dir::task_cgroup()),
+            disk_limits: config.disk_limits.clone(),
+            devices: config.devices.clone(),
+            gpus: config.gpus.clone(),
+            gpu_files: config.gpu_files.clone(),
             ..Site::default()
         };
         let authorities = AUTHORITIES.iter().map(PathBuf::from).find(|path| path.exists());
@@ -234,6 +243,16 @@ fn processors() -> Processors {
         core: (cpu.socket.unwrap_or(0), cpu.thread_siblings.iter().next().unwrap_or(cpu.id)),
     };
     Processors(online.map(one).collect())
+}
+
+/// Sizes of huge pages whose use the kernel counts for tasks: those it has a limit for.
+fn huge_pages(cgroup: &str) -> Vec<String> {
+    let entries = std::fs::read_dir(Path::new("/sys/fs/cgroup").join(cgroup.trim_start_matches('/')));
+    let names = entries.into_iter().flatten().flatten().filter_map(|entry| entry.file_name().into_string().ok());
+    let size = |name: String| name.strip_prefix("hugetlb.")?.strip_suffix(".max").map(str::to_owned);
+    let mut sizes: Vec<String> = names.filter_map(size).filter(|size| !size.ends_with(".rsvd")).collect();
+    sizes.sort();
+    sizes
 }
 
 /// Where images lie and come from.

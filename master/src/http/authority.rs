@@ -79,8 +79,12 @@ pub(super) async fn finish(
         return text(StatusCode::CONFLICT, body);
     }
     tracing::warn!(by = approvers.principal().unwrap_or("-"), ?behind, "the cluster's old authority is given up");
-    let successions = api.successions.clone();
-    let closed = tokio::task::spawn_blocking(move || successions.close()).await;
+    let (successions, secrets) = (api.successions.clone(), api.secrets.clone());
+    let closed = tokio::task::spawn_blocking(move || {
+        secrets.seal_anew()?;
+        successions.close()
+    })
+    .await;
     if !matches!(closed, Ok(Ok(()))) {
         return changed(closed);
     }

@@ -12,7 +12,7 @@ use super::render::answer::not_found;
 use super::render::reads::Reads;
 use super::{
     authority, browse, exec, files, fleet, legacy, masters, metrics, node_api, nodes, operator, rules, scheduler,
-    tokens,
+    secrets, tokens,
 };
 use crate::agents::Gate;
 use crate::authority::{Authority, Successions};
@@ -20,6 +20,7 @@ use crate::crashes::Crashes;
 use crate::driver::Handle;
 use crate::raft::Replica;
 use crate::revocations::Revocations;
+use crate::secrets::Secrets;
 use crate::tokens::Tokens;
 
 /// What the handlers share.
@@ -43,6 +44,8 @@ pub struct Api {
     pub authority: Arc<Authority>,
     /// And who follows.
     pub successions: Arc<Successions>,
+    /// What tasks name instead of giving it.
+    pub secrets: Arc<Secrets>,
     /// What does not change.
     pub facts: Arc<Facts>,
 }
@@ -105,6 +108,8 @@ pub fn router(api: Api, guard: Arc<Guard>) -> Router {
         .route("/mesolith/v1/rules/{name}", put(rules::put).delete(rules::remove))
         .route("/mesolith/v1/rules-test", post(rules::test))
         .route("/mesolith/v1/tokens", post(tokens::make))
+        .route("/mesolith/v1/secrets", get(secrets::list))
+        .route("/mesolith/v1/secrets/{*name}", put(secrets::change).delete(secrets::change))
         .route("/mesolith/v1/snapshot", get(masters::snapshot))
         .route("/mesolith/v1/masters", post(masters::token))
         .route("/mesolith/v1/masters/{id}", delete(masters::remove))

@@ -62,9 +62,13 @@ fn privileges(world: &mut World) {
     let end = world.run("unauthorized", "true", asked.clone());
     assert_eq!((&end["state"], &end["reason"]), (&json!("TASK_ERROR"), &json!("REASON_TASK_UNAUTHORIZED")), "{end}");
     assert!(end["message"].as_str().unwrap().contains("run_privileged_tasks"), "{end}");
-    let mut trusted =
-        Tasks::subscribe_as(world.rack.api_url(), "trusted", &json!({"principal": "trusted", "roles": ["data"]}))
-            .unwrap();
+    let mut trusted = Tasks::subscribe_as(
+        world.rack.api_url(),
+        "trusted",
+        &json!({"principal": "trusted", "roles": ["data"],
+            "capabilities": super::CAPABILITIES.map(|kind| json!({"type": kind}))}),
+    )
+    .unwrap();
     // The trusted framework waits for an offer while the other one declines.
     let command = json!({"value": "mkdir m && mount -t tmpfs tmpfs m && grep sandbox/m /proc/mounts; grep -E '^Seccomp:' /proc/self/status"});
     world.tasks.take(std::time::Duration::from_secs(1)).unwrap();

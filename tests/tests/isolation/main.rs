@@ -5,10 +5,13 @@
 
 #![allow(clippy::unwrap_used)] // a panic is how a test fails, in its parts too
 
+mod attempts;
 mod confinement;
+mod devices;
 mod escapes;
 mod limits;
 mod network;
+mod stored;
 mod volumes;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -24,8 +27,11 @@ const SOON: Duration = Duration::from_secs(180);
 /// How many processes and threads a task may have here.
 const PIDS: usize = 60;
 
+const CAPABILITIES: [&str; 2] = ["MULTI_ROLE", "GPU_RESOURCES"];
+
 const ACLS: &str = r#"{"run_privileged_tasks":[{"principals":{"values":["trusted"]},"users":{"type":"ANY"}}],
-    "mount_host_paths":[{"principals":{"type":"NONE"},"host_paths":{"values":["/data/forbidden"]}}]}"#;
+    "mount_host_paths":[{"principals":{"type":"NONE"},"host_paths":{"values":["/data/forbidden"]}}],
+    "use_secrets":[{"principals":{"type":"NONE"},"secrets":{"values":["closed/%"]}}]}"#;
 
 struct World {
     rack: Rack,
@@ -33,6 +39,8 @@ struct World {
     faults: FaultLine,
     /// The agent's pid: it must not change but by our hand.
     agent: u32,
+    /// Of its disk.
+    _directory: tempfile::TempDir,
 }
 
 #[test]
@@ -57,11 +65,13 @@ fn containers_get_what_they_were_promised_and_nothing_else() {
 
 type Case = (&'static str, fn(&mut World));
 
-/// All of them, or those whose name holds `ISOLATION_ONLY`: for whoever works on one.
+/// All of them, or those whose names hold a part of `ISOLATION_ONLY` (with commas): for whoever works on one.
 fn cases() -> Vec<Case> {
     let only = std::env::var("ISOLATION_ONLY").unwrap_or_default();
-    let all = [confinement::CASES, volumes::CASES, limits::CASES, network::CASES, escapes::CASES].concat();
-    let chosen: Vec<Case> = all.into_iter().filter(|(name, _)| name.contains(&only)).collect();
+    let all = [confinement::CASES, volumes::CASES, limits::CASES, network::CASES, escapes::CASES];
+    let all = [all.concat(), stored::CASES.to_vec(), attempts::CASES.to_vec(), devices::CASES.to_vec()].concat();
+    let chosen: Vec<Case> =
+        all.into_iter().filter(|(name, _)| only.split(',').any(|part| name.contains(part))).collect();
     assert!(!chosen.is_empty(), "no case is called like {only}");
     chosen
 }
@@ -74,15 +84,23 @@ impl World {
         options.master_args.extend(["--acls".to_owned(), ACLS.replace('\n', " ")]);
         options.cmdline.push_str(&format!(
             " mesolith.attributes=pids_max:{PIDS} mesolith.ports=enforce \
-              mesolith.host_paths=/dev/shm,/usr/share/mesolith:ro"
+              mesolith.host_paths=/dev/shm,/usr/share/mesolith:ro mesolith.devices=/dev/vda,/dev/vdz \
+              mesolith.gpus=/dev/mem,/dev/kmsg mesolith.gpu_files=/usr/share/mesolith"
         ));
+        // Nobody's but those tasks' that are given it.
+        let directory = tempfile::tempdir().unwrap();
+        let disk = directory.path().join("disk");
+        std::fs::File::create(&disk).unwrap().set_len(256 << 20).unwrap();
+        let drive = format!("file={},if=none,format=raw,id=spare", disk.display());
+        options.qemu_args.extend(["-drive", &drive, "-device", "virtio-blk-pci,drive=spare"].map(str::to_owned));
         let rack = Rack::start(options).unwrap();
         rack.wait_registered(1, BOOT).unwrap();
         let mut faults = FaultLine::connect(&rack).unwrap();
         let agent = faults.pids().unwrap()["agent"];
-        let more = json!({"principal": "ordinary", "roles": ["data"]});
+        // A node with graphics processors is offered to those only who know of them.
+        let more = json!({"principal": "ordinary", "roles": ["data"], "capabilities": CAPABILITIES.map(|kind| json!({"type": kind}))});
         let tasks = Tasks::subscribe_as(rack.api_url(), "isolation", &more).unwrap();
-        Self { rack, tasks, faults, agent }
+        Self { rack, tasks, faults, agent, _directory: directory }
     }
 
     /// The agent is the one it was, and runs a task.

@@ -75,6 +75,8 @@ pub struct Run {
     pub framework_info: FrameworkInfo,
     /// Unused, unless the executor is made.
     pub token: Token,
+    /// What they name by reference, the executor and the tasks.
+    pub secrets: launch::Secrets,
 }
 
 /// To be done about executors.
@@ -271,7 +273,7 @@ impl Agent {
     }
 
     fn execute(&mut self, run: Run, now: Now) -> Vec<Effect> {
-        let Run { framework, executor: container, mut tasks, launch, framework_info, token } = run;
+        let Run { framework, executor: container, mut tasks, launch, framework_info, token, secrets } = run;
         // As it was launched: some of it may be here already.
         let Some(group) = tasks.first().map(|(_, task)| (task.task_id.clone(), tasks.len())) else { return Vec::new() };
         tasks.retain(|(run, _)| !self.tasks.contains_key(run) && !self.finished.contains(run));
@@ -297,12 +299,13 @@ impl Agent {
                 silent: false,
                 why: None,
                 started_groups: Vec::new(),
+                secrets: secrets.clone(),
             };
             let executor = Executor::new(record).with_patience(self.site.executor_registration_ms);
             self.executors.insert(container.clone(), executor);
         }
         if self.executors.get(&container).is_some_and(|executor| executor.record.is_pod()) {
-            return self.join_pod(&container, group, tasks, now);
+            return self.join_pod(&container, group, tasks, &secrets, now);
         }
         let mut effects = self.with_executor(&container, now, |executor, with| executor.launch(tasks, launch, with));
         if is_new {
@@ -318,8 +321,10 @@ impl Agent {
         let info = Box::new(launch::as_task(record));
         let (framework, framework_info) = (record.framework.clone(), record.framework_info.clone());
         let part = Part::Executor { token: record.token.clone() };
-        let task = Task::new(self.record(framework, container.clone(), info, framework_info, part));
-        self.begin(task, now)
+        let secrets = record.secrets.clone();
+        let mut record = self.record(framework, container.clone(), info, framework_info, part);
+        record.secrets = secrets;
+        self.begin(Task::new(record), now)
     }
 
     pub(super) fn shut_down_executor(&mut self, container: &ContainerId, now: Now) -> Vec<Effect> {
@@ -590,6 +595,7 @@ impl Agent {
             secrets: crate::launch::Secrets::new(),
             network: None,
             cores: std::collections::BTreeSet::new(),
+            gpus: std::collections::BTreeSet::new(),
             overrun: None,
             checks: crate::checks::Checks::default(),
             part,

@@ -11,6 +11,7 @@ use super::{Agent, Effect, Now};
 use crate::container::{self, Cause, Phase};
 use crate::ending::Verdict;
 use crate::executor::{Stage, Step};
+use crate::launch::{self, Secrets};
 use crate::record::{Part, Record};
 
 impl Agent {
@@ -20,6 +21,7 @@ impl Agent {
         pod: &ContainerId,
         (group, size): (TaskId, usize),
         tasks: Vec<(ContainerId, TaskInfo)>,
+        secrets: &Secrets,
         now: Now,
     ) -> Vec<Effect> {
         let Some(executor) = self.executors.get_mut(pod) else { return Vec::new() };
@@ -36,7 +38,11 @@ impl Agent {
             info.executor = None; // kept once, with the pod
             let part =
                 Part::Member { executor: pod.clone(), executor_id: executor_id.clone(), group: group.clone(), size };
-            let record = self.record(framework.clone(), run.clone(), Box::new(info), framework_info.clone(), part);
+            let named = launch::references(&info).into_iter();
+            let secrets =
+                named.filter_map(|name| secrets.get(&name).map(|value| (name.clone(), value.clone()))).collect();
+            let mut record = self.record(framework.clone(), run.clone(), Box::new(info), framework_info.clone(), part);
+            record.secrets = secrets;
             let mut task = Task::new(record);
             if over {
                 let verdict = Verdict {

@@ -64,6 +64,7 @@ impl Task {
             secrets: Some(&record.secrets),
             address: record.network.as_ref(),
             cores: Some(&record.cores),
+            gpus: Some(&record.gpus),
         };
         launch::plan(site, framework, container, info, framework_info, given, Seat::of(site, record))
     }

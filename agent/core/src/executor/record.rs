@@ -43,6 +43,9 @@ pub struct ExecutorRecord {
     /// The groups of a pod whose processes were let go, by their first tasks.
     #[serde(default)]
     pub started_groups: Vec<TaskId>,
+    /// What it names by reference.
+    #[serde(default)]
+    pub secrets: crate::launch::Secrets,
 }
 
 /// A secret; not shown by `Debug`.

@@ -1,10 +1,10 @@
 //! Tasks with an image: what they ask for, and how that and the image's own defaults become a process.
 
 use api::v1::container_info;
-use api::v1::{CommandInfo, ContainerInfo, FrameworkInfo, TaskInfo, image, secret};
+use api::v1::{CommandInfo, ContainerInfo, FrameworkInfo, TaskInfo, image};
 use serde::{Deserialize, Serialize};
 
-use super::volumes::{Parameter, Secrets};
+use super::volumes::{Parameter, Secrets, value};
 use super::{LaunchError, Site, User, linux, parameters};
 use crate::image::{Accounts, Cached, Credentials, Identity, Image, ImageConfig, ImageRequest, Reference};
 
@@ -58,9 +58,13 @@ pub(super) struct Options {
 ///
 /// # Errors
 /// When the image is named wrongly, is of a kind we do not have, or cannot be used on this node.
-pub fn image_request(site: &Site, task: &TaskInfo) -> Result<Option<ImageRequest>, LaunchError> {
+pub fn image_request(site: &Site, task: &TaskInfo, secrets: &Secrets) -> Result<Option<ImageRequest>, LaunchError> {
     super::refusals::check(task)?;
-    Ok(wish(site, task)?.map(|wish| wish.request))
+    let Some(mut request) = wish(site, task)?.map(|wish| wish.request) else { return Ok(None) };
+    let image = task.container.as_deref().and_then(|container| container.mesos.as_ref()?.image.as_ref());
+    let config = image.and_then(|image| image.docker.as_ref()?.config.as_ref());
+    request.credentials = config.map(|config| value(config, secrets).map(Credentials)).transpose()?;
+    Ok(Some(request))
 }
 
 /// Reads what a task asks for.
@@ -109,7 +113,7 @@ fn mesos(container: &ContainerInfo, image: &api::v1::Image) -> Result<Wish, Laun
     let request = ImageRequest {
         reference: reference(&docker.name)?,
         cached: if image.cached() { Cached::Accepted } else { Cached::Refused },
-        credentials: docker.config.as_ref().map(credentials).transpose()?,
+        credentials: None,
     };
     let options = Options { hostname: container.hostname.clone(), ..Options::default() };
     Ok(Wish { request, containerizer: Containerizer::Mesos, options })
@@ -136,18 +140,6 @@ fn docker(container: &ContainerInfo) -> Result<Wish, LaunchError> {
 
 fn reference(name: &str) -> Result<Reference, LaunchError> {
     name.parse().map_err(|error: crate::image::ReferenceError| LaunchError::Image(error.to_string()))
-}
-
-fn credentials(config: &api::v1::Secret) -> Result<Credentials, LaunchError> {
-    match (config.r#type(), &config.value) {
-        (secret::Type::Value | secret::Type::Unknown, Some(value)) => Ok(Credentials(value.data.clone())),
-        (secret::Type::Reference, _) => Err(LaunchError::Unsupported(
-            "images with credentials by reference: give the secret's value in `docker.config`".to_owned(),
-        )),
-        (secret::Type::Value | secret::Type::Unknown, None) => {
-            Err(LaunchError::Image("the secret in `docker.config` has no value".to_owned()))
-        }
-    }
 }
 
 /// The parameters [`Options::set`] knows.
@@ -394,8 +386,22 @@ mod tests {
         .unwrap();
         assert_eq!(mesos.request.reference.to_string(), "r.io/app:1");
         assert_eq!((mesos.request.cached, mesos.options.hostname.as_deref()), (Cached::Refused, Some("web")));
-        assert_eq!(mesos.request.credentials, Some(Credentials(b"{}".to_vec())));
-        assert!(!format!("{mesos:?}").contains("123"), "credentials are not shown");
+        let of = |config: &str| {
+            let text = format!(
+                r#"{{"command":{{"value":"x"}},"container":{{"type":"MESOS","mesos":{{"image":{{"type":"DOCKER",
+                    "docker":{{"name":"r.io/app:1","config":{config}}}}}}}}}}}"#
+            );
+            image_request(&site(), &task(&text), &Secrets::from([("hub".to_owned(), b"{}".to_vec())]))
+        };
+        for config in
+            [r#"{"type":"VALUE","value":{"data":"e30="}}"#, r#"{"type":"REFERENCE","reference":{"name":"hub"}}"#]
+        {
+            let request = of(config).unwrap().unwrap();
+            assert_eq!(request.credentials, Some(Credentials(b"{}".to_vec())));
+            assert!(!format!("{request:?}").contains("123"), "credentials are not shown");
+        }
+        let missing = of(r#"{"type":"REFERENCE","reference":{"name":"other"}}"#).unwrap_err().to_string();
+        assert!(missing.contains("no secret 'other'"), "{missing}");
         let docker = wished(
             r#"{"type":"DOCKER","docker":{"image":"nginx","network":"NONE","force_pull_image":true,"parameters":[
                 {"key":"env","value":"A=b=c"},{"key":"user","value":"1:2"},{"key":"workdir","value":"/w"},{"key":"label","value":"k"},
@@ -432,10 +438,6 @@ mod tests {
             (
                 r#"{"type":"MESOS","mesos":{"image":{"type":"DOCKER","docker":{"name":"A"}}}}"#,
                 "image name 'A': repositories are in lower case",
-            ),
-            (
-                r#"{"type":"MESOS","mesos":{"image":{"type":"DOCKER","docker":{"name":"a","config":{"type":"REFERENCE","reference":{"name":"s"}}}}}}"#,
-                "by reference",
             ),
             (r#"{"type":"DOCKER"}"#, "`docker.image`"),
             (

@@ -15,6 +15,8 @@ pub struct Seat {
     pub sandbox: String,
     /// What stands in the environment in place of what a task alone would find; empty is nothing.
     pub variables: Vec<(String, String)>,
+    /// The sandbox of its pod.
+    pub parent: Option<String>,
 }
 
 impl Seat {
@@ -25,17 +27,17 @@ impl Seat {
         match &record.part {
             Part::Alone => {
                 let sandbox = super::sandbox(&site.work_dir, agent, framework, task.as_str(), container);
-                Self { sandbox, variables: Vec::new() }
+                Self { sandbox, ..Self::default() }
             }
             Part::Executor { token } => {
                 let sandbox = super::sandbox(&site.work_dir, agent, framework, task.as_str(), container);
-                Self { sandbox, variables: executor_variables(site, record, token) }
+                Self { sandbox, variables: executor_variables(site, record, token), parent: None }
             }
             Part::Member { executor, executor_id, .. } => {
                 let pod = super::sandbox(&site.work_dir, agent, framework, executor_id.as_str(), executor);
                 let mut variables = vec![("MESOS_EXECUTOR_ID".to_owned(), executor_id.to_string())];
                 variables.push(("MESOS_CONTAINER_IP".to_owned(), site.address.clone().unwrap_or_default()));
-                Self { sandbox: format!("{pod}/containers/{container}"), variables }
+                Self { sandbox: format!("{pod}/containers/{container}"), variables, parent: Some(pod) }
             }
         }
     }
@@ -44,7 +46,7 @@ impl Seat {
     #[must_use]
     pub fn alone(site: &Site, framework: &FrameworkId, task: &TaskId, container: &ContainerId) -> Self {
         let sandbox = super::sandbox(&site.work_dir, &site.agent, framework, task.as_str(), container);
-        Self { sandbox, variables: Vec::new() }
+        Self { sandbox, ..Self::default() }
     }
 }
 

@@ -13,6 +13,9 @@ use serde_json::{Value, json};
 
 use super::{Files, HostPath, LaunchError, SANDBOX, Site, User};
 
+/// Where programs that use graphics processors look for their driver's files, as with Mesos.
+const GPU_FILES: &str = "/usr/local/nvidia";
+
 /// Values of what a task names by reference.
 pub type Secrets = BTreeMap<String, Vec<u8>>;
 
@@ -71,11 +74,15 @@ pub(super) struct Place<'a> {
     pub(super) container: &'a ContainerId,
     /// On the node.
     pub(super) sandbox: &'a str,
+    /// That of the pod it is in.
+    pub(super) parent: Option<&'a str>,
     /// As the task sees it.
     pub(super) inside: &'a str,
     pub(super) files: Files,
     pub(super) user: User,
     pub(super) secrets: &'a Secrets,
+    /// It has graphics processors.
+    pub(super) gpus: bool,
 }
 
 /// `/a/b:/c:ro` and `/c:size=1m`, as `docker run` takes them.
@@ -94,6 +101,10 @@ pub(super) fn volumes(place: &Place<'_>, task: &TaskInfo, parameters: &[Paramete
     }
     for volume in task.container.iter().flat_map(|container| &container.volumes) {
         all.volume(place, volume)?;
+    }
+    if let Some(base) = place.site.gpu_files.clone().filter(|_| place.gpus) {
+        let staged = Staged { base, ..all.next() };
+        all.mount(place, staged, GPU_FILES, Mode::Ro)?;
     }
     for parameter in parameters {
         match parameter {
@@ -124,11 +135,13 @@ pub(super) fn value(secret: &Secret, secrets: &Secrets) -> Result<Vec<u8>, Launc
     }
 }
 
-/// Every name a task gives instead of a value, in its volumes and its environment.
+/// Every name a task gives instead of a value, in its volumes, its environment and for its image.
 #[must_use]
 pub fn references(task: &TaskInfo) -> Vec<String> {
     let volumes = task.container.iter().flat_map(|container| &container.volumes);
-    let files = volumes.filter_map(|volume| volume.source.as_ref()?.secret.as_ref());
+    let image = task.container.iter().filter_map(|container| container.mesos.as_ref()?.image.as_ref());
+    let images = image.filter_map(|image| image.docker.as_ref()?.config.as_ref());
+    let files = volumes.filter_map(|volume| volume.source.as_ref()?.secret.as_ref()).chain(images);
     let environment = task.command.iter().filter_map(|command| command.environment.as_ref());
     let variables = environment.flat_map(|environment| &environment.variables);
     let all = files.chain(variables.filter_map(|variable| variable.secret.as_ref()));
@@ -173,7 +186,7 @@ impl Volumes {
             // Mesos: a relative one is of the sandbox.
             return match path.starts_with('/') {
                 true => self.host(place, path, inside, mode),
-                false => self.sandbox(place, path, inside, mode),
+                false => self.sandbox(place, place.sandbox, path, inside, mode),
             };
         }
         let Some(source) = &volume.source else {
@@ -193,11 +206,16 @@ impl Volumes {
             Type::SandboxPath => {
                 let sandbox = source.sandbox_path.clone().unwrap_or_default();
                 match sandbox.r#type() {
-                    sandbox_path::Type::Parent => Err(LaunchError::Volume(format!(
-                        "the volume at '{inside}' is of the parent's sandbox, and this container has no parent"
-                    ))),
+                    sandbox_path::Type::Parent => {
+                        let parent = place.parent.ok_or_else(|| {
+                            LaunchError::Volume(format!(
+                                "the volume at '{inside}' is of the parent's sandbox, and this container has no parent"
+                            ))
+                        })?;
+                        self.sandbox(place, parent, &sandbox.path, inside, mode)
+                    }
                     sandbox_path::Type::Self_ | sandbox_path::Type::Unknown => {
-                        self.sandbox(place, &sandbox.path, inside, mode)
+                        self.sandbox(place, place.sandbox, &sandbox.path, inside, mode)
                     }
                 }
             }
@@ -257,13 +275,20 @@ impl Volumes {
         self.mount(place, staged, inside, mode)
     }
 
-    fn sandbox(&mut self, place: &Place<'_>, path: &str, inside: &str, mode: Mode) -> Result<(), LaunchError> {
+    fn sandbox(
+        &mut self,
+        place: &Place<'_>,
+        base: &str,
+        path: &str,
+        inside: &str,
+        mode: Mode,
+    ) -> Result<(), LaunchError> {
         let wrong = |why: &str| LaunchError::Volume(format!("the sandbox's path '{path}' {why}"));
         if path.starts_with('/') {
             return Err(wrong("is not relative"));
         }
         let path = clean(&format!("/{path}")).map_err(wrong)?[1..].to_owned();
-        let base = place.sandbox.to_owned();
+        let base = base.to_owned();
         let staged = Staged { base, path, make: true, owner: Some(place.user), ..self.next() };
         self.mount(place, staged, inside, mode)
     }
@@ -391,10 +416,12 @@ mod tests {
             site: &site,
             container: &"c1".into(),
             sandbox: "/work/sandbox",
+            parent: None,
             inside: SANDBOX,
             files: Files::TaskRoots,
             user: User { uid: 7, gid: 8 },
             secrets: &secrets,
+            gpus: false,
         };
         volumes(&place, &task, &[])
     }

@@ -210,7 +210,7 @@ impl Driver {
     }
 
     /// Tasks for an executor, all of one framework.
-    fn execute(&mut self, runs: Vec<api::link::RunTask>, launch: Launch) {
+    fn execute(&mut self, mut runs: Vec<api::link::RunTask>, launch: Launch) {
         let Some(first) = runs.first() else { return };
         let Some(framework_info) = first.framework_info.clone() else {
             tracing::error!(container = first.container_id, "the master sent a task that cannot be read");
@@ -218,6 +218,8 @@ impl Driver {
         };
         let (framework, executor): (FrameworkId, _) =
             (first.framework_id.as_str().into(), first.executor_container_id.as_str().into());
+        let secrets = runs.iter_mut().flat_map(|run| std::mem::take(&mut run.secrets));
+        let secrets = secrets.map(|secret| (secret.name, secret.value)).collect();
         let tasks: Vec<(ContainerId, TaskInfo)> =
             runs.into_iter().filter_map(|run| Some((run.container_id.into(), run.task?))).collect();
         // 244 bits from the kernel.
@@ -225,7 +227,8 @@ impl Driver {
         let token = Token(token);
         let runs: Vec<(ContainerId, TaskId)> =
             tasks.iter().map(|(run, task)| (run.clone(), task.task_id.clone())).collect();
-        let run = executors::Run { framework: framework.clone(), executor, tasks, launch, framework_info, token };
+        let run =
+            executors::Run { framework: framework.clone(), executor, tasks, launch, framework_info, token, secrets };
         self.of_executor(executors::Input::Run(Box::new(run)));
         for (run, task) in runs {
             self.link_sandbox(&framework, &task, &run);

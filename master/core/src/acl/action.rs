@@ -60,11 +60,13 @@ pub enum Action {
     // Ours: Mesos has no say over them.
     RunPrivilegedTask,
     MountHostPath,
+    UseSecret,
+    ManageSecret,
 }
 
 impl Action {
     /// Every one.
-    pub const ALL: [Self; 55] = [
+    pub const ALL: [Self; 57] = [
         Self::RegisterFramework,
         Self::RunTask,
         Self::TeardownFramework,
@@ -120,6 +122,8 @@ impl Action {
         Self::PruneImages,
         Self::RunPrivilegedTask,
         Self::MountHostPath,
+        Self::UseSecret,
+        Self::ManageSecret,
     ];
 
     /// The list's name, and what its objects are called in it.
@@ -180,6 +184,8 @@ impl Action {
             Self::PruneImages => ("prune_images", "images"),
             Self::RunPrivilegedTask => ("run_privileged_tasks", "users"),
             Self::MountHostPath => ("mount_host_paths", "host_paths"),
+            Self::UseSecret => ("use_secrets", "secrets"),
+            Self::ManageSecret => ("manage_secrets", "secrets"),
         }
     }
 
@@ -195,7 +201,7 @@ impl Action {
         self.names().1
     }
 
-    /// Roles are paths, and `a/%` means every role below `a`; with paths of nodes it is the same.
+    /// Roles are paths, and `a/%` means every role below `a`; with paths of nodes and names of secrets it is the same.
     pub(super) fn objects_are_paths(self) -> bool {
         is_path(self.objects())
     }
@@ -207,5 +213,5 @@ impl Action {
 
 /// Are objects of this name paths?
 pub(super) fn is_path(objects: &str) -> bool {
-    matches!(objects, "roles" | "host_paths")
+    matches!(objects, "roles" | "host_paths" | "secrets")
 }

@@ -8,7 +8,7 @@ use super::Leader;
 use crate::acl::Action;
 use crate::operation::{ResourceOperation, volume};
 use crate::state::Framework;
-use crate::validate::{host_paths, privilege};
+use crate::validate::{host_paths, privilege, references};
 
 impl Leader {
     /// May it run the task as the user it names? `executor` is the group's.
@@ -39,6 +39,11 @@ impl Leader {
             let climbs = path.split('/').any(|part| part == "..");
             if climbs || !acls.allows(principal, Action::MountHostPath, Some(path)) {
                 return Err(format!("launch task {id} of framework {of} with the node's path '{path}'"));
+            }
+        }
+        for name in references(task, executor) {
+            if !acls.allows(principal, Action::UseSecret, Some(name)) {
+                return Err(format!("launch task {id} of framework {of} with the secret '{name}'"));
             }
         }
         Ok(())

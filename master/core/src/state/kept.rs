@@ -1,4 +1,4 @@
-//! Small tables that the masters' shells keep: join tokens, API tokens, revocations. The core knows only that they are
+//! Small tables that the masters' shells keep: join tokens, API tokens, revocations, sealed secrets. The core knows only that they are
 //! texts by key, the same on every master; what they mean, the shells know.
 
 use std::collections::BTreeMap;
@@ -28,6 +28,8 @@ pub enum Table {
     Crashes,
     /// The authority that follows the one in the masters' files, while nodes learn of it.
     Authorities,
+    /// What tasks name instead of giving it: sealed, by name.
+    Secrets,
 }
 
 /// One entry is to become another.

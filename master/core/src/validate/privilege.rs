@@ -28,7 +28,14 @@ fn containers<'a>(
 
 /// The first thing that takes the right to run privileged tasks, in words.
 pub(crate) fn privilege(task: &TaskInfo, executor: Option<&ExecutorInfo>) -> Option<String> {
-    containers(task, executor).find_map(of_container)
+    containers(task, executor).find_map(of_container).or_else(|| devices(task))
+}
+
+/// Devices of the node are asked for by a label; which of them there are to be had, the node says.
+fn devices(task: &TaskInfo) -> Option<String> {
+    let mut labels = task.labels.iter().flat_map(|labels| &labels.labels);
+    let label = labels.find(|label| label.key == "mesolith.devices")?;
+    Some(format!("the node's devices {}", label.value()))
 }
 
 /// Every absolute path of the node the task wants to see.
@@ -118,6 +125,8 @@ mod tests {
         ] {
             assert_eq!(privilege(&task(container), None).as_deref(), what, "{container}");
         }
+        let label = r#"{"labels":{"labels":[{"key":"mesolith.devices","value":"/dev/vdb"}]}}"#;
+        assert_eq!(privilege(&serde_json::from_str(label).unwrap(), None).unwrap(), "the node's devices /dev/vdb");
     }
 
     #[test]

@@ -92,6 +92,12 @@ impl Approvers {
         self.acls.allows(self.principal(), action, object)
     }
 
+    /// As [`Self::allows`], but only by a rule that says so.
+    #[must_use]
+    pub fn allows_expressly(&self, action: Action, object: Option<&str>) -> bool {
+        self.acls.allows_expressly(self.principal(), action, object)
+    }
+
     /// Frameworks are seen by the user they run tasks as (`FrameworkInfo.user`).
     #[must_use]
     pub fn can_view_framework(&self, user: &str) -> bool {

@@ -59,7 +59,8 @@ impl World {
             tasks: tasks.collect(),
             launch,
             framework_info: FrameworkInfo { user: "root".to_owned(), ..FrameworkInfo::default() },
-            token: Token("secret".to_owned()),
+            token: Token("hush".to_owned()),
+            secrets: crate::launch::Secrets::new(),
         };
         self.input(Input::Executor(ExecutorInput::Run(Box::new(run))));
     }
@@ -67,7 +68,7 @@ impl World {
     fn call(&mut self, rest: &str) -> Result<(), (u16, String)> {
         let text = format!(r#"{{"executor_id":{{"value":"e"}},"framework_id":{{"value":"f"}},{rest}}}"#);
         let call: Call = serde_json::from_str(&text).unwrap();
-        let container = self.agent.check_call(&call, Some("secret")).map_err(|why| (why.status, why.text))?;
+        let container = self.agent.check_call(&call, Some("hush")).map_err(|why| (why.status, why.text))?;
         let input = match call.subscribe {
             Some(subscribe) => {
                 self.executors.streams += 1;
@@ -274,10 +275,10 @@ fn who_shows_another_token_is_refused() {
     assert_eq!(world.agent.check_call(&call("e", "g"), None).unwrap_err().text, "Framework cannot be found");
     assert_eq!(world.agent.check_call(&call("o", "f"), None).unwrap_err().text, "Executor cannot be found");
     assert_eq!(world.agent.check_call(&call("e", "f"), Some("guess")).unwrap_err().status, 403);
-    assert!(world.agent.check_call(&call("e", "f"), Some("secret")).is_ok());
+    assert!(world.agent.check_call(&call("e", "f"), Some("hush")).is_ok());
     assert!(world.agent.check_call(&call("e", "f"), None).is_ok(), "older clients show nothing");
     let shown = format!("{:?}", world.executors.records);
-    assert!(!shown.contains("secret"), "a token is not written to a log: {shown}");
+    assert!(!shown.contains("hush"), "a token is not written to a log: {shown}");
 }
 
 #[test]
@@ -316,6 +317,33 @@ fn a_task_that_finishes_leaves_its_group_alone() {
     world.input(Input::KillTask { framework: "f".into(), task: "b".into(), grace_ms: None });
     world.settle();
     assert_eq!(world.states("b").last(), Some(&TaskState::Killed));
+}
+
+#[test]
+fn what_is_named_by_reference_reaches_the_tasks_of_a_pod_and_nobody_else() {
+    let mut world = World::new();
+    let variable = r#"{"name":"A","type":"SECRET","secret":{"type":"REFERENCE","reference":{"name":"db"}}}"#;
+    let task = |id: &str, variables: &str| -> (ContainerId, api::v1::TaskInfo) {
+        let text = format!(
+            r#"{{"task_id":{{"value":"{id}"}},"command":{{"value":"true","environment":{{"variables":[{variables}]}}}},
+                "executor":{{"executor_id":{{"value":"pod"}},"type":"DEFAULT"}}}}"#
+        );
+        (format!("r-{id}").as_str().into(), serde_json::from_str(&text).unwrap())
+    };
+    let run = Run {
+        framework: "f".into(),
+        executor: "c-pod".into(),
+        tasks: vec![task("a", variable), task("b", "")],
+        launch: Launch::Group,
+        framework_info: FrameworkInfo { user: "root".to_owned(), ..FrameworkInfo::default() },
+        token: Token("hush".to_owned()),
+        secrets: crate::launch::Secrets::from([("db".to_owned(), b"pw".to_vec())]),
+    };
+    world.input(Input::Executor(ExecutorInput::Run(Box::new(run))));
+    world.settle();
+    assert_eq!(world.states("a"), [TaskState::Starting, TaskState::Running]);
+    let of = |run: &str| world.records[&ContainerId::from(run)].secrets.len();
+    assert_eq!((of("r-a"), of("r-b")), (1, 0));
 }
 
 #[test]
