@@ -85,6 +85,7 @@ pub(crate) enum Verb {
         /// Show the whole text of the report with this id
         #[arg(long, value_name = "ID")]
         text: Option<String>,
+    },
     /// What tasks name instead of holding it themselves: names are shown, values never again
     Secrets {
         #[command(subcommand)]
