@@ -168,7 +168,8 @@ pub async fn start(directory: &Path, options: &Options) -> Result<Started, Start
     let room = Room::default();
     let store = LogStore::open(options.id, disk.clone(), directory, snapshot, room.clone())?;
     let (last, in_flight) = (store.last(), store.in_flight());
-    let (machine, state) = StateMachine::open(disk, directory, to_driver.clone(), safe, in_flight.clone(), room.clone())?;
+    let (machine, state) =
+        StateMachine::open(disk, directory, to_driver.clone(), safe, in_flight.clone(), room.clone())?;
     let consensus = |error: &dyn std::error::Error| StartError::Consensus(error.to_string());
     let config = openraft::Config {
         cluster_name: "mesolith".to_owned(),
@@ -196,7 +197,8 @@ pub async fn start(directory: &Path, options: &Options) -> Result<Started, Start
     let alone = alone.await.map_err(|error| consensus(&error))?;
     let chance = options.chance.clone();
     let (hearing, followed) = (Hearing::new(), Arc::default());
-    let election = Election { id, raft: raft.clone(), peers, hearing, last, chance, followed, voting: Arc::default(), room };
+    let election =
+        Election { id, raft: raft.clone(), peers, hearing, last, chance, followed, voting: Arc::default(), room };
     tokio::spawn(election.clone().run());
     let (tell_links, links) = watch::channel(Arc::default());
     let (tell_leader, leader) = watch::channel(None);

@@ -33,8 +33,8 @@ fn own_program(world: &mut World) {
     let code = loop {
         world.tasks.take(Duration::from_millis(500)).unwrap();
         let statuses = world.tasks.statuses("own-program");
-        let found = statuses.iter().map(|status| &status["check_status"]["command"]["exit_code"]);
-        if let Some(code) = found.filter(|code| !code.is_null()).next_back() {
+        let mut found = statuses.iter().map(|status| &status["check_status"]["command"]["exit_code"]);
+        if let Some(code) = found.rfind(|code| !code.is_null()) {
             break code.clone();
         }
         assert!(Instant::now() < deadline && world.tasks.ends("own-program").is_empty(), "{statuses:?}");

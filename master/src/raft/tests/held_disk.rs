@@ -11,8 +11,12 @@ use crate::disk::{Disk, DiskFile, Opening};
 struct HeldDisk(Arc<(Mutex<bool>, Condvar)>);
 
 impl HeldDisk {
-    fn hold(&self, held: bool) {
-        *self.0.0.lock().unwrap() = held;
+    fn hold(&self) {
+        *self.0.0.lock().unwrap() = true;
+    }
+
+    fn let_go(&self) {
+        *self.0.0.lock().unwrap() = false;
         self.0.1.notify_all();
     }
 }
@@ -92,7 +96,7 @@ async fn what_only_the_others_have_on_their_disks_is_not_acknowledged() {
 
     let last = |id: &u64| cluster.replicas[id].driver.replica.election.last.get();
     let before = last(&FOUNDER);
-    disk.hold(true);
+    disk.hold();
     let (replica, term) = (leader.replica.clone(), leader.term.borrow().expect("it leads"));
     let writing = tokio::spawn(async move { replica.write(term, vec![subscribe(1)]).await });
     let deadline = tokio::time::Instant::now() + Duration::from_secs(20);
@@ -107,7 +111,7 @@ async fn what_only_the_others_have_on_their_disks_is_not_acknowledged() {
         assert_eq!(*one.driver.frameworks.borrow(), 1);
     }
 
-    disk.hold(false);
+    disk.let_go();
     writing.await.unwrap().unwrap();
     cluster.all_know(2).await;
 }
