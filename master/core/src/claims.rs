@@ -51,7 +51,8 @@ impl MachineId {
     pub fn is_same(&self, other: &Self) -> bool {
         let shares_a_card = self.macs.iter().any(|mac| other.macs.contains(mac));
         let same = |one: &str, other: &str| !one.is_empty() && one == other;
-        shares_a_card || (same(&self.uuid, &other.uuid) && (self.serial == other.serial))
+        let all_the_same = self.is_known() && self == other;
+        shares_a_card || all_the_same || (same(&self.uuid, &other.uuid) && self.serial == other.serial)
     }
 
     /// Does firmware say that two machines are one, though they are not? Cards tell them apart.

@@ -358,13 +358,13 @@ impl Agent {
         agent
     }
 
-    /// The next word that is neither a ping nor about the masters; pings are answered.
+    /// The next word that is neither a ping nor about the masters and who vouches for them; pings are answered.
     pub(crate) async fn next(&mut self) -> FromMaster {
         loop {
             let word = tokio::time::timeout(PATIENCE, self.inbound.message()).await.expect("a word in time").unwrap();
             match word.expect("the session goes on").message.unwrap() {
                 FromMaster::Ping(ping) => self.say(FromAgent::Pong(link::Pong { nonce: ping.nonce })).await,
-                FromMaster::Masters(_) | FromMaster::Volumes(_) => {}
+                FromMaster::Masters(_) | FromMaster::Volumes(_) | FromMaster::Authorities(_) => {}
                 other => return other,
             }
         }
