@@ -7,10 +7,10 @@ mod standby;
 mod telling;
 mod unclaimed;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::Duration;
 
 use api::link::from_agent::Message as FromAgent;
@@ -30,6 +30,7 @@ use tonic::{Request, Response, Status, Streaming};
 use crate::authority::Authority;
 use crate::ca::{self, Holder, Role};
 use crate::claims::Admission;
+use crate::clock;
 use crate::crashes::Crashes;
 use crate::driver::{Handle, Message, Opening};
 use crate::http::auth::Guard;
@@ -38,6 +39,7 @@ use crate::secrets::Secrets;
 use reading::{read_change, read_registration, read_return, read_update};
 use standby::Standby;
 pub use standby::Standbys;
+use telling::Reports;
 pub use unclaimed::Gate;
 use unclaimed::{Next, Wait};
 
@@ -245,8 +247,9 @@ impl Link for LinkService {
                 changes.mark_changed();
                 changes
             },
-            kept: Arc::default(),
-            stage: Stage::New(commands, holder),
+            reports: Reports::default(),
+            holder,
+            stage: Stage::New(commands),
             inbound: request.into_inner(),
             queue,
             reads: BTreeMap::new(),
@@ -282,8 +285,9 @@ struct Session {
     crashes: Arc<Crashes>,
     authority: Arc<Authority>,
     authorities: watch::Receiver<u64>,
-    /// Crash reports that are written down: the agent is told when it sends them again.
-    kept: Arc<Mutex<BTreeSet<String>>>,
+    reports: Reports,
+    /// Whose certificate it is.
+    holder: Option<Holder>,
     stage: Stage,
     inbound: Streaming<link::FromAgent>,
     queue: mpsc::Receiver<SessionCommand>,
@@ -297,8 +301,8 @@ struct Session {
 
 /// How far a session is.
 enum Stage {
-    /// Nothing was said. Holds the driver's end of the queue, and whose certificate it is.
-    New(mpsc::Sender<SessionCommand>, Option<Holder>),
+    /// Nothing was said. Holds the driver's end of the queue.
+    New(mpsc::Sender<SessionCommand>),
     /// It waits until we lead.
     Standby(mpsc::Sender<SessionCommand>, Standby),
     /// Nobody has claimed the machine.
@@ -307,14 +311,6 @@ enum Stage {
     Open,
     /// Nothing follows.
     Over,
-}
-
-/// Waits until then, if there is such a moment.
-async fn at(moment: Option<Instant>) {
-    match moment {
-        Some(moment) => tokio::time::sleep_until(moment).await,
-        None => std::future::pending().await,
-    }
 }
 
 /// How a session begins.
@@ -341,13 +337,13 @@ impl Session {
     async fn next(&mut self) -> Option<FromMaster> {
         loop {
             match std::mem::replace(&mut self.stage, Stage::Over) {
-                Stage::New(commands, holder) => match self.first_word().await {
+                Stage::New(commands) => match self.first_word().await {
                     Ok(First::Opening(opening)) => {
                         if let Some(word) = self.come_in(commands, opening).await? {
                             return Some(word);
                         }
                     }
-                    Ok(First::Standby) => match self.standbys.admit(&self.node, holder) {
+                    Ok(First::Standby) => match self.standbys.admit(&self.node, self.holder.clone()) {
                         Ok(standby) => self.stage = Stage::Standby(commands, standby),
                         Err(reason) => return Some(self.refused(reason)),
                     },
@@ -426,7 +422,7 @@ impl Session {
                     Some(command) => self.command(command),
                     None => Err(Ended),
                 },
-                () = at(self.register_by) => {
+                () = clock::at(self.register_by) => {
                     tracing::warn!(node = %self.node, "an agent that was to register does not; its connection is closed");
                     Err(Ended)
                 }
@@ -571,7 +567,8 @@ impl Session {
             }
             FromAgent::ExecOutput(output) => return Ok(self.beside.output(output)),
             FromAgent::CrashReport(report) => return Ok(self.crash(report)),
-            FromAgent::Inquiry(inquiry) => return Ok(Some(inquiries::answer(&self.guard, inquiry))),
+            FromAgent::Inquiry(_) if !self.registered => return Ok(None),
+            FromAgent::Inquiry(inquiry) => return Ok(Some(inquiries::answer(&self.guard, &self.node, inquiry))),
             FromAgent::FileList(list) => {
                 self.beside.listed(list);
                 return Ok(None);

@@ -6,12 +6,13 @@
 //! ```
 //!
 //! All TLS ends of a master ask here at every handshake, so that nothing is restarted. The new authority's key is in the
-//! replicated state while there are two, as it is in every master's data directory otherwise.
+//! replicated state while there are two, sealed with the old one's, which every master has as a file.
 
 use std::collections::BTreeSet;
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::time::Duration;
 
 use master_core::state;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
@@ -28,9 +29,14 @@ use crate::ca::{self, Ca, CaError, Identity, Role};
 use crate::clock::unix_ms;
 use crate::kept::{KeepError, Keeper, Table};
 use crate::secrets::SecretError;
+use crate::secrets::sealing::{SealError, Sealed, Sealer};
 
 /// The only key of the table.
 const SUCCESSION: &str = "succession";
+/// What the key is sealed as: no secret of a task can be called that.
+const SEALED_AS: &str = "/authority/key";
+/// After a succession could not be taken over.
+const AGAIN: Duration = Duration::from_secs(5);
 
 /// How far a succession is.
 #[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
@@ -51,12 +57,20 @@ pub struct Succession {
     pub old_pem: String,
     /// The certificate of the one that comes.
     pub pem: String,
-    /// Its key: a secret.
-    pub key_pem: String,
+    /// Its key, sealed with the old one's.
+    pub sealed_key: Sealed,
     /// Milliseconds since 1970.
     pub begun_ms: u64,
     /// Who began it.
     pub by: String,
+}
+
+impl Succession {
+    /// The new authority, by the old one.
+    fn open(&self, old: &Ca) -> Result<Ca, SuccessionError> {
+        let key = String::from_utf8(Sealer::new(old)?.open(SEALED_AS, &self.sealed_key)?)?;
+        Ok(Ca::parse(&self.pem, &key)?)
+    }
 }
 
 /// Why a succession does not go on.
@@ -80,6 +94,12 @@ pub enum SuccessionError {
     /// A secret.
     #[error("the secrets of tasks cannot be sealed with the new authority's key")]
     Secrets(#[from] SecretError),
+    /// The new authority's key.
+    #[error("the new authority's key cannot be sealed or opened")]
+    Seal(#[from] SealError),
+    /// It opens, and is none.
+    #[error("the new authority's key is not one")]
+    Key(#[from] std::string::FromUtf8Error),
 }
 
 /// What holds at this moment.
@@ -200,8 +220,10 @@ impl Authority {
                     }
                 }
             }
-            if changes.changed().await.is_err() {
-                return;
+            let again = last.as_ref() != Some(&successions.current());
+            tokio::select! {
+                changed = changes.changed() => if changed.is_err() { return },
+                () = tokio::time::sleep(AGAIN), if again => {}
             }
         }
     }
@@ -216,15 +238,26 @@ impl Authority {
             }
             None => {
                 let issuer = self.now().issuer.clone();
+                // Closing was not seen here.
+                if issuer.der() != here.der() {
+                    Ca::replace(&self.data, issuer.pem(), &issuer.key_pem())?;
+                }
                 trust(&self.issue, issuer.clone(), issuer, &[], &[])?
             }
             Some(succession) => {
-                let next = Arc::new(Ca::parse(&succession.pem, &succession.key_pem)?);
-                let old = ca::der_of(&succession.old_pem)?;
+                let (old, new) = (ca::der_of(&succession.old_pem)?, ca::der_of(&succession.pem)?);
+                let is_new = *here.der() == new;
+                if !is_new && *here.der() != old {
+                    // The log is read again from before another succession, which our files have behind them.
+                    return Ok(());
+                }
+                let next = if is_new { here.clone() } else { Arc::new(succession.open(&here)?) };
                 match succession.stage {
-                    Stage::Overlap => trust(&self.issue, here, next.clone(), &[next.der().clone()], &[])?,
+                    Stage::Overlap => trust(&self.issue, here, next, &[if is_new { old } else { new }], &[])?,
                     Stage::Closing => {
-                        Ca::replace(&self.data, &succession.pem, &succession.key_pem)?;
+                        if !is_new {
+                            Ca::replace(&self.data, next.pem(), &next.key_pem())?;
+                        }
                         trust(&self.issue, next.clone(), next, &[], &[old])?
                     }
                 }
@@ -264,9 +297,9 @@ impl Successions {
     pub fn begin(&self, old: &Ca, by: &str) -> Result<(), SuccessionError> {
         let now_ms = unix_ms();
         let (pem, key_pem) = Ca::generate(i64::try_from(now_ms / 1000).unwrap_or(i64::MAX))?;
-        let old_pem = old.pem().to_owned();
+        let (old_pem, sealed_key) = (old.pem().to_owned(), Sealer::new(old)?.seal(SEALED_AS, key_pem.as_bytes())?);
         let succession =
-            Succession { stage: Stage::Overlap, old_pem, pem, key_pem, begun_ms: now_ms, by: by.to_owned() };
+            Succession { stage: Stage::Overlap, old_pem, pem, sealed_key, begun_ms: now_ms, by: by.to_owned() };
         self.0.change(|all| {
             if all.contains_key(SUCCESSION) {
                 return Err(SuccessionError::UnderWay);

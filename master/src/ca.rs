@@ -286,6 +286,11 @@ impl Ca {
         Some(key)
     }
 
+    /// The authority's key as PEM, secret.
+    pub(crate) fn key_pem(&self) -> String {
+        self.issuer.key().serialize_pem()
+    }
+
     /// The authority's certificate as DER.
     #[must_use]
     pub fn der(&self) -> &CertificateDer<'static> {

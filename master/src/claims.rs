@@ -158,6 +158,11 @@ impl Claims {
     }
 }
 
+/// Machines that may wait at a master, each with all it says of itself. Full: others try again later.
+const MOST_WAITING: usize = 20_000;
+/// Different machines that wait under one name.
+const MOST_OF_A_NAME: usize = 4;
+
 /// A machine that waits here to be claimed.
 #[derive(Clone, Debug)]
 pub struct Waiting {
@@ -184,11 +189,26 @@ pub struct Seat {
 }
 
 impl Unclaimed {
-    /// One more waits.
+    /// One more waits, in place of itself if its session of before is not over yet; none if it is full.
     #[must_use]
-    pub fn seat(&self, id: SessionId, waiting: Waiting) -> Seat {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).insert(id, waiting);
-        Seat { all: self.clone(), id }
+    pub fn seat(&self, id: SessionId, waiting: Waiting) -> Option<Seat> {
+        let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let node = &waiting.registration.node;
+        all.retain(|_, other| {
+            let again = other.registration.node == *node && other.machine.is_same(&waiting.machine);
+            if again {
+                // Full: it ends by itself when the machine does not answer.
+                drop(other.commands.try_send(SessionCommand::Close));
+            }
+            !again
+        });
+        let of_name = all.values().filter(|other| other.registration.node == *node).count();
+        if all.len() >= MOST_WAITING || of_name >= MOST_OF_A_NAME {
+            return None;
+        }
+        all.insert(id, waiting);
+        drop(all);
+        Some(Seat { all: self.clone(), id })
     }
 
     /// All of them.

@@ -65,3 +65,11 @@ impl Clock {
         self.started + monotonic
     }
 }
+
+/// Waits until then, if there is such a moment.
+pub(crate) async fn at(moment: Option<tokio::time::Instant>) {
+    match moment {
+        Some(moment) => tokio::time::sleep_until(moment).await,
+        None => std::future::pending().await,
+    }
+}

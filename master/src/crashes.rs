@@ -41,6 +41,22 @@ fn key(crash: &Crash) -> String {
     format!("{}/{}", crash.node, crash.id)
 }
 
+/// As much of the end as fits, as it is written: that is what says why.
+fn last_words(text: &str) -> String {
+    let plain = |c: char| if c.is_control() && c != '\n' && c != '\t' { ' ' } else { c };
+    // Quotes, backslashes and ends of lines take two bytes.
+    let size = |c: char| if matches!(c, '"' | '\\' | '\n' | '\t') { 2 } else { c.len_utf8() };
+    let mut room = LONGEST;
+    let fits = |c: &char| {
+        let left = room.checked_sub(size(*c));
+        room = left.unwrap_or(0);
+        left.is_some()
+    };
+    let mut backwards: Vec<char> = text.chars().rev().map(plain).take_while(fits).collect();
+    backwards.reverse();
+    backwards.into_iter().collect()
+}
+
 impl Crashes {
     /// The table that `keeper` keeps.
     #[must_use]
@@ -63,11 +79,7 @@ impl Crashes {
     /// The table was not changed.
     pub fn keep(&self, mut crash: Crash) -> Result<(), KeepError> {
         crash.received_ms = unix_ms();
-        if crash.text.len() > LONGEST {
-            // The end says why.
-            let from = (crash.text.len() - LONGEST..).find(|at| crash.text.is_char_boundary(*at)).unwrap_or(0);
-            crash.text = crash.text.split_off(from);
-        }
+        crash.text = last_words(&crash.text);
         self.0.change(|all| {
             if all.contains_key(&key(&crash)) {
                 return Ok(());

@@ -18,7 +18,9 @@ use tokio::sync::{Semaphore, watch};
 /// Transfers at once: a hall that comes back after a power cut asks again.
 const TRANSFERS: usize = 256;
 /// No first program is larger.
-const LARGEST_FILE: u64 = 32 << 20;
+const LARGEST_FILE: u64 = 8 << 20;
+/// A transfer that takes longer is of nobody who boots.
+const TRANSFER: Duration = Duration::from_secs(120);
 
 /// The service does not start.
 #[derive(Debug, thiserror::Error)]
@@ -161,7 +163,8 @@ async fn files(socket: &UdpSocket, address: Ipv4Addr, directory: Arc<Path>) {
         let Ok(place) = room.clone().try_acquire_owned() else { continue };
         let directory = directory.clone();
         tokio::spawn(async move {
-            if let Err(error) = transfer(address, from, &request, &directory).await {
+            let sent = tokio::time::timeout(TRANSFER, transfer(address, from, &request, &directory)).await;
+            if let Err(error) = sent.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into())) {
                 tracing::warn!(%from, file = request.file, %error, "a file was not sent by TFTP");
             }
             drop(place);

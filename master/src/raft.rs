@@ -251,7 +251,14 @@ impl Replica {
         }
     }
 
+    /// The library would keep what it cannot write down, and whoever asked would ask again, for as long as the disk is
+    /// full.
+    fn has_room(&self) -> Result<(), String> {
+        if self.election.room.is_wanting() { Err("the disk is full".to_owned()) } else { Ok(()) }
+    }
+
     async fn append(&self, caller: &Caller, content: &[u8]) -> Result<Vec<u8>, String> {
+        self.has_room()?;
         let entries = self.for_us(content)?;
         let answer = self.raft.append_entries(entries).await.map_err(|error| error.to_string())?;
         if !matches!(answer, AppendEntriesResponse::HigherVote(_)) {
@@ -264,6 +271,7 @@ impl Replica {
         let piece = network::decode_piece(content);
         let (piece, target) = piece.ok_or("the piece of a snapshot makes no sense to this version")?;
         self.is_for_us(target)?;
+        self.has_room()?;
         let answer = match self.raft.install_snapshot(piece).await {
             Ok(answer) => Ok(answer),
             Err(RaftError::APIError(error)) => Err(error),
@@ -274,6 +282,7 @@ impl Replica {
     }
 
     async fn vote(&self, caller: &Caller, content: &[u8]) -> Result<Vec<u8>, String> {
+        self.has_room()?;
         let question: VoteRequest<u64> = self.for_us(content)?;
         let candidate = question.vote.leader_id;
         let _alone = self.election.voting.lock().await;

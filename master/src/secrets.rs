@@ -4,7 +4,7 @@
 //! copies hold nothing readable. A secret is bound to its name, so that nobody who can write tables can exchange two.
 //! When another authority follows, everything is sealed anew with its key before the old one is forgotten.
 
-mod sealing;
+pub(crate) mod sealing;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

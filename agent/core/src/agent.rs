@@ -271,7 +271,8 @@ impl Agent {
         }
         let others = self.tasks.values().map(|task| &task.record).filter(|record| record.phase != Phase::Gone);
         let taken: BTreeSet<String> = others.flat_map(|record| record.gpus.iter().cloned()).collect();
-        if !self.site.unconfined {
+        // Planned again after a restart it keeps what it was given.
+        if !self.site.unconfined && task.record.gpus.is_empty() {
             let chosen = gpus::choose(&self.site.gpus, gpus::wanted(&task.record.info), &taken);
             task.record.gpus = chosen.map_err(LaunchError::Volume)?;
         }

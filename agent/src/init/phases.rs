@@ -6,6 +6,9 @@
 use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
 use std::time::{Duration, Instant};
 
+use agent_core::handover::PowerAction;
+use nix::sys::reboot::{RebootMode, reboot};
+
 use super::console;
 
 /// What is done when a phase takes too long. Must not return.
@@ -73,20 +76,45 @@ impl Phases {
 /// A phase of the boot hangs: the machine is no use like this.
 pub(crate) fn boot_hangs(name: &str, within: Duration) {
     console::cry_out(&format!("the boot hangs in `{name}` after {} s: this machine restarts", within.as_secs()));
-    restart_at_once();
+    end_at_once(PowerAction::Reboot);
 }
 
-/// A phase of the end hangs: what it waits for is given up.
-pub(crate) fn end_hangs(name: &str, within: Duration) {
+/// A phase of the end hangs: what it waits for is given up, and the machine ends as it was to end.
+pub(crate) const fn end_hangs(action: PowerAction) -> Overrun {
+    match action {
+        PowerAction::Reboot => restarting_hangs,
+        PowerAction::PowerOff => powering_off_hangs,
+    }
+}
+
+fn restarting_hangs(name: &str, within: Duration) {
+    go_on_without(name, within);
+    end_at_once(PowerAction::Reboot);
+}
+
+fn powering_off_hangs(name: &str, within: Duration) {
+    go_on_without(name, within);
+    end_at_once(PowerAction::PowerOff);
+}
+
+fn go_on_without(name: &str, within: Duration) {
     console::cry_out(&format!("ending hangs in `{name}` after {} s: going on without it", within.as_secs()));
-    restart_at_once();
 }
 
 /// Without waiting for disks or file systems, which may be what hangs.
-fn restart_at_once() {
-    let _ = nix::sys::reboot::reboot(nix::sys::reboot::RebootMode::RB_AUTOBOOT);
+fn end_at_once(action: PowerAction) {
+    let (mode, key) = last_calls(action);
+    let _ = reboot(mode);
     // The kernel's own way, where the call hangs or is refused.
-    let _ = std::fs::write("/proc/sysrq-trigger", "b");
+    let _ = std::fs::write("/proc/sysrq-trigger", key);
+}
+
+/// What the kernel is asked for, and the key that says the same.
+const fn last_calls(action: PowerAction) -> (RebootMode, &'static str) {
+    match action {
+        PowerAction::Reboot => (RebootMode::RB_AUTOBOOT, "b"),
+        PowerAction::PowerOff => (RebootMode::RB_POWER_OFF, "o"),
+    }
 }
 
 #[cfg(test)]
@@ -99,6 +127,12 @@ mod tests {
 
     fn note(name: &str, _: Duration) {
         SEEN.lock().unwrap().push(name.to_owned());
+    }
+
+    #[test]
+    fn a_machine_that_was_to_power_off_does_not_restart_when_its_end_hangs() {
+        assert_eq!(last_calls(PowerAction::PowerOff), (RebootMode::RB_POWER_OFF, "o"));
+        assert_eq!(last_calls(PowerAction::Reboot), (RebootMode::RB_AUTOBOOT, "b"));
     }
 
     #[test]

@@ -87,7 +87,7 @@ const LAST_CALL: Duration = Duration::from_secs(30);
 /// Ends the machine. Returns only if the kernel refuses.
 pub(crate) fn end_machine(supervisor: &mut Supervisor, action: PowerAction) {
     supervisor.watchdog.guard_the_end();
-    let mut phases = Phases::watched_by(phases::end_hangs);
+    let mut phases = Phases::watched_by(phases::end_hangs(action));
     phases.begin("kill", UNMOUNT);
     // Everything but us.
     let _ = kill(Pid::from_raw(-1), Signal::SIGKILL);

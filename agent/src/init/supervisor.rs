@@ -54,6 +54,8 @@ pub(crate) struct Supervisor {
     ending: Option<PowerAction>,
     /// (who waits, for whom, until when at the latest)
     held_back: Option<(&'static str, &'static str, u64)>,
+    /// The silent agent that was killed last: one that does not die of it is not killed again.
+    silenced: Option<Pid>,
 }
 
 /// What a descriptor in the poll set stands for.
@@ -101,6 +103,7 @@ impl Supervisor {
             owner,
             ending: None,
             held_back: None,
+            silenced: None,
         })
     }
 
@@ -263,7 +266,8 @@ impl Supervisor {
             return;
         }
         let agent = self.services.iter().find(|service| service.name() == "agent" && service.runs_for(now) >= patience);
-        if let Some(agent) = agent.filter(|agent| agent.pid().is_some()) {
+        if let Some(agent) = agent.filter(|agent| agent.pid().is_some() && agent.pid() != self.silenced) {
+            self.silenced = agent.pid();
             self.console.say(format!("the agent has given no sign of life for {} s: killed", patience / 1000));
             agent.signal(Signal::SIGKILL);
         }

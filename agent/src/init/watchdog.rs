@@ -13,9 +13,10 @@ pub(crate) const KEY: &str = "mesolith.watchdog";
 /// Until the machine has restarted: firmware of large servers takes its time, and its watchdogs are often off by then.
 const LAST_TIMEOUT_SECS: i32 = 120;
 
-/// What the command line says of the timeout: seconds from 10 to 600.
+/// What the command line says of the timeout: seconds from 30 to 600. Half of it is the agent's, who says that it lives
+/// every five seconds, and may wait for a disk meanwhile.
 pub(crate) fn timeout(value: Option<&str>) -> i32 {
-    value.and_then(|value| value.parse().ok()).filter(|secs| (10..=600).contains(secs)).unwrap_or(TIMEOUT_SECS)
+    value.and_then(|value| value.parse().ok()).filter(|secs| (30..=600).contains(secs)).unwrap_or(TIMEOUT_SECS)
 }
 
 /// Armed by the agent's first sign of life, so that a machine whose agent never starts stays up for whoever looks at

@@ -37,15 +37,19 @@ impl CrashReports {
             let name = entry.file_name().to_string_lossy().into_owned();
             records.entry(event_of(&name)).or_default().push(entry.path());
         }
-        for (event, mut paths) in records.into_iter().take(MOST) {
-            // A long message is in parts, the last of it in the first: their headers say which (`Panic#1 Part1`).
+        // What cannot be read is not empty: it stays, and does not take the place of what can be told.
+        let readable = records.into_iter().filter_map(|(event, mut paths)| {
             paths.sort();
-            let mut parts: Vec<(u32, String)> = paths
-                .iter()
-                .filter_map(|path| std::fs::read(path).ok())
-                .map(|bytes| String::from_utf8_lossy(&bytes).into_owned())
-                .map(|text| (part_of(&text), text))
-                .collect();
+            match read_all(&paths) {
+                Ok(parts) => Some((event, paths, parts)),
+                Err(error) => {
+                    tracing::debug!(event, %error, "a crash record cannot be read");
+                    None
+                }
+            }
+        });
+        for (event, paths, mut parts) in readable.take(MOST) {
+            // A long message is in parts, the last of it in the first: their headers say which (`Panic#1 Part1`).
             parts.sort_by_key(|(part, _)| std::cmp::Reverse(*part));
             let mut text: String = parts.into_iter().map(|(_, text)| text).collect();
             if text.trim().is_empty() {
@@ -89,6 +93,16 @@ impl CrashReports {
             }
         }
     }
+}
+
+/// Every record of one message, with its part's number.
+fn read_all(paths: &[PathBuf]) -> std::io::Result<Vec<(u32, String)>> {
+    let mut parts = Vec::new();
+    for path in paths {
+        let text = String::from_utf8_lossy(&std::fs::read(path)?).into_owned();
+        parts.push((part_of(&text), text));
+    }
+    Ok(parts)
 }
 
 /// Which records belong together: `dmesg-efi-169000000012001` is part 12 (of event 001) of one message, `dmesg-ramoops-0` a
@@ -152,5 +166,20 @@ mod tests {
         reports.taken("another");
         let left: Vec<_> = std::fs::read_dir(dir.path()).unwrap().flatten().map(|entry| entry.file_name()).collect();
         assert_eq!(left, ["dmesg-ramoops-0"], "an empty record is removed, one that nobody took is not");
+    }
+
+    #[test]
+    fn a_record_that_cannot_be_read_stays_with_all_of_its_message() {
+        let dir = tempfile::tempdir().unwrap();
+        let [unread, part, whole] = ["dmesg-efi-170000000001001", "dmesg-efi-170000000002001", "dmesg-ramoops-0"]
+            .map(|name| dir.path().join(name));
+        // Nobody reads a directory as a file, whatever they may.
+        std::fs::create_dir(&unread).unwrap();
+        std::fs::write(&part, "").unwrap();
+        std::fs::write(&whole, "Oops#1 Part1\nBUG: unable\n").unwrap();
+        let mut reports = CrashReports::default();
+        reports.look_in(dir.path(), "boot");
+        assert_eq!(reports.len(), 1, "{reports:?}");
+        assert!(unread.exists() && part.exists() && whole.exists());
     }
 }

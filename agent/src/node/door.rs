@@ -171,10 +171,8 @@ impl Door {
 
     /// For executors that want to know where they are (Toil's ends without it): the node, and nothing of any framework.
     async fn own_state(&self) -> Page {
-        match self.picture().await {
-            Ok(picture) => json(&documents::node(&picture), None),
-            Err(page) => page,
-        }
+        // Anybody here may ask, so it is not the whole picture that is made, nor does it take the place of one.
+        self.wish(Wish::Node).await.map_or_else(recovering, |node| json(&documents::node(&node), None))
     }
 
     /// Asks the driver.
@@ -189,7 +187,7 @@ impl Door {
     async fn picture(&self) -> Result<Box<Picture>, Page> {
         let _turn = self.pictures.acquire().await;
         let picture = self.wish(Wish::Picture).await;
-        picture.ok_or_else(|| text(StatusCode::SERVICE_UNAVAILABLE, "Agent has not finished recovery"))
+        picture.ok_or_else(recovering)
     }
 
     /// What the caller may of these. An executor may nothing by itself.
@@ -250,6 +248,10 @@ fn text(status: StatusCode, body: impl Into<String>) -> Page {
         response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
     }
     response
+}
+
+fn recovering() -> Page {
+    text(StatusCode::SERVICE_UNAVAILABLE, "Agent has not finished recovery")
 }
 
 fn not_found() -> Page {

@@ -11,6 +11,7 @@ use std::fs::File;
 use std::io;
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use api::v1::CommandInfo;
@@ -34,6 +35,10 @@ const SOON: Duration = Duration::from_millis(100);
 /// Quickly is so much between two looks.
 const QUICK_BYTES: u64 = 1 << 20;
 
+/// What the operator gives one file, as the driver said when it was last asked: what the agent itself writes for the
+/// programs beside tasks keeps to it without asking.
+static MOST: AtomicU64 = AtomicU64::new(FILE_BYTES);
+
 /// A task's output.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub(crate) struct Written {
@@ -46,6 +51,7 @@ pub(crate) struct Written {
 /// Never more than the operator gives.
 pub(crate) fn kept(command: Option<&CommandInfo>, limit_mib: Option<u64>) -> [u64; 2] {
     let most = limit_mib.map_or(FILE_BYTES, |limit| limit << 20);
+    MOST.store(most, Ordering::Relaxed);
     let variables = || command.iter().filter_map(|command| command.environment.as_ref()).flat_map(|all| &all.variables);
     ["CONTAINER_LOGGER_MAX_STDOUT_SIZE", "CONTAINER_LOGGER_MAX_STDERR_SIZE"].map(|name| {
         let asked =
@@ -113,6 +119,16 @@ fn open(path: &Path) -> Option<File> {
     let file = File::options().read(true).write(true).custom_flags(flags).open(path).ok()?;
     let about = file.metadata().ok()?;
     (about.is_file() && about.nlink() == 1).then_some(file)
+}
+
+/// What the operator gives a file of one that cannot ask for less.
+pub(crate) fn most() -> u64 {
+    MOST.load(Ordering::Relaxed)
+}
+
+/// Shortens a file of the agent's own writing if it holds more than `most`.
+pub(crate) fn keep(file: &File, most: u64) -> io::Result<()> {
+    if file.metadata()?.blocks() * 512 > most { shorten(file, most / 100 * LEFT_PERCENT) } else { Ok(()) }
 }
 
 /// Takes everything away but the last bytes.

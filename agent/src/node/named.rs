@@ -81,11 +81,20 @@ fn limits(disks: &[DiskLimit]) -> Result<Value, NamedError> {
             ("throttleWriteIOPSDevice", disk.writes),
         ] {
             if let Some(rate) = rate {
-                push(&mut all[name], json!({"major": major, "minor": minor, "rate": rate}));
+                limit(&mut all[name], (major, minor), rate);
             }
         }
     }
     Ok(all)
+}
+
+/// Of several limits of one disk, which may have been named by its parts, the least holds.
+fn limit(list: &mut Value, (major, minor): (u64, u64), rate: u64) {
+    let mut known = list.as_array_mut().into_iter().flatten();
+    match known.find(|entry| entry["major"] == major && entry["minor"] == minor) {
+        Some(entry) => entry["rate"] = entry["rate"].as_u64().map_or(rate, |known| known.min(rate)).into(),
+        None => push(list, json!({"major": major, "minor": minor, "rate": rate})),
+    }
 }
 
 /// Of a whole disk, also when one of its parts is named: the kernel limits disks.
@@ -177,6 +186,17 @@ mod tests {
         assert_eq!((&made["uid"], &made["type"]), (&json!(7), &json!("c")));
         let allowed = json!({"allow": true, "type": "c", "major": 1, "minor": 5, "access": "rw"});
         assert_eq!(config["linux"]["resources"]["devices"][1], allowed);
+    }
+
+    #[test]
+    fn of_two_limits_of_one_disk_the_least_holds() {
+        let mut list = Value::Null;
+        limit(&mut list, (8, 0), 400);
+        limit(&mut list, (8, 16), 5);
+        limit(&mut list, (8, 0), 900);
+        limit(&mut list, (8, 0), 300);
+        let of = |minor: u64, rate: u64| json!({"major": 8, "minor": minor, "rate": rate});
+        assert_eq!(list, json!([of(0, 300), of(16, 5)]));
     }
 
     #[test]

@@ -6,8 +6,10 @@ use std::time::Duration;
 
 use agent_core::agent::executors::{ExecutorEffect, Input as ExecutorInput};
 use agent_core::agent::{Agent, Effect, Input, Now};
+use agent_core::executor::{ExecutorRecord, Stage};
 use agent_core::handover::InitRequest;
-use agent_core::launch::Site;
+use agent_core::launch::{self, Site};
+use agent_core::record::{Part, Record};
 use agent_core::recovery::Found;
 use api::ContainerId;
 use api::link::{FromAgent, StatusUpdate, from_agent};
@@ -22,6 +24,7 @@ use super::door::past::Past;
 use super::events::{Events, Session};
 use super::executors::{self, Answer, Asked, Desk};
 use super::fetches::Fetches;
+use super::garbage;
 use super::images::Images;
 use super::init_client::InitClient;
 use super::probes::{self, Look};
@@ -176,7 +179,34 @@ impl Supervision {
                 self.blocked_until_ms = Some(uptime::millis() + SAVE_AGAIN_MS);
                 return;
             }
+            // The core forgets it only after what follows has been done, and only then may it be collected.
+            if let Some(sandbox) = self.ended(&effect) {
+                tokio::task::spawn_blocking(move || garbage::begin_to_age(&sandbox));
+            }
             self.perform_one(effect, init, session);
+        }
+    }
+
+    /// The sandbox of what has ended, if that is what is written down.
+    fn ended(&self, effect: &Effect) -> Option<PathBuf> {
+        let work_dir = &self.agent.site().work_dir;
+        if let Effect::Save(record) = effect {
+            let Record { agent, framework, task, container, .. } = &**record;
+            return match &record.part {
+                Part::Alone | Part::Executor { .. } if record.phase.is_over() => {
+                    Some(launch::sandbox(work_dir, agent, framework, task.as_str(), container).into())
+                }
+                // A pod's sandbox is removed as a whole.
+                Part::Alone | Part::Executor { .. } | Part::Member { .. } => None,
+            };
+        }
+        let Effect::Executor(ExecutorEffect::Save(record)) = effect else { return None };
+        let ExecutorRecord { agent, framework, executor, container, .. } = &**record;
+        match record.stage {
+            Stage::Ended { .. } => {
+                Some(launch::sandbox(work_dir, agent, framework, executor.as_str(), container).into())
+            }
+            Stage::Registering | Stage::Subscribed | Stage::Terminating => None,
         }
     }
 

@@ -1,21 +1,24 @@
 //! What a node asks about those who speak to it themselves: it keeps no secrets and no lists, the master does.
 
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::{IpAddr, Ipv6Addr};
 
+use api::NodeName;
 use api::link::from_master::Message as FromMaster;
 use api::link::{Inquiry, Verdict};
 use hyper::StatusCode;
+use sha2::{Digest, Sha256};
 
 use crate::http::auth::{Guard, Judgement, Shown};
 
 /// A request asks about itself and the users it would see: no agent of ours asks more.
 const MOST_QUESTIONS: usize = 1024;
 
-/// Whoever shows that: who are they, and may they?
-pub(super) fn answer(guard: &Guard, inquiry: Inquiry) -> FromMaster {
-    let Inquiry { request, authorization, address, writes, questions } = inquiry;
-    // Of an agent that does not know: all of its unknown visitors are one.
-    let address = address.parse().unwrap_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED));
+/// Whoever shows that to the node of this name: who are they, and may they?
+pub(super) fn answer(guard: &Guard, node: &NodeName, inquiry: Inquiry) -> FromMaster {
+    let Inquiry { request, authorization, address: _, writes, questions } = inquiry;
+    // All of a node's unknown visitors are one: what it says of their addresses would let it guess without end, or shut
+    // somebody else out.
+    let address = of(node);
     let shown = Shown { authorization: &authorization, address, writes };
     let questions: Vec<(&str, Option<&str>)> = questions
         .iter()
@@ -33,4 +36,12 @@ pub(super) fn answer(guard: &Guard, inquiry: Inquiry) -> FromMaster {
         }
     };
     FromMaster::Verdict(verdict)
+}
+
+/// An address nobody has, for each name another.
+fn of(node: &NodeName) -> IpAddr {
+    let digest = Sha256::digest(node.as_str());
+    let mut address = [0xfd; 16];
+    address[1..].copy_from_slice(&digest[..15]);
+    IpAddr::V6(Ipv6Addr::from(address))
 }

@@ -30,6 +30,12 @@ impl Standbys {
         Self { leading, replica, revocations, waiting: Arc::default() }
     }
 
+    /// A certificate may have been revoked since its connection was opened.
+    pub(super) fn check(&self, holder: Option<&Holder>) -> Result<(), String> {
+        let revoked = |holder: &Holder| self.revocations.check(holder).map_err(|revoked| revoked.to_string());
+        holder.map_or(Ok(()), revoked)
+    }
+
     /// One more, if the node may.
     pub(super) fn admit(&self, node: &NodeName, holder: Option<Holder>) -> Result<Standby, String> {
         let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
@@ -84,8 +90,7 @@ impl Standby {
 
     /// The certificate may have been revoked while it waited.
     pub(super) fn check(&self) -> Result<(), String> {
-        let revoked = |holder: &Holder| self.all.revocations.check(holder).map_err(|revoked| revoked.to_string());
-        self.holder.as_ref().map_or(Ok(()), revoked)
+        self.all.check(self.holder.as_ref())
     }
 }
 

@@ -44,6 +44,8 @@ pub(super) enum Entry {
     In(Opening),
     /// It waits; this is said first.
     Waits(Box<Wait>, Box<FromMaster>),
+    /// There is no place for it.
+    Full(String),
 }
 
 /// What is next in a session that waits.
@@ -80,7 +82,10 @@ impl Session {
                     reason: reason.clone(),
                     commands: commands.clone(),
                 };
-                let seat = self.gate.unclaimed.seat(self.id, waiting);
+                let Some(seat) = self.gate.unclaimed.seat(self.id, waiting) else {
+                    let reason = "more machines wait to be claimed than this master remembers".to_owned();
+                    return Entry::Full(reason);
+                };
                 let mut tick = tokio::time::interval(TICK);
                 tick.reset();
                 let ping_timeout_ms = u64::try_from(self.ping_timeout.as_millis()).unwrap_or(u64::MAX);
@@ -101,6 +106,10 @@ impl Session {
             Entry::Waits(wait, word) => {
                 self.stage = Stage::Unclaimed(commands, wait);
                 Some(Some(*word))
+            }
+            Entry::Full(reason) => {
+                tracing::warn!(node = %self.node, %reason, "a machine is sent away for now");
+                Some(Some(FromMaster::Refused(link::Refused { reason, retry: true, leader: String::new() })))
             }
         }
     }
@@ -160,6 +169,10 @@ impl Session {
                 }
                 changed = wait.changes.changed() => {
                     if changed.is_err() {
+                        return Next::End;
+                    }
+                    if let Err(reason) = self.standbys.check(self.holder.as_ref()) {
+                        tracing::warn!(node = %self.node, %reason, "a machine that waits is sent away");
                         return Next::End;
                     }
                     match self.judge(&wait.registration).await {

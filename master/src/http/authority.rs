@@ -23,7 +23,9 @@ const SETTLE: Duration = Duration::from_secs(2);
 /// Nodes that would be locked out: they have no certificate of the authority that issues now.
 fn behind(api: &Api, view: &master_core::View) -> Vec<String> {
     let behind = view.state.agents.values().filter(|agent| !api.authority.has_renewed(agent.node.as_str()));
-    behind.map(|agent| agent.node.to_string()).collect()
+    let behind = behind.map(|agent| agent.node.to_string());
+    // Who waits to be claimed is not told of another authority.
+    behind.chain(api.gate.unclaimed.all().iter().map(|waiting| waiting.registration.node.to_string())).collect()
 }
 
 /// `GET /mesolith/v1/authority`.
@@ -66,12 +68,36 @@ pub(super) async fn finish(
     if !approvers.is_administrator() {
         return forbidden();
     }
+    // Whoever asked may give up before the masters have heard: what is begun is brought to its end.
+    let finished = tokio::spawn(async move { finish_now(&api, &approvers, query.as_deref()).await });
+    finished.await.unwrap_or_else(|_| text(StatusCode::INTERNAL_SERVER_ERROR, "changing the authority failed\n"))
+}
+
+/// Have all masters everything that was written, within the deadline?
+async fn all_know(api: &Api) -> bool {
+    let deadline = tokio::time::Instant::now() + MASTERS;
+    while !api.replica.standing().members.iter().all(|seat| seat.lag == Some(0)) {
+        if tokio::time::Instant::now() > deadline {
+            return false;
+        }
+        tokio::time::sleep(LOOK).await;
+    }
+    true
+}
+
+async fn finish_now(api: &Api, approvers: &Approvers, query: Option<&str>) -> Response {
+    let force = query == Some("force");
     let view = match api.driver.ask(Message::View).await {
         Ok(view) => view,
         Err(error) => return overloaded(error),
     };
-    let behind = behind(&api, &view);
-    if !behind.is_empty() && query.as_deref() != Some("force") {
+    let behind = behind(api, &view);
+    if !force && !all_know(api).await {
+        // It would trust nobody who could tell it.
+        let body = "a master is away: it would not know the new authority when it is back; start or remove it first\n";
+        return text(StatusCode::CONFLICT, body);
+    }
+    if !behind.is_empty() && !force {
         let body = format!(
             "these nodes have no certificate of the new authority yet and would have to join again: {}\n",
             behind.join(", ")
@@ -89,14 +115,10 @@ pub(super) async fn finish(
         return changed(closed);
     }
     // Masters know each other by the old one until all have heard.
-    let deadline = tokio::time::Instant::now() + MASTERS;
-    while !api.replica.standing().members.iter().all(|seat| seat.lag == Some(0)) {
-        if tokio::time::Instant::now() > deadline {
-            let body = "the new authority serves; a master is away, and the old one is known among masters until \
-                        finish is asked for again when it is back\n";
-            return text(StatusCode::ACCEPTED, body);
-        }
-        tokio::time::sleep(LOOK).await;
+    if !all_know(api).await {
+        let body = "the new authority serves; a master is away, and the old one is known among masters until finish is \
+                    asked for again when it is back\n";
+        return text(StatusCode::ACCEPTED, body);
     }
     tokio::time::sleep(SETTLE).await;
     let successions = api.successions.clone();

@@ -1,6 +1,7 @@
 //! The fleet: machines that wait to be claimed, claims and their rules, the end of a node, and what crashes left behind.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use api::NodeName;
 use api::condition::Condition;
@@ -9,6 +10,7 @@ use axum::extract::{Extension, Path, Query, Request, State};
 use axum::response::Response;
 use hyper::StatusCode;
 use master_core::View;
+use master_core::io::Response as MasterResponse;
 use master_core::claims::{How, Known, MachineId, duplicates, value};
 use master_core::io::operator::OperatorWrite;
 use master_core::rules::resolve;
@@ -26,6 +28,9 @@ use crate::claims::{ClaimError, Waiting};
 use crate::clock::unix_ms;
 use crate::driver::Message;
 use crate::machines::{NODE_NAME_RULE, is_node_name};
+
+/// For a node that is retired to forget its keys: one that hangs is retired all the same.
+const WIPE: Duration = Duration::from_secs(5);
 
 /// Every machine that is known, whether it works or waits.
 fn known(view: &View, waiting: &[Waiting]) -> Vec<Known> {
@@ -218,7 +223,16 @@ pub(super) async fn retire(
     if !approvers.is_administrator() {
         return forbidden();
     }
-    let wiped = wipe(&api, &approvers, &node).await;
+    // Whoever asked may give up before a node that hangs does: what is begun is brought to its end.
+    let retired = tokio::spawn(async move { retire_now(&api, &approvers, node).await });
+    retired.await.unwrap_or_else(|_| text(StatusCode::INTERNAL_SERVER_ERROR, "retiring failed\n"))
+}
+
+async fn retire_now(api: &Api, approvers: &Approvers, node: String) -> Response {
+    let wiped = match tokio::time::timeout(WIPE, wipe(api, approvers, &node)).await {
+        Ok(wiped) => wiped,
+        Err(_) => Err(format!("it did not answer within {} s", WIPE.as_secs())),
+    };
     let view = match api.driver.ask(Message::View).await {
         Ok(view) => view,
         Err(error) => return overloaded(error),
@@ -243,8 +257,15 @@ pub(super) async fn retire(
     }
     if let Some(agent) = agent {
         let write = Box::new(OperatorWrite::MarkAgentGone(agent));
-        if let Err(error) = api.driver.ask(|reply| Message::Operator { write, reply }).await {
-            return overloaded(error);
+        match api.driver.ask(|reply| Message::Operator { write, reply }).await {
+            // It is gone already.
+            Ok(MasterResponse::Refused { status: 404, .. }) => {}
+            Ok(MasterResponse::Refused { status, text: reason }) => {
+                let status = StatusCode::from_u16(status).unwrap_or(StatusCode::SERVICE_UNAVAILABLE);
+                return text(status, format!("{reason}\n"));
+            }
+            Ok(_) => {}
+            Err(error) => return overloaded(error),
         }
     }
     tracing::warn!(node = %name, by = approvers.principal().unwrap_or("-"), "a node is retired");

@@ -177,6 +177,10 @@ impl RaftNetwork<Types> for Peer {
         rpc: InstallSnapshotRequest<Types>,
         _option: RPCOption,
     ) -> Result<InstallSnapshotResponse<u64>, RPCError<u64, Member, RaftError<u64, InstallSnapshotError>>> {
+        if self.peers.leads_no_more() {
+            self.connection = None;
+            return Err(PeerError::NoRoom.rpc());
+        }
         let question = encode_piece(rpc, self.target).map_err(|error| PeerError::from(error).rpc())?;
         let answer: Result<InstallSnapshotResponse<u64>, InstallSnapshotError> =
             self.ask(kind::SNAPSHOT, question).await.map_err(PeerError::rpc)?;

@@ -26,7 +26,7 @@ pub enum SealError {
 
 /// A value nobody can read who has not the key.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub(super) struct Sealed {
+pub struct Sealed {
     /// Base64. Never the same twice.
     nonce: String,
     /// Base64, with the tag at its end.
@@ -34,15 +34,15 @@ pub(super) struct Sealed {
 }
 
 /// The key.
-pub(super) struct Sealer(LessSafeKey);
+pub(crate) struct Sealer(LessSafeKey);
 
 impl Sealer {
-    pub(super) fn new(ca: &Ca) -> Result<Self, SealError> {
+    pub(crate) fn new(ca: &Ca) -> Result<Self, SealError> {
         let key = ca.derive(PURPOSE, &AES_256_GCM).ok_or(SealError::Key)?;
         UnboundKey::new(&AES_256_GCM, &key).map(|key| Self(LessSafeKey::new(key))).map_err(|_| SealError::Key)
     }
 
-    pub(super) fn seal(&self, name: &str, value: &[u8]) -> Result<Sealed, SealError> {
+    pub(crate) fn seal(&self, name: &str, value: &[u8]) -> Result<Sealed, SealError> {
         // By chance: the table holds far fewer than the two to the 32 that are safe under one key.
         let nonce: [u8; NONCE_LEN] = crate::random::bytes().map_err(|_| SealError::Random)?;
         let mut text = value.to_vec();
@@ -52,7 +52,7 @@ impl Sealer {
         Ok(Sealed { nonce: STANDARD.encode(nonce), text: STANDARD.encode(text) })
     }
 
-    pub(super) fn open(&self, name: &str, sealed: &Sealed) -> Result<Vec<u8>, SealError> {
+    pub(crate) fn open(&self, name: &str, sealed: &Sealed) -> Result<Vec<u8>, SealError> {
         let decode = |text: &str| STANDARD.decode(text).map_err(|_| SealError::Open);
         let (nonce, mut text) = (decode(&sealed.nonce)?, decode(&sealed.text)?);
         let nonce = Nonce::try_assume_unique_for_key(&nonce).map_err(|_| SealError::Open)?;

@@ -2,6 +2,7 @@
 //! before they are mounted.
 
 use std::collections::BTreeMap;
+use std::path::Path;
 
 use api::resources::DiskKind;
 use api::v1::volume::Mode;
@@ -212,6 +213,12 @@ impl Volumes {
                                 "the volume at '{inside}' is of the parent's sandbox, and this container has no parent"
                             ))
                         })?;
+                        if is_the_agents_own(&sandbox.path) {
+                            return Err(LaunchError::Volume(format!(
+                                "the parent sandbox's path '{}' is the agent's own",
+                                sandbox.path
+                            )));
+                        }
                         self.sandbox(place, parent, &sandbox.path, inside, mode)
                     }
                     sandbox_path::Type::Self_ | sandbox_path::Type::Unknown => {
@@ -377,6 +384,12 @@ impl Volumes {
         self.outside_sandbox |= !in_sandbox && !below(SANDBOX);
         Ok(path)
     }
+}
+
+/// In a parent's sandbox the agent makes those of its children, by path: a task that had the directory could put
+/// something else in their place.
+fn is_the_agents_own(path: &str) -> bool {
+    clean(&format!("/{path}")).is_ok_and(|path| path.len() < 2 || Path::new(&path).starts_with("/containers"))
 }
 
 /// A path without doubled slashes, dots and a slash at its end.

@@ -3,13 +3,14 @@
 //!
 //! They are this process's: they end with the container they are in, and with the agent.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::fs::File;
 use std::io::{self, Write};
 use std::os::fd::AsFd;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::time::{Duration, Instant};
 
 use agent_core::handover::ExitStatus;
 use api::ContainerId;
@@ -19,24 +20,45 @@ use api::v1::ContainerId as WireContainerId;
 use nix::fcntl::{OFlag, openat};
 use nix::sys::stat::{Mode, mkdirat};
 use nix::unistd::{Gid, Uid, fchown};
-use tokio::sync::{Semaphore, mpsc, watch};
+use tokio::sync::mpsc::error::TrySendError;
+use tokio::sync::{Notify, Semaphore, mpsc, watch};
+use tokio::task::{AbortHandle, JoinHandle, spawn_blocking};
+use tokio::time::timeout;
 
 use super::picture::spelled;
 use crate::node::beside::Program;
-use crate::node::exec;
+use crate::node::{exec, log_cap};
 
-/// On this node at once, those that have ended and were not removed included. One more is refused.
+/// On this node at once, those that have ended and were not removed included. For one more one that has ended goes; if
+/// none has, it is refused.
 const MOST: usize = 256;
+/// In one container: nobody takes all of them.
+const SHARE: usize = MOST / 4;
 /// Words on their way to one.
 const WORDS: usize = 256;
 /// Pieces of output that wait for one who has attached. Full: whoever launched it holds it up, whoever came later is let go.
 const PIECES: usize = 32;
+/// Pieces on their way to its files. Full: the program is held up.
+const UNWRITTEN: usize = 4;
+/// After so much of it a file is looked at, in bytes.
+const LOOK: u64 = 1 << 20;
+/// Its files have all of it before its end is told, unless their disk takes longer.
+const WRITTEN_WITHIN: Duration = Duration::from_secs(10);
+/// A signal waits so long for one that is just being started.
+const SIGNAL_WITHIN: Duration = Duration::from_secs(30);
 
 /// A piece of output.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub(crate) enum Piece {
     Stdout(Vec<u8>),
     Stderr(Vec<u8>),
+}
+
+impl Piece {
+    fn data(&self) -> &[u8] {
+        let (Self::Stdout(data) | Self::Stderr(data)) = self;
+        data
+    }
 }
 
 /// Where a nested container is.
@@ -62,7 +84,11 @@ pub(crate) struct Nested {
     /// The container it is in: a task's or an executor's.
     pub(crate) root: ContainerId,
     state: watch::Receiver<State>,
+    /// When it ended.
+    over: Arc<OnceLock<Instant>>,
     words: mpsc::Sender<exec_input::Word>,
+    /// Ends it past all words.
+    kill: Arc<Notify>,
     /// Bytes its input has room for.
     room: Arc<Semaphore>,
     attached: Arc<Mutex<Vec<mpsc::Sender<Piece>>>>,
@@ -134,7 +160,7 @@ impl AllNested {
         if all.contains_key(&name) {
             return Err(NotLaunched::Already);
         }
-        if all.len() >= MOST {
+        if !make_room(&mut all, &root) {
             return Err(NotLaunched::TooMany);
         }
         let (words, heard) = mpsc::channel(WORDS);
@@ -142,21 +168,48 @@ impl AllNested {
         let (tell, state) = watch::channel(State::Starting);
         let room = Arc::new(Semaphore::new(usize::try_from(WINDOW).unwrap_or(usize::MAX >> 4)));
         let attached = Arc::new(Mutex::new(Vec::new()));
+        let (kill, over) = (Arc::new(Notify::new()), Arc::new(OnceLock::new()));
         let nested = Arc::new(Nested {
             id,
             root,
             state,
+            over: over.clone(),
             words: words.clone(),
+            kill: kill.clone(),
             room: room.clone(),
             attached: attached.clone(),
             input: Mutex::new(false),
         });
         all.insert(name, nested.clone());
         drop(all);
-        tokio::spawn(exec::run_here(program, heard, out));
-        tokio::spawn(Pump { said, tell, words, room, attached, output }.run());
+        let session = tokio::spawn(exec::run_here(program, heard, out)).abort_handle();
+        let (sink, writer) = match output {
+            Output::Stream(listener) => (listener, None),
+            Output::Files(files) => {
+                let (sink, pieces) = mpsc::channel(UNWRITTEN);
+                (sink, Some(tokio::spawn(Files { files, unseen: [LOOK; 2] }.run(pieces))))
+            }
+        };
+        let (pending, owed) = (VecDeque::new(), 0);
+        let pump = Pump { said, tell, over, words, kill, room, attached, session, sink, writer, pending, owed };
+        tokio::spawn(pump.run());
         Ok(nested)
     }
+}
+
+/// Makes room for one more in this container, if need be by forgetting one that has ended: its own first, and the oldest.
+/// False: there is none.
+fn make_room(all: &mut BTreeMap<String, Arc<Nested>>, root: &ContainerId) -> bool {
+    let own = all.values().filter(|one| one.root == *root).count();
+    if own < SHARE && all.len() < MOST {
+        return true;
+    }
+    let ended = all.iter().filter(|(_, one)| one.state.borrow().is_over());
+    // What is full is its own share: nobody else's helps.
+    let ended = ended.filter(|(_, one)| own < SHARE || one.root == *root);
+    let first = ended.min_by_key(|(_, one)| (one.root != *root, one.over.get().copied()));
+    let first = first.map(|(name, _)| name.clone());
+    first.is_some_and(|name| all.remove(&name).is_some())
 }
 
 impl Nested {
@@ -188,9 +241,25 @@ impl Nested {
         pieces
     }
 
+    /// Sends it a signal; false if that cannot be done any more. SIGKILL waits for nothing.
     pub(crate) async fn signal(&self, signal: i32) -> bool {
-        let Ok(signal) = u32::try_from(signal) else { return false };
-        self.words.send(exec_input::Word::Signal(signal)).await.is_ok()
+        let Ok(number) = u32::try_from(signal) else { return false };
+        let kills = signal == libc::SIGKILL;
+        if kills && *self.state.borrow() == State::Starting {
+            self.kill.notify_one();
+            return true;
+        }
+        match self.words.try_send(exec_input::Word::Signal(number)) {
+            Ok(()) => true,
+            Err(TrySendError::Closed(_)) => false,
+            Err(TrySendError::Full(_)) if kills => {
+                self.kill.notify_one();
+                true
+            }
+            Err(TrySendError::Full(word)) => {
+                timeout(SIGNAL_WITHIN, self.words.send(word)).await.is_ok_and(|sent| sent.is_ok())
+            }
+        }
     }
 
     /// Takes its input, until the guard is gone; `None` when somebody has it.
@@ -230,93 +299,156 @@ impl Drop for InputTaken {
     }
 }
 
-/// Between the program and those who look at it.
+/// The files its output goes to. None keeps more than the output of a task may.
+struct Files {
+    files: Box<[File; 2]>,
+    /// Bytes since each was looked at. The first look is the first time: one of its name may have been there before.
+    unseen: [u64; 2],
+}
+
+impl Files {
+    /// Writes to the last piece. Disks may be slow: not with a thread others need.
+    async fn run(mut self, mut pieces: mpsc::Receiver<Piece>) {
+        let mut some = Vec::new();
+        while pieces.recv_many(&mut some, UNWRITTEN).await > 0 {
+            let batch = std::mem::take(&mut some);
+            let writing = spawn_blocking(move || {
+                batch.iter().for_each(|piece| self.write(piece, log_cap::most()));
+                self
+            });
+            // It cannot be written any more: the program ends as if nobody listened.
+            let Ok(files) = writing.await else { return };
+            self = files;
+        }
+    }
+
+    fn write(&mut self, piece: &Piece, most: u64) {
+        let number = match piece {
+            Piece::Stdout(_) => 0,
+            Piece::Stderr(_) => 1,
+        };
+        let (file, unseen) = (&mut self.files[number], &mut self.unseen[number]);
+        if let Err(error) = file.write_all(piece.data()) {
+            tracing::warn!(%error, "the output of a nested container is lost");
+        }
+        *unseen += piece.data().len() as u64;
+        if *unseen >= LOOK {
+            *unseen = 0;
+            if let Err(error) = log_cap::keep(file, most) {
+                tracing::warn!(%error, "the output of a nested container cannot be shortened");
+            }
+        }
+    }
+}
+
+/// Between the program and those who look at it. It waits for none of them alone: the program would wait for it, and who
+/// speaks to the program for that one.
 struct Pump {
     said: mpsc::Receiver<api::link::FromAgent>,
     tell: watch::Sender<State>,
+    over: Arc<OnceLock<Instant>>,
     words: mpsc::Sender<exec_input::Word>,
+    kill: Arc<Notify>,
     room: Arc<Semaphore>,
     attached: Arc<Mutex<Vec<mpsc::Sender<Piece>>>>,
-    output: Output,
+    /// The program ends with it.
+    session: AbortHandle,
+    /// Where all of the output goes.
+    sink: mpsc::Sender<Piece>,
+    /// The other end of the sink, if those are files.
+    writer: Option<JoinHandle<()>>,
+    /// What the sink has had no room for. Never more than the program has credit for.
+    pending: VecDeque<Piece>,
+    /// Credit the program gets for what the sink took.
+    owed: u64,
 }
 
 impl Pump {
     async fn run(mut self) {
-        let mut last = State::Failed("it was given up".to_owned());
-        while let Some(word) = self.next().await {
-            match word {
-                exec_output::Word::Started(_) => {
+        let last = self.until_over().await;
+        self.session.abort();
+        self.room.close();
+        // Those who read see the end after all of it.
+        self.attached.lock().unwrap_or_else(PoisonError::into_inner).clear();
+        let Self { sink, writer, pending, over, tell, .. } = self;
+        let _ = over.set(Instant::now());
+        let Some(writer) = writer else {
+            tell.send_replace(last);
+            // Whoever launched it may be slow; that holds up nobody else. When they go, so does the rest.
+            return drain(pending, sink).await;
+        };
+        let written = async {
+            drain(pending, sink).await;
+            let _ = writer.await;
+        };
+        if timeout(WRITTEN_WITHIN, written).await.is_err() {
+            tracing::warn!("the end of a nested container's output takes long to be written");
+        }
+        tell.send_replace(last);
+    }
+
+    /// Passes on what the program says, until its end or somebody else's wish. Whoever launched it for its output alone may
+    /// go meanwhile: then it ends.
+    async fn until_over(&mut self) -> State {
+        let given_up = || State::Failed("it was given up".to_owned());
+        loop {
+            let message = tokio::select! {
+                message = self.said.recv() => message,
+                permit = self.words.reserve(), if self.owed > 0 => {
+                    let owed = std::mem::take(&mut self.owed);
+                    // One that has ended needs none, and what it said is still to come.
+                    if let Ok(permit) = permit {
+                        permit.send(exec_input::Word::Credit(owed));
+                    }
+                    continue;
+                }
+                permit = self.sink.reserve(), if !self.pending.is_empty() => {
+                    let Ok(permit) = permit else { return given_up() };
+                    if let Some(piece) = self.pending.pop_front() {
+                        self.owed += cost(piece.data().len());
+                        permit.send(piece);
+                    }
+                    continue;
+                }
+                () = self.sink.closed() => return given_up(),
+                () = self.kill.notified() => return State::Ended(ExitStatus::Signal(libc::SIGKILL)),
+            };
+            let Some(message) = message else { return given_up() };
+            let Some(from_agent::Message::ExecOutput(output)) = message.message else { continue };
+            match output.word {
+                Some(exec_output::Word::Started(_)) => {
                     self.tell.send_replace(State::Running);
                 }
-                exec_output::Word::Stdout(data) => self.pass(Piece::Stdout(data)).await,
-                exec_output::Word::Stderr(data) => self.pass(Piece::Stderr(data)).await,
-                exec_output::Word::Credit(more) => {
+                Some(exec_output::Word::Stdout(data)) => self.pass(Piece::Stdout(data)),
+                Some(exec_output::Word::Stderr(data)) => self.pass(Piece::Stderr(data)),
+                Some(exec_output::Word::Credit(more)) => {
                     self.room.add_permits(usize::try_from(more).unwrap_or(0));
                 }
-                exec_output::Word::End(ExecEnd { how }) => {
-                    last = State::Ended(match how {
+                Some(exec_output::Word::End(ExecEnd { how })) => {
+                    return State::Ended(match how {
                         Some(exec_end::How::Code(code)) => ExitStatus::Code(code),
                         Some(exec_end::How::Signal(signal)) => ExitStatus::Signal(signal),
                         None => ExitStatus::Code(-1),
                     });
-                    break;
                 }
-                exec_output::Word::Failed(reason) => {
-                    last = State::Failed(reason);
-                    break;
-                }
-            }
-        }
-        self.room.close();
-        // Those who read see the end after all of it.
-        self.attached.lock().unwrap_or_else(PoisonError::into_inner).clear();
-        self.output = Output::Stream(mpsc::channel(1).0);
-        self.tell.send_replace(last);
-    }
-
-    /// What the program says next. Whoever launched it for its output alone may go meanwhile: then it ends.
-    async fn next(&mut self) -> Option<exec_output::Word> {
-        loop {
-            let message = match &self.output {
-                Output::Stream(listener) => {
-                    tokio::select! {
-                        message = self.said.recv() => message?,
-                        () = listener.closed() => {
-                            let _ = self.words.send(exec_input::Word::Close(true)).await;
-                            return None;
-                        }
-                    }
-                }
-                Output::Files(_) => self.said.recv().await?,
-            };
-            if let Some(from_agent::Message::ExecOutput(output)) = message.message
-                && let Some(word) = output.word
-            {
-                return Some(word);
+                Some(exec_output::Word::Failed(reason)) => return State::Failed(reason),
+                None => {}
             }
         }
     }
 
-    async fn pass(&mut self, piece: Piece) {
-        let (Piece::Stdout(data) | Piece::Stderr(data)) = &piece;
-        let price = cost(data.len());
+    fn pass(&mut self, piece: Piece) {
         self.attached.lock().unwrap_or_else(PoisonError::into_inner).retain(|one| one.try_send(piece.clone()).is_ok());
-        match &mut self.output {
-            Output::Files(files) => {
-                let (file, data) = match &piece {
-                    Piece::Stdout(data) => (&mut files[0], data),
-                    Piece::Stderr(data) => (&mut files[1], data),
-                };
-                if let Err(error) = file.write_all(data) {
-                    tracing::warn!(%error, "the output of a nested container is lost");
-                }
-            }
-            Output::Stream(listener) => {
-                // Who has gone is noticed with the next word.
-                let _ = listener.send(piece).await;
-            }
+        self.pending.push_back(piece);
+    }
+}
+
+/// What is left goes where the rest went.
+async fn drain(pending: VecDeque<Piece>, sink: mpsc::Sender<Piece>) {
+    for piece in pending {
+        if sink.send(piece).await.is_err() {
+            return;
         }
-        let _ = self.words.send(exec_input::Word::Credit(price)).await;
     }
 }
 
@@ -345,7 +477,9 @@ pub(crate) fn output_files(sandbox: &Path, name: &str) -> io::Result<[File; 2]> 
             | OFlag::O_CLOEXEC
             | OFlag::O_NONBLOCK;
         let opened = File::from(openat(own.as_fd(), name, flags, Mode::from_bits_truncate(0o644))?);
-        if !opened.metadata()?.is_file() {
+        let about = opened.metadata()?;
+        // A second name could be that of anything.
+        if !about.is_file() || about.nlink() != 1 {
             return Err(io::ErrorKind::InvalidInput.into());
         }
         fchown(opened.as_fd(), owner.0, owner.1)?;
@@ -374,5 +508,125 @@ mod tests {
         std::os::unix::fs::symlink(elsewhere.join("file"), sandbox.join("containers/n3/stdout")).unwrap();
         assert!(output_files(&sandbox, "n3").is_err());
         assert_eq!(std::fs::read_dir(&elsewhere).unwrap().count(), 0);
+    }
+
+    fn id(name: &str) -> ContainerId {
+        ContainerId::from(name)
+    }
+
+    fn nested(root: &str, is: State, over: Option<Instant>) -> Arc<Nested> {
+        Arc::new(Nested {
+            id: WireContainerId::default(),
+            root: id(root),
+            state: watch::channel(is).1,
+            over: Arc::new(over.map_or_else(OnceLock::new, OnceLock::from)),
+            words: mpsc::channel(1).0,
+            kill: Arc::default(),
+            room: Arc::new(Semaphore::new(0)),
+            attached: Arc::default(),
+            input: Mutex::new(false),
+        })
+    }
+
+    #[test]
+    fn those_that_have_ended_make_room_and_no_container_has_all() {
+        let ended = |root: &str, after: u64| {
+            nested(root, State::Ended(ExitStatus::Code(0)), Some(Instant::now() + Duration::from_secs(after)))
+        };
+        let mut all = BTreeMap::new();
+        for number in 0..SHARE {
+            all.insert(format!("a{number}"), ended("a", if number == 7 { 0 } else { 100 }));
+        }
+        assert!(make_room(&mut all, &id("b")) && all.len() == SHARE, "others are not asked");
+        assert!(make_room(&mut all, &id("a")));
+        assert!(all.len() == SHARE - 1 && !all.contains_key("a7"), "the first goes");
+        for number in 0..SHARE {
+            all.insert(format!("b{number}"), nested("b", State::Running, None));
+        }
+        assert!(!make_room(&mut all, &id("b")), "nothing of its own has ended");
+        for number in 0..SHARE {
+            all.insert(format!("c{number}"), nested("c", State::Running, None));
+            all.insert(format!("d{number}"), nested("d", State::Running, None));
+        }
+        all.insert("a7".to_owned(), ended("a", 0));
+        assert_eq!(all.len(), MOST);
+        assert!(make_room(&mut all, &id("e")) && !all.contains_key("a7"), "the node is full of those that have ended");
+        all.retain(|_, one| *one.state.borrow() == State::Running);
+        for number in 0..SHARE {
+            all.insert(format!("f{number}"), nested("f", State::Running, None));
+        }
+        assert!(!make_room(&mut all, &id("e")), "all run");
+    }
+
+    #[tokio::test]
+    async fn a_program_nobody_hears_and_nobody_listens_to_ends_all_the_same() {
+        let within = Duration::from_secs(20);
+        let message = |word| api::link::FromAgent {
+            message: Some(from_agent::Message::ExecOutput(api::link::ExecOutput { request: 0, word: Some(word) })),
+        };
+        for killed in [false, true] {
+            let ((out, said), (words, mut heard), (sink, mut pieces)) =
+                (mpsc::channel(1), mpsc::channel(1), mpsc::channel(1));
+            let (tell, state) = watch::channel(State::Running);
+            let one = Nested { state, words, ..Arc::into_inner(nested("a", State::Running, None)).unwrap() };
+            one.words.try_send(exec_input::Word::End(true)).unwrap();
+            let session = tokio::spawn(std::future::pending::<()>());
+            let pump = Pump {
+                said,
+                tell,
+                over: one.over.clone(),
+                words: one.words.clone(),
+                kill: one.kill.clone(),
+                room: one.room.clone(),
+                attached: one.attached.clone(),
+                session: session.abort_handle(),
+                sink,
+                writer: None,
+                pending: VecDeque::new(),
+                owed: 0,
+            };
+            tokio::spawn(pump.run());
+            for _ in 0..100 {
+                let piece = message(exec_output::Word::Stdout(vec![1]));
+                timeout(within, out.send(piece)).await.unwrap().unwrap();
+            }
+            if killed {
+                assert!(timeout(within, one.signal(libc::SIGKILL)).await.unwrap());
+                let last = timeout(within, one.ended()).await.unwrap();
+                assert_eq!(last, State::Ended(ExitStatus::Signal(libc::SIGKILL)));
+                assert!(session.await.unwrap_err().is_cancelled());
+                continue;
+            }
+            heard.recv().await.unwrap();
+            let credit = timeout(within, heard.recv()).await.unwrap();
+            assert_eq!(credit, Some(exec_input::Word::Credit(cost(1))), "the one piece there was room for");
+            let end = ExecEnd { how: Some(exec_end::How::Code(3)) };
+            out.send(message(exec_output::Word::End(end))).await.unwrap();
+            let last = timeout(within, one.ended()).await.unwrap();
+            assert_eq!(last, State::Ended(ExitStatus::Code(3)));
+            let mut count = 0;
+            while timeout(within, pieces.recv()).await.unwrap().is_some() {
+                count += 1;
+            }
+            assert_eq!(count, 100, "what was said comes all the same");
+        }
+    }
+
+    #[tokio::test]
+    async fn its_files_keep_the_end_of_its_output() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut files = Files { files: Box::new(output_files(dir.path(), "n").unwrap()), unseen: [0; 2] };
+        for _ in 0..100 {
+            files.write(&Piece::Stdout(vec![7; 64 << 10]), 1 << 20);
+        }
+        let (sink, pieces) = mpsc::channel(UNWRITTEN);
+        sink.send(Piece::Stdout(b"the end".to_vec())).await.unwrap();
+        drop(sink);
+        files.run(pieces).await;
+        let path = dir.path().join("containers/n/stdout");
+        let about = std::fs::metadata(&path).unwrap();
+        assert_eq!(about.len(), (6400 << 10) + 7, "offsets stay");
+        assert!(about.blocks() * 512 <= 3 << 20, "{} blocks", about.blocks());
+        assert!(std::fs::read(&path).unwrap().ends_with(b"the end"));
     }
 }

@@ -214,10 +214,8 @@ impl Asked<'_> {
     /// Those whose container is gone are gone with it.
     async fn forget_gone(&self) {
         let running: Vec<_> = self.door.nested.running().into_iter().map(|one| one.root.clone()).collect();
-        let Ok(picture) = self.door.picture().await else { return };
-        let lives = |root: &ContainerId| {
-            running.contains(root) || picture.running.iter().any(|one| one.record.container == *root)
-        };
+        let Some(live) = self.door.wish(Wish::Running).await else { return };
+        let lives = |root: &ContainerId| running.contains(root) || live.contains(root);
         self.door.nested.retain(lives);
     }
 

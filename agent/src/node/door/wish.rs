@@ -1,5 +1,6 @@
 //! What the door asks of the driver, which alone knows the node.
 
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 
 use agent_core::image::Reference;
@@ -18,6 +19,10 @@ pub(crate) enum Wish {
     Inquire { inquiry: Box<Inquiry>, reply: oneshot::Sender<Verdict> },
     /// Everything.
     Picture(oneshot::Sender<Box<Picture>>),
+    /// A picture of the node alone, without what runs or ran here: it costs little, whoever asks.
+    Node(oneshot::Sender<Box<Picture>>),
+    /// Which containers have a process.
+    Running(oneshot::Sender<BTreeSet<ContainerId>>),
     /// Whose secret is this?
     Token { token: String, reply: oneshot::Sender<Option<ContainerId>> },
     /// What is known of a container with a process.

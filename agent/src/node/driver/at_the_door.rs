@@ -17,6 +17,11 @@ impl Driver {
         match wish {
             Wish::Inquire { inquiry, reply } => self.inquiries.put(*inquiry, reply, self.session.as_ref()),
             Wish::Picture(reply) => drop(reply.send(Box::new(self.picture()))),
+            Wish::Node(reply) => drop(reply.send(Box::new(self.head()))),
+            Wish::Running(reply) => {
+                let running = self.supervision.agent.records().map(|record| record.container.clone());
+                drop(reply.send(running.collect()));
+            }
             Wish::Token { token, reply } => {
                 drop(reply.send(self.supervision.agent.executor_of_token(&token).cloned()));
             }
@@ -33,17 +38,30 @@ impl Driver {
 
     fn picture(&self) -> Picture {
         let agent: &Agent = &self.supervision.agent;
-        let site = agent.site();
+        let mut picture = Picture {
+            passwd: agent.site().root.passwd.clone(),
+            flags: self.settings.flags(),
+            running: self.running(),
+            ..self.head()
+        };
+        if let Some(past) = &self.supervision.past {
+            picture.add_runs(agent, past);
+        }
+        picture
+    }
+
+    /// The node itself, whatever runs there.
+    fn head(&self) -> Picture {
+        let site = self.supervision.agent.site();
         let facts =
             self.told.as_ref().map(|told| api::link::facts_from_wire(told.facts().to_vec())).unwrap_or_default();
         let port = site.agent_port();
-        let mut picture = Picture {
+        Picture {
             agent: site.agent.to_string(),
             hostname: site.known_as.clone().unwrap_or_else(|| site.hostname.clone()),
             address: site.address.clone().or_else(|| site.known_as.clone()).unwrap_or_default(),
             port: u16::try_from(port).unwrap_or(super::EXECUTOR_PORT),
             work_dir: site.work_dir.clone(),
-            passwd: site.root.passwd.clone(),
             master: self.master.clone(),
             registered: self.registration.as_ref().is_some_and(agent_core::registration::Registration::is_registered),
             resources: self
@@ -53,15 +71,9 @@ impl Driver {
                 .and_then(Result::ok)
                 .unwrap_or_default(),
             attributes: winners(&facts).into_iter().map(|fact| fact.attribute.clone()).collect(),
-            flags: self.settings.flags(),
             started_ms: self.started_ms,
-            running: self.running(),
             ..Picture::default()
-        };
-        if let Some(past) = &self.supervision.past {
-            picture.add_runs(agent, past);
         }
-        picture
     }
 
     fn root(&self, container: &ContainerId) -> Option<Root> {

@@ -14,7 +14,7 @@ use tokio::io::unix::AsyncFd;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, sleep_until};
 
-use super::{Gone, Voice};
+use super::Voice;
 use crate::logging::chain;
 use crate::node::beside::{self, Io, Program, Started};
 
@@ -34,19 +34,16 @@ pub(super) async fn run(voice: Voice, words: mpsc::Receiver<exec_input::Word>, p
     let pid = started.pid;
     let outcome = match Session::new(voice.clone(), words, started) {
         Ok(session) => session.run().await,
-        Err(error) => Err(Ending::Failed(error.to_string())),
+        Err(error) => {
+            beside::kill(pid);
+            Err(Ending::Failed(error.to_string()))
+        }
     };
     let word = match outcome {
         Ok(ExitStatus::Code(code)) => exec_output::Word::End(ExecEnd { how: Some(exec_end::How::Code(code)) }),
         Ok(ExitStatus::Signal(signal)) => exec_output::Word::End(ExecEnd { how: Some(exec_end::How::Signal(signal)) }),
-        Err(Ending::Left) => {
-            beside::kill(pid);
-            return;
-        }
-        Err(Ending::Failed(reason)) => {
-            beside::kill(pid);
-            exec_output::Word::Failed(reason)
-        }
+        Err(Ending::Left) => return,
+        Err(Ending::Failed(reason)) => exec_output::Word::Failed(reason),
     };
     // Nobody is there to hear it.
     let _ = voice.say(word).await;
@@ -58,12 +55,6 @@ enum Ending {
     Left,
     /// It cannot go on.
     Failed(String),
-}
-
-impl From<Gone> for Ending {
-    fn from(_: Gone) -> Self {
-        Self::Left
-    }
 }
 
 /// One end of a stream.
@@ -81,6 +72,8 @@ struct Session {
     words: mpsc::Receiver<exec_input::Word>,
     pid: i32,
     ended: oneshot::Receiver<ExitStatus>,
+    /// How it ended, once that was told.
+    status: Option<ExitStatus>,
     /// The terminal is both.
     input: Option<End>,
     terminal: bool,
@@ -113,6 +106,7 @@ impl Session {
             words,
             pid,
             ended,
+            status: None,
             input,
             terminal,
             output,
@@ -125,12 +119,11 @@ impl Session {
     }
 
     async fn run(mut self) -> Result<ExitStatus, Ending> {
-        self.voice.say(exec_output::Word::Started(true)).await?;
+        self.tell(exec_output::Word::Started(true)).await?;
         let mut buffer = vec![0; PIECE];
-        let mut status = None;
         let mut heard = Instant::now();
         loop {
-            if let Some(status) = status
+            if let Some(status) = self.status
                 && self.output.is_none()
                 && self.errors.is_none()
             {
@@ -159,20 +152,35 @@ impl Session {
                 written = write(self.input.as_ref(), self.waiting.front()), if !self.waiting.is_empty() => {
                     self.wrote(written).await?;
                 }
-                ended = &mut self.ended, if status.is_none() => {
-                    status = Some(ended.map_err(|_| Ending::Failed("nobody waited for it".to_owned()))?);
+                ended = &mut self.ended, if self.status.is_none() => {
+                    self.status = Some(ended.map_err(|_| Ending::Failed("nobody waited for it".to_owned()))?);
                     heard = Instant::now();
                 }
-                () = sleep_until(patience), if status.is_some() => {
+                () = sleep_until(patience), if self.status.is_some() => {
                     (self.output, self.errors) = (None, None);
                 }
             }
         }
     }
 
-    async fn say(&mut self, word: exec_output::Word, length: usize) -> Result<(), Gone> {
+    async fn say(&mut self, word: exec_output::Word, length: usize) -> Result<(), Ending> {
         self.credit = self.credit.saturating_sub(cost(length));
-        self.voice.say(word).await
+        self.tell(word).await
+    }
+
+    /// Says it, and hears while the other side has no room for it: who does not listen could not end it otherwise.
+    async fn tell(&mut self, word: exec_output::Word) -> Result<(), Ending> {
+        let message = self.voice.message(word);
+        let out = self.voice.out.clone();
+        loop {
+            tokio::select! {
+                permit = out.reserve() => {
+                    permit.map_err(|_| Ending::Left)?.send(message);
+                    return Ok(());
+                }
+                word = self.words.recv() => self.hear(word.ok_or(Ending::Left)?)?,
+            }
+        }
     }
 
     fn hear(&mut self, word: exec_input::Word) -> Result<(), Ending> {
@@ -214,7 +222,7 @@ impl Session {
     }
 
     /// So much of the first piece is written; nothing when the program does not read any more.
-    async fn wrote(&mut self, length: usize) -> Result<(), Gone> {
+    async fn wrote(&mut self, length: usize) -> Result<(), Ending> {
         let Some(piece) = self.waiting.front_mut() else { return Ok(()) };
         piece.written += length;
         if length == 0 || piece.written >= piece.data.len() {
@@ -223,7 +231,7 @@ impl Session {
             self.waiting_cost = self.waiting_cost.saturating_sub(cost);
             self.close_input();
             if cost > 0 {
-                self.voice.say(exec_output::Word::Credit(cost)).await?;
+                self.tell(exec_output::Word::Credit(cost)).await?;
             }
         }
         Ok(())
@@ -232,6 +240,15 @@ impl Session {
     fn close_input(&mut self) {
         if self.input_ends && self.waiting.is_empty() {
             self.input = None;
+        }
+    }
+}
+
+impl Drop for Session {
+    /// Whyever it goes, its program does not stay behind. Its number is its own until its end was told.
+    fn drop(&mut self) {
+        if self.status.is_none() && self.ended.try_recv().is_err() {
+            beside::kill(self.pid);
         }
     }
 }
@@ -265,4 +282,53 @@ async fn write(end: Option<&End>, piece: Option<&Piece>) -> usize {
         return 0;
     }
     end.async_io(tokio::io::Interest::WRITABLE, |mut file| file.write(rest)).await.unwrap_or(0)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::process::ExitStatusExt;
+    use std::process::Command;
+
+    use api::link::{FromAgent, WindowSize};
+
+    use super::*;
+
+    type Ends = (Session, mpsc::Sender<exec_input::Word>, mpsc::Receiver<FromAgent>, oneshot::Sender<ExitStatus>);
+
+    /// A session without streams, with room for one word either way.
+    fn session(pid: i32) -> Ends {
+        let ((out, said), (sender, words)) = (mpsc::channel(1), mpsc::channel(1));
+        let (tell, ended) = oneshot::channel();
+        let started = Started { pid, io: Io::Nowhere, ended };
+        (Session::new(Voice { request: 0, out }, words, started).unwrap(), sender, said, tell)
+    }
+
+    #[tokio::test]
+    async fn one_that_cannot_speak_hears() {
+        // Signals to this number are refused.
+        let (mut session, words, mut said, _tell) = session(0);
+        session.voice.out.try_send(FromAgent::default()).unwrap();
+        let speaking = session.tell(exec_output::Word::Credit(1));
+        let other = async {
+            for _ in 0..10 {
+                words.send(exec_input::Word::Size(WindowSize { rows: 1, columns: 1 })).await.unwrap();
+            }
+            said.recv().await.unwrap();
+        };
+        let both = async { tokio::join!(speaking, other) };
+        let (spoken, ()) = tokio::time::timeout(Duration::from_secs(20), both).await.unwrap();
+        assert!(spoken.is_ok());
+        // Full again: that the other side has gone is heard all the same.
+        drop(words);
+        let spoken = session.tell(exec_output::Word::Credit(1)).await;
+        assert!(matches!(spoken, Err(Ending::Left)));
+    }
+
+    #[tokio::test]
+    async fn a_program_does_not_outlive_its_session() {
+        let mut child = Command::new("sleep").arg("1000").spawn().unwrap();
+        let (session, _words, _said, _tell) = session(child.id().cast_signed());
+        drop(session);
+        assert_eq!(child.wait().unwrap().signal(), Some(libc::SIGKILL));
+    }
 }
