@@ -235,9 +235,12 @@ impl Nested {
     /// Its output from now on. Ends with it.
     pub(crate) fn attach(&self) -> mpsc::Receiver<Piece> {
         let (sender, pieces) = mpsc::channel(PIECES);
+        // Asked while nobody else can: those who are there when its end is told are let go after it.
+        let mut attached = self.attached.lock().unwrap_or_else(PoisonError::into_inner);
         if !self.state.borrow().is_over() {
-            self.attached.lock().unwrap_or_else(PoisonError::into_inner).push(sender);
+            attached.push(sender);
         }
+        drop(attached);
         pieces
     }
 
@@ -368,12 +371,14 @@ impl Pump {
         let last = self.until_over().await;
         self.session.abort();
         self.room.close();
-        // Those who read see the end after all of it.
-        self.attached.lock().unwrap_or_else(PoisonError::into_inner).clear();
-        let Self { sink, writer, pending, over, tell, .. } = self;
+        let Self { sink, writer, pending, over, tell, attached, .. } = self;
         let _ = over.set(Instant::now());
-        let Some(writer) = writer else {
+        let end = || {
             tell.send_replace(last);
+            attached.lock().unwrap_or_else(PoisonError::into_inner).clear();
+        };
+        let Some(writer) = writer else {
+            end();
             // Whoever launched it may be slow; that holds up nobody else. When they go, so does the rest.
             return drain(pending, sink).await;
         };
@@ -384,7 +389,7 @@ impl Pump {
         if timeout(WRITTEN_WITHIN, written).await.is_err() {
             tracing::warn!("the end of a nested container's output takes long to be written");
         }
-        tell.send_replace(last);
+        end();
     }
 
     /// Passes on what the program says, until its end or somebody else's wish. Whoever launched it for its output alone may
