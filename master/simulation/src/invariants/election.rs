@@ -29,7 +29,7 @@ impl Election {
 
     /// Was nobody elected after it in this term?
     pub(crate) fn is_last(&self, term: u64, replica: u64) -> bool {
-        self.leaders.get(&term).and_then(|leaders| leaders.last()) == Some(&replica)
+        self.leaders.get(&term) == Some(&replica)
     }
 
     /// What a replica finds on its disk when it starts again.
