@@ -258,7 +258,9 @@ pub fn plan(
     let limits = Limits::of(task, site.pids_max);
     let mut asked = asked::Asked::of(site, task, &limits)?;
     if let Some(gone) = gpus.into_iter().flatten().find(|id| !site.gpus.iter().any(|gpu| gpu.id == **id)) {
-        return Err(LaunchError::Volume(format!("the graphics processor {gone} that it was given is not there any more")));
+        return Err(LaunchError::Volume(format!(
+            "the graphics processor {gone} that it was given is not there any more"
+        )));
     }
     asked.give(site.gpus.iter().filter(|gpu| gpus.is_some_and(|own| own.contains(&gpu.id))).cloned());
     let options = view.image.as_ref().map(|(wish, _)| &wish.options);
