@@ -93,7 +93,7 @@ pub enum CaError {
     Request(#[source] rcgen::Error),
 }
 
-/// The authority. Holds the key; no copy of it goes anywhere.
+/// The authority. Holds the key, which goes to masters that join and to the file of its successor, nowhere else.
 pub struct Ca {
     issuer: Issuer<'static, KeyPair>,
     pem: String,

@@ -131,4 +131,14 @@ mod tests {
         assert!(other.len() == 1 && other[0].text.ends_with("the end") && other[0].text.len() <= LONGEST);
         assert_eq!(crashes.list(None).len(), PER_NODE + 1);
     }
+
+    #[test]
+    fn what_takes_more_room_written_down_is_cut_shorter() {
+        assert_eq!(last_words("a\0b\x1b[31m\tc\n"), "a b [31m\tc\n");
+        for text in ["\0", "\"", "\\", "\n", "ü"] {
+            let kept = last_words(&text.repeat(LONGEST + 1));
+            let written = serde_json::to_string(&kept).unwrap().len() - 2;
+            assert!(!kept.is_empty() && written <= LONGEST, "{text:?}: {written}");
+        }
+    }
 }
