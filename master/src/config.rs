@@ -256,8 +256,8 @@ pub struct ServeArgs {
     /// Seconds between looks at resources that were refused
     #[arg(long, value_name = "SECS", default_value_t = 1.0)]
     pub allocation_interval: f64,
-    /// Log entries between snapshots
-    #[arg(long, value_name = "N", default_value_t = 4096, hide = true)]
+    /// Log entries after which a snapshot is written, if the log did not outgrow the last one before
+    #[arg(long, value_name = "N", default_value_t = 131_072, hide = true)]
     pub snapshot_every: u64,
     /// How log lines look
     #[arg(long, value_enum, default_value_t = LogFormat::Text)]

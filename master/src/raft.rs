@@ -4,6 +4,7 @@
 //! come to the driver through [`FromLog`], and [`Replica::write`] appends.
 
 mod election;
+mod growth;
 mod hearing;
 mod in_flight;
 mod leadership;
@@ -117,7 +118,7 @@ pub enum WriteError {
 /// Who this replica is.
 #[derive(Clone)]
 pub struct Options {
-    /// A snapshot after so many entries.
+    /// A snapshot after so many entries, at the latest.
     pub snapshot_every: u64,
     /// Its number.
     pub id: u64,
@@ -168,8 +169,9 @@ pub async fn start(directory: &Path, options: &Options) -> Result<Started, Start
     let room = Room::default();
     let store = LogStore::open(options.id, disk.clone(), directory, snapshot, room.clone())?;
     let (last, in_flight) = (store.last(), store.in_flight());
-    let (machine, state) =
-        StateMachine::open(disk, directory, to_driver.clone(), safe, in_flight.clone(), room.clone())?;
+    let every = options.snapshot_every;
+    let (machine, state, snapshot_due) =
+        StateMachine::open(disk, directory, to_driver.clone(), safe, in_flight.clone(), room.clone(), every)?;
     let consensus = |error: &dyn std::error::Error| StartError::Consensus(error.to_string());
     let config = openraft::Config {
         cluster_name: "mesolith".to_owned(),
@@ -181,8 +183,9 @@ pub async fn start(directory: &Path, options: &Options) -> Result<Started, Start
         enable_elect: false,
         // For one piece.
         install_snapshot_timeout: 10_000,
-        snapshot_policy: SnapshotPolicy::LogsSinceLast(options.snapshot_every),
-        max_in_snapshot_log_to_keep: KEEP_BEHIND_SNAPSHOT.min(options.snapshot_every),
+        // See `growth`.
+        snapshot_policy: SnapshotPolicy::Never,
+        max_in_snapshot_log_to_keep: KEEP_BEHIND_SNAPSHOT.min(every),
         ..openraft::Config::default()
     };
     let config = Arc::new(config.validate().map_err(|error| consensus(&error))?);
@@ -205,6 +208,7 @@ pub async fn start(directory: &Path, options: &Options) -> Result<Started, Start
     let replica = Replica { id, raft, election: Arc::new(election), links, leader };
     let told = leadership::Told { driver: to_driver, links: tell_links, leader: tell_leader };
     tokio::spawn(leadership::watch(replica.clone(), options.member.clone(), told));
+    tokio::spawn(replica.clone().snapshots(snapshot_due));
     Ok(Started { replica, state, messages, alone })
 }
 
@@ -315,6 +319,16 @@ impl Replica {
     pub async fn stop(&self) {
         if let Err(error) = self.raft.shutdown().await {
             tracing::warn!(%error, "the replicated log did not stop cleanly");
+        }
+    }
+
+    /// Asks for one whenever it is due; ends with the log. One that is asked for while another is written is not.
+    async fn snapshots(self, mut due: watch::Receiver<()>) {
+        while due.changed().await.is_ok() {
+            if let Err(error) = self.snapshot().await {
+                tracing::debug!(%error, "no snapshot");
+                return;
+            }
         }
     }
 

@@ -11,6 +11,7 @@ use openraft::storage::{RaftStateMachine, Snapshot};
 use openraft::{EntryPayload, OptionalSend, RaftSnapshotBuilder};
 use tokio::sync::{mpsc, oneshot, watch};
 
+use super::growth::{Growth, SnapshotSize};
 use super::in_flight::InFlight;
 use super::log_store::Safe;
 use super::room::Room;
@@ -30,10 +31,12 @@ pub(super) struct StateMachine {
     driver: mpsc::Sender<FromLog>,
     last_applied: Option<LogId>,
     membership: Membership,
+    growth: Growth,
 }
 
 impl StateMachine {
-    /// Reads the newest snapshot: the state machine goes on from it, the driver starts with its state.
+    /// Reads the newest snapshot: the state machine goes on from it, the driver starts with its state. Tells when the next
+    /// one is due, `snapshot_every` entries later or earlier.
     pub(super) fn open(
         disk: SharedDisk,
         directory: &Path,
@@ -41,12 +44,18 @@ impl StateMachine {
         safe: watch::Sender<Safe>,
         in_flight: InFlight,
         room: Room,
-    ) -> Result<(Self, State), StartError> {
+        snapshot_every: u64,
+    ) -> Result<(Self, State, watch::Receiver<()>), StartError> {
+        let size = SnapshotSize::default();
         let (meta, state) = match snapshot_file::read(&*disk, directory)? {
-            Some((meta, bytes)) => (meta, State::from_snapshot(&bytes)?),
+            Some((meta, bytes)) => {
+                size.set(bytes.len());
+                (meta, State::from_snapshot(&bytes)?)
+            }
             None => (SnapshotMeta::default(), State::default()),
         };
         safe.send_replace(Safe { upto: meta.last_log_id.map(|id| id.index), failed: false });
+        let (growth, due) = Growth::new(snapshot_every, size);
         let machine = Self {
             safe: Arc::new(safe),
             in_flight,
@@ -56,8 +65,9 @@ impl StateMachine {
             driver,
             last_applied: meta.last_log_id,
             membership: meta.last_membership,
+            growth,
         };
-        Ok((machine, state))
+        Ok((machine, state, due))
     }
 
     async fn ask<T>(&self, message: impl FnOnce(oneshot::Sender<T>) -> FromLog) -> io::Result<T> {
@@ -80,10 +90,13 @@ impl RaftStateMachine<Types> for StateMachine {
         I: IntoIterator<Item = Entry> + OptionalSend,
         I::IntoIter: OptionalSend,
     {
-        let (mut commands, mut applied) = (Vec::new(), Vec::new());
+        let (mut commands, mut applied, mut bytes) = (Vec::new(), Vec::new(), 0);
         let mut last = self.last_applied;
         for entry in entries {
             last = Some(entry.log_id);
+            if let EntryPayload::Normal(batch) = &entry.payload {
+                bytes += batch.size();
+            }
             applied.push(match entry.payload {
                 EntryPayload::Blank => true,
                 EntryPayload::Normal(batch) if batch.is_of(entry.log_id.leader_id.term) => {
@@ -109,6 +122,7 @@ impl RaftStateMachine<Types> for StateMachine {
                 .map_err(|error| IoError::write_state_machine(&error))?;
         }
         self.last_applied = last;
+        self.growth.applied(applied.len() as u64, bytes);
         Ok(applied)
     }
 
@@ -122,6 +136,7 @@ impl RaftStateMachine<Types> for StateMachine {
             disk: self.disk.clone(),
             directory: self.directory.clone(),
             state,
+            size: self.growth.begins(),
             meta: SnapshotMeta {
                 last_log_id: self.last_applied,
                 last_membership: self.membership.clone(),
@@ -145,6 +160,7 @@ impl RaftStateMachine<Types> for StateMachine {
         let bytes = snapshot.into_inner();
         let state = State::from_snapshot(&bytes).map_err(|error| failed(&error))?;
         let file = SnapshotToWrite { meta: meta.clone(), data: bytes };
+        let size = file.data.len();
         let written = file.write(&self.room, &self.disk, &self.directory).await.map(drop);
         self.safe.send_modify(|safe| match written {
             Ok(()) => safe.extend(meta.last_log_id),
@@ -152,6 +168,7 @@ impl RaftStateMachine<Types> for StateMachine {
         });
         written.map_err(|error| failed(&error))?;
         self.ask(|done| FromLog::Install { state: Box::new(state), done }).await.map_err(|error| failed(&error))?;
+        self.growth.begins().set(size);
         self.last_applied = meta.last_log_id;
         self.membership = meta.last_membership.clone();
         Ok(())
@@ -194,6 +211,7 @@ pub(super) struct SnapshotBuilder {
     disk: SharedDisk,
     directory: PathBuf,
     state: Option<Arc<State>>,
+    size: SnapshotSize,
     meta: SnapshotMeta,
 }
 
@@ -205,6 +223,7 @@ impl RaftSnapshotBuilder<Types> for SnapshotBuilder {
         let data = disk::blocking(&self.disk, move || state.to_snapshot()).await.map_err(|error| failed(&error))?;
         let file = SnapshotToWrite { meta: self.meta.clone(), data };
         let data = file.write(&self.room, &self.disk, &self.directory).await.map_err(|error| failed(&error))?;
+        self.size.set(data.len());
         self.safe.send_modify(|safe| safe.extend(self.meta.last_log_id));
         tracing::info!(index = self.meta.last_log_id.map(|id| id.index), bytes = data.len(), "snapshot written");
         Ok(Snapshot { meta: self.meta.clone(), snapshot: Box::new(Cursor::new(data)) })

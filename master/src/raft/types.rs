@@ -81,6 +81,11 @@ impl Batch {
         self.term.is_none_or(|decided| decided == term)
     }
 
+    /// In bytes, as in the log.
+    pub(super) fn size(&self) -> u64 {
+        self.bytes.len() as u64
+    }
+
     /// What to apply, if it [is of](Self::is_of) its term.
     pub(super) fn commands(&self) -> Result<Vec<Command>, DecodeError> {
         match self.proposed.as_ref().and_then(Proposed::take) {

@@ -67,13 +67,14 @@ pub fn failover(wanted: &Failover) -> Result<()> {
         let next = masters.wait_leader()?;
         http::get(&format!("{}/state-summary", masters.url(next)), ANSWER)?.success()?;
         let served = began.elapsed();
-        fleet.wait_registered(count, term, ATTACHED)?;
+        let half = fleet.wait_registered(count, term, ATTACHED)?.duration_since(began);
         let whole = began.elapsed();
         let peak = Process(masters.process(next)?.pid()).peak()?;
         println!(
-            "kill {number}: another master serves after {:.2} s, the last agent is attached after {:.2} s, the new leader's \
-             peak is {:.0} MB",
+            "kill {number}: another master serves after {:.2} s, half of the agents are attached after {:.2} s, the last one \
+             after {:.2} s, the new leader's peak is {:.0} MB",
             served.as_secs_f64(),
+            half.as_secs_f64(),
             whole.as_secs_f64(),
             peak as f64 / 1e6
         );

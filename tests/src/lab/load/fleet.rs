@@ -89,24 +89,28 @@ impl Fleet {
         Ok(fleet)
     }
 
-    /// Waits until so many are registered by a leader of a term after `after`.
-    pub(super) fn wait_registered(&self, agents: usize, after: u64, timeout: Duration) -> Result<()> {
+    /// Waits until so many are registered by a leader of a term after `after`. When half of them were.
+    pub(super) fn wait_registered(&self, agents: usize, after: u64, timeout: Duration) -> Result<Instant> {
         let registered = |count: &Count| count.registered.range(after + 1..).map(|(_, count)| count).sum();
         self.wait("registered", agents, timeout, registered)
     }
 
     /// Waits until so many have a session with the next leader.
     pub(super) fn wait_standing_by(&self, agents: usize, timeout: Duration) -> Result<()> {
-        self.wait("standing by", agents, timeout, |count| count.standing_by)
+        self.wait("standing by", agents, timeout, |count| count.standing_by).map(drop)
     }
 
-    fn wait(&self, what: &str, agents: usize, timeout: Duration, of: impl Fn(&Count) -> usize) -> Result<()> {
+    fn wait(&self, what: &str, agents: usize, timeout: Duration, of: impl Fn(&Count) -> usize) -> Result<Instant> {
         let deadline = Instant::now() + timeout;
+        let mut half = None;
         let mut counts = self.counts.0.lock().unwrap_or_else(PoisonError::into_inner);
         loop {
             let now: usize = counts.values().map(&of).sum();
-            if now >= agents {
-                return Ok(());
+            if now * 2 >= agents {
+                half.get_or_insert_with(Instant::now);
+            }
+            if let Some(half) = half.filter(|_| now >= agents) {
+                return Ok(half);
             }
             let left = deadline.saturating_duration_since(Instant::now());
             ensure!(!left.is_zero(), "{now} of {agents} agents are {what} after {} s", timeout.as_secs());
