@@ -23,7 +23,16 @@ impl<M: prost::Message + Default> Packed<M> {
     /// The message, about a microsecond later.
     #[must_use]
     pub fn get(&self) -> M {
-        M::decode(&*self.bytes).expect("the bytes were encoded from a message")
+        self.view()
+    }
+}
+
+impl<M> Packed<M> {
+    /// Some of its fields, in a fraction of the time: `V` has them under the numbers they have in the message, and in
+    /// their types; all others are passed over.
+    #[must_use]
+    pub fn view<V: prost::Message + Default>(&self) -> V {
+        V::decode(&*self.bytes).expect("the bytes were encoded from a message of which this shows fields")
     }
 }
 

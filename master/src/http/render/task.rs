@@ -1,15 +1,49 @@
 //! TASK of the v0 endpoints.
 
+use std::collections::BTreeMap;
+
 use api::TaskState;
-use api::v1::{ContainerStatus, Packed, TaskStatus};
+use api::v1::{ContainerInfo, ContainerStatus, DiscoveryInfo, HealthCheck, Labels, Packed, value};
 use master_core::state::Task;
 
 use super::json::Json;
 use super::resources::{write_labels, write_resources};
 
+/// Of a TaskInfo what is shown. /state has hundreds of thousands of tasks, and most of one is resources and commands.
+#[derive(Clone, PartialEq, prost::Message)]
+struct ShownInfo {
+    #[prost(string, tag = "1")]
+    name: String,
+    #[prost(message, optional, tag = "8")]
+    health_check: Option<HealthCheck>,
+    #[prost(message, optional, tag = "9")]
+    container: Option<ContainerInfo>,
+    #[prost(message, optional, tag = "10")]
+    labels: Option<Labels>,
+    #[prost(message, optional, tag = "11")]
+    discovery: Option<DiscoveryInfo>,
+    #[prost(btree_map = "string, message", tag = "15")]
+    limits: BTreeMap<String, value::Scalar>,
+}
+
+/// Of a TaskStatus what is shown.
+#[derive(Clone, PartialEq, prost::Message)]
+struct ShownStatus {
+    #[prost(enumeration = "TaskState", tag = "2")]
+    state: i32,
+    #[prost(double, optional, tag = "6")]
+    timestamp: Option<f64>,
+    #[prost(bool, optional, tag = "8")]
+    healthy: Option<bool>,
+    #[prost(message, optional, tag = "12")]
+    labels: Option<Labels>,
+    #[prost(message, optional, tag = "13")]
+    container_status: Option<ContainerStatus>,
+}
+
 /// Writes a task.
 pub(crate) fn write_task(json: &mut Json, task: &Task) {
-    let info = task.info.get();
+    let info: ShownInfo = task.info.view();
     json.begin();
     json.key("id").string(task.id().as_str());
     json.key("name").string(&info.name);
@@ -31,7 +65,7 @@ pub(crate) fn write_task(json: &mut Json, task: &Task) {
     }
     json.key("role").string(&task.role);
     json.key("statuses").begin_array();
-    let statuses: Vec<TaskStatus> = task.statuses.iter().map(Packed::get).collect();
+    let statuses: Vec<ShownStatus> = task.statuses.iter().map(Packed::view).collect();
     write_statuses(json, &statuses);
     json.end_array();
     if let Some(user) = &task.own_user {
@@ -51,7 +85,7 @@ pub(crate) fn write_task(json: &mut Json, task: &Task) {
 }
 
 /// The last one of each run of equal states.
-fn write_statuses(json: &mut Json, statuses: &[TaskStatus]) {
+fn write_statuses(json: &mut Json, statuses: &[ShownStatus]) {
     for (at, status) in statuses.iter().enumerate() {
         if statuses.get(at + 1).is_none_or(|next| next.state != status.state) {
             write_status(json, status);
@@ -59,7 +93,7 @@ fn write_statuses(json: &mut Json, statuses: &[TaskStatus]) {
     }
 }
 
-fn write_status(json: &mut Json, status: &TaskStatus) {
+fn write_status(json: &mut Json, status: &ShownStatus) {
     json.begin();
     json.key("state").string(status.state().name());
     json.key("timestamp").double(status.timestamp.unwrap_or(0.0));
@@ -162,11 +196,45 @@ impl StateCounts {
 
 #[cfg(test)]
 mod tests {
+    use api::v1::{Label, TaskInfo, TaskStatus};
+
     use super::*;
 
     #[test]
+    fn what_is_shown_is_read_from_the_whole_message() {
+        let labels = Labels { labels: vec![Label { key: "k".to_owned(), value: Some("v".to_owned()) }] };
+        let mut info = TaskInfo { name: "n".to_owned(), labels: Some(labels.clone()), ..TaskInfo::default() };
+        let health = HealthCheck { grace_period_seconds: Some(3.0), ..HealthCheck::default() };
+        let container = ContainerInfo { hostname: Some("h".to_owned()), ..ContainerInfo::default() };
+        let discovery = DiscoveryInfo { name: Some("d".to_owned()), ..DiscoveryInfo::default() };
+        info.health_check = Some(Box::new(health.clone()));
+        info.container = Some(Box::new(container.clone()));
+        info.discovery = Some(Box::new(discovery.clone()));
+        info.limits.insert("mem".to_owned(), value::Scalar { value: 64.0 });
+        let shown: ShownInfo = Packed::new(&info).view();
+        assert_eq!((shown.name, shown.labels, shown.limits), (info.name, info.labels, info.limits));
+        assert_eq!(
+            (shown.health_check, shown.container, shown.discovery),
+            (Some(health), Some(container), Some(discovery))
+        );
+
+        let mut status = TaskStatus { timestamp: Some(1.5), ..TaskStatus::new("t".into(), TaskState::Killed) };
+        (status.healthy, status.labels) = (Some(true), Some(labels));
+        let container = ContainerStatus { executor_pid: Some(7), ..ContainerStatus::default() };
+        status.container_status = Some(Box::new(container.clone()));
+        let shown: ShownStatus = Packed::new(&status).view();
+        assert_eq!((shown.state(), shown.timestamp), (status.state(), status.timestamp));
+        assert_eq!((shown.healthy, shown.labels), (status.healthy, status.labels));
+        assert_eq!(shown.container_status, Some(container));
+    }
+
+    #[test]
     fn only_the_last_status_of_a_run_of_equal_states_is_shown() {
-        let status = |state, at| TaskStatus { timestamp: Some(at), ..TaskStatus::new("t".into(), state) };
+        let status = |state: TaskState, at| ShownStatus {
+            state: state.into(),
+            timestamp: Some(at),
+            ..ShownStatus::default()
+        };
         let text = super::super::json::written(|json| {
             json.begin_array();
             write_statuses(
