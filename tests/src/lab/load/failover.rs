@@ -62,6 +62,7 @@ pub fn failover(wanted: &Failover) -> Result<()> {
             fleet.wait_standing_by(count, ATTACHED)?;
         }
         let term = masters.term(leader)?;
+        let (by_masters, by_agents) = (cpu(&masters, leader)?, fleet.cpu()?);
         let began = Instant::now();
         masters.kill(leader)?;
         let next = masters.wait_leader()?;
@@ -69,13 +70,16 @@ pub fn failover(wanted: &Failover) -> Result<()> {
         let served = began.elapsed();
         let half = fleet.wait_registered(count, term, ATTACHED)?.duration_since(began);
         let whole = began.elapsed();
+        let (by_masters, by_agents) = (cpu(&masters, leader)? - by_masters, fleet.cpu()? - by_agents);
         let peak = Process(masters.process(next)?.pid()).peak()?;
         println!(
             "kill {number}: another master serves after {:.2} s, half of the agents are attached after {:.2} s, the last one \
-             after {:.2} s, the new leader's peak is {:.0} MB",
+             after {:.2} s, which took {:.1} s of cores for masters and {:.1} s for agents, the new leader's peak is {:.0} MB",
             served.as_secs_f64(),
             half.as_secs_f64(),
             whole.as_secs_f64(),
+            by_masters.as_secs_f64(),
+            by_agents.as_secs_f64(),
             peak as f64 / 1e6
         );
         serving.push(served.as_secs_f64());
@@ -95,6 +99,12 @@ pub fn failover(wanted: &Failover) -> Result<()> {
         wanted.kills
     );
     Ok(())
+}
+
+/// Processor time of all masters but one.
+fn cpu(masters: &Masters, but: usize) -> Result<Duration> {
+    let others = masters.keys().into_iter().filter(|key| *key != but);
+    others.map(|key| Process(masters.process(key)?.pid()).cpu()).sum()
 }
 
 /// Agents that run their tasks, under a leader.

@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 
+use super::process::Process;
 use super::{RESOURCES, raise_descriptor_limit};
 use crate::simulated::{Agents, Count, Spec, Told};
 
@@ -87,6 +88,11 @@ impl Fleet {
             });
         }
         Ok(fleet)
+    }
+
+    /// Processor time of all of them.
+    pub(super) fn cpu(&self) -> Result<Duration> {
+        self.parts.iter().map(|part| Process(part.id()).cpu()).sum()
     }
 
     /// Waits until so many are registered by a leader of a term after `after`. When half of them were.
