@@ -14,6 +14,8 @@ mod image_root;
 mod loopback;
 mod oci;
 mod plain;
+mod stage;
+pub(crate) mod user_namespace;
 pub(crate) mod plain_task;
 mod volumes;
 

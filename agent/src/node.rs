@@ -39,7 +39,7 @@ mod named;
 mod network;
 mod node_api;
 mod node_log;
-mod private_file;
+pub(crate) mod private_file;
 mod probes;
 mod residents;
 mod settings;

@@ -1,6 +1,6 @@
 //! What is kept of one run of one task: the checkpoint's unit, one file each.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use api::v1::{FrameworkInfo, TaskInfo};
 use api::{AgentId, ContainerId, ExecutorId, FrameworkId, TaskId, TaskState};
@@ -10,6 +10,7 @@ use crate::bridge::Address;
 use crate::checks::Checks;
 use crate::container::Phase;
 use crate::executor::Token;
+use crate::image::Image;
 use crate::launch::{ImageRoot, Secrets};
 use crate::overrun::Overrun;
 use crate::status::Updates;
@@ -73,6 +74,12 @@ pub struct Record {
     /// What it overran.
     #[serde(default)]
     pub overrun: Option<Overrun>,
+    /// The first of its user and group ids, if it has a user namespace of its own.
+    #[serde(default)]
+    pub ids: Option<u32>,
+    /// Images that are mounted as volumes, by their names, once they are here.
+    #[serde(default)]
+    pub volume_images: BTreeMap<String, Image>,
 }
 
 /// What a run is to an executor.

@@ -138,6 +138,8 @@ pub(crate) mod tests {
             updates: Updates::default(),
             complete_by_ms: None,
             image: None,
+            ids: None,
+            volume_images: BTreeMap::new(),
             pulls: 0,
             part: crate::record::Part::Alone,
             secrets: crate::launch::Secrets::new(),

@@ -1,5 +1,6 @@
 //! A container's files before it exists: the sandbox and `config.json`.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::io;
 use std::os::unix::fs::{DirBuilderExt, PermissionsExt, symlink};
@@ -36,6 +37,8 @@ pub(crate) const ROOT_FILE: &str = "root.json";
 
 /// What volumes the launcher shows, beside `config.json`.
 pub(crate) const VOLUMES_FILE: &str = "volumes.json";
+/// What images it mounts as volumes, by the places of these.
+pub(crate) const IMAGES_FILE: &str = "image-volumes.json";
 /// The read-only root it covers, if it has to.
 pub(crate) const COVER_FILE: &str = "cover.json";
 
@@ -54,6 +57,15 @@ pub(crate) fn make(container: &ContainerId, plan: &Plan, store: Option<&Store>) 
         let root = store.ok_or(BundleError::NoStore)?.make_root(container.as_str(), layers)?;
         let root = serde_json::to_vec(&root).map_err(|error| failed(error.into()))?;
         private_file::write(&bundle.join(ROOT_FILE), &root).map_err(failed)?;
+    }
+    if !plan.image_volumes.is_empty() {
+        let mut images = BTreeMap::new();
+        for volume in &plan.image_volumes {
+            let store = store.ok_or(BundleError::NoStore)?;
+            images.insert(&volume.name, store.make_volume(container.as_str(), &volume.name, &volume.layers)?);
+        }
+        let images = serde_json::to_vec(&images).map_err(|error| failed(error.into()))?;
+        private_file::write(&bundle.join(IMAGES_FILE), &images).map_err(failed)?;
     }
     for volume in &plan.volumes {
         volumes::prepare(volume).map_err(|source| BundleError::Volume { path: volume.path.clone(), source })?;
@@ -143,6 +155,7 @@ mod tests {
                 config: serde_json::json!({ "ociVersion": "1.0.2" }),
                 layers: None,
                 volumes: Vec::new(),
+                image_volumes: Vec::new(),
                 secrets: Vec::new(),
                 covered_root: None,
                 names: agent_core::launch::Names::default(),

@@ -4,6 +4,7 @@
 
 pub mod clock;
 pub mod ethernet;
+pub mod idmap;
 pub mod inherit;
 pub mod loopback;
 pub mod memory;

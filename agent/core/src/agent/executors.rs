@@ -597,6 +597,8 @@ impl Agent {
             cores: std::collections::BTreeSet::new(),
             gpus: std::collections::BTreeSet::new(),
             overrun: None,
+            ids: None,
+            volume_images: std::collections::BTreeMap::new(),
             checks: crate::checks::Checks::default(),
             part,
         }

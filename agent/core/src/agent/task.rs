@@ -8,7 +8,6 @@ use super::effects::{Effect, Now, Report};
 use crate::container::{Ending, Exit, Input, Phase, Step};
 use crate::ending::{Verdict, verdict};
 use crate::handover::{self, ExitStatus};
-use crate::image::ImageRequest;
 use crate::launch::{self, Given, LaunchError, Limits, Plan, Seat, Site};
 use crate::overrun::{self, Overrun};
 use crate::randomness::Randomness;
@@ -65,16 +64,10 @@ impl Task {
             address: record.network.as_ref(),
             cores: Some(&record.cores),
             gpus: Some(&record.gpus),
+            ids: record.ids,
+            volume_images: Some(&record.volume_images),
         };
         launch::plan(site, framework, container, info, framework_info, given, Seat::of(site, record))
-    }
-
-    /// Asks for the image; counted, and written down first.
-    pub(super) fn pull(&mut self, request: ImageRequest) -> Vec<Effect> {
-        self.record.pulls += 1;
-        let container = self.record.container.clone();
-        tracing::info!(task = %self.record.task, %container, image = %request.reference, "an image is wanted");
-        vec![Effect::Save(self.saved()), Effect::Pull { container, request: Box::new(request) }]
     }
 
     pub(super) fn report(&self) -> Report {
