@@ -191,6 +191,12 @@ pub(crate) struct HostedArgs {
     /// Whose tasks have user namespaces without asking: all, or roles
     #[arg(long, value_name = "ROLE,...", requires = "hosted")]
     pub(crate) user_namespaces: Option<String>,
+    /// Directory with lists of CNI plugins, each a network for containers
+    #[arg(long, value_name = "DIR", requires = "hosted")]
+    pub(crate) cni_config: Option<String>,
+    /// Directory with the plugins [default: /opt/cni/bin]
+    #[arg(long, value_name = "DIR", requires = "cni_config")]
+    pub(crate) cni_plugins: Option<String>,
     /// Run tasks as plain processes: no limits, no namespaces, no protection of this host from them
     #[arg(long, requires = "hosted")]
     pub(crate) insecure_no_isolation: bool,
@@ -227,6 +233,8 @@ impl HostedArgs {
         option("--gc-delay", self.gc_delay.clone().map(Into::into));
         option("--gc-disk-headroom", self.gc_disk_headroom.clone().map(Into::into));
         option("--log-limit-mib", self.log_limit_mib.clone().map(Into::into));
+        option("--cni-config", self.cni_config.clone().map(Into::into));
+        option("--cni-plugins", self.cni_plugins.clone().map(Into::into));
         option("--user-namespaces", self.user_namespaces.clone().map(Into::into));
         option("--agent-api", self.agent_api.clone().map(Into::into));
         if self.insecure_no_isolation {

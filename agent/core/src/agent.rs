@@ -180,6 +180,10 @@ impl Agent {
             Input::Pulled { container, result } => self.pulled(&container, result, now),
             Input::Fetched { container, result } => self.fetched(&container, result, now),
             Input::Prepared { container, result } => self.step(&container, container::Input::Prepared(result), now),
+            Input::Joined { container, addresses } => {
+                self.joined(&container, addresses);
+                Vec::new()
+            }
             Input::Created { container, result } => self.created(&container, result, now),
             Input::Started { container, result } => self.step(&container, container::Input::Started(result), now),
             Input::Used { container, usage } => self.step(&container, container::Input::Used(usage), now),
@@ -313,8 +317,11 @@ impl Agent {
 
     /// Gives a run that wants one an address nobody else has.
     fn connect(&self, task: &mut Task) -> Result<(), LaunchError> {
-        let Wish::Bridge(mappings) = bridge::wish(&task.record.info).map_err(LaunchError::Volume)? else {
-            return Ok(());
+        let wish = bridge::wish(&task.record.info).map_err(LaunchError::Volume)?;
+        let mappings = match wish {
+            Wish::Bridge(mappings) => mappings,
+            Wish::Named(network) => return self.join(task, network),
+            Wish::Host | Wish::Nothing => return Ok(()),
         };
         if self.site.unconfined {
             let what = "containers with a network of their own on a node that runs tasks without isolation";

@@ -66,6 +66,10 @@ pub struct NodeConfig {
     pub gpu_files: Option<String>,
     /// `mesolith.user_namespaces=all` or roles: whose tasks have user namespaces without asking.
     pub user_namespaces: UserNamespaces,
+    /// `mesolith.cni_config=/path`: lists of plugins, each a network for containers.
+    pub cni_config: Option<String>,
+    /// `mesolith.cni_plugins=/path`: the plugins.
+    pub cni_plugins: Option<String>,
     /// Keys under `mesolith.` that this version does not know: another part may.
     pub unknown: Vec<String>,
 }
@@ -216,6 +220,11 @@ impl NodeConfig {
                 true => self.gpu_files = Some(value.trim_end_matches('/').to_owned()),
                 false => mistakes.push(format!("mesolith.gpu_files: `{value}` is not a path")),
             },
+            "cni_config" | "cni_plugins" if !value.starts_with('/') => {
+                mistakes.push(format!("mesolith.{key}: `{value}` is not a path"));
+            }
+            "cni_config" => self.cni_config = Some(value.to_owned()),
+            "cni_plugins" => self.cni_plugins = Some(value.to_owned()),
             "user_namespaces" => match UserNamespaces::parse(value) {
                 Ok(wanted) => self.user_namespaces = wanted,
                 Err(entry) => mistakes.push(format!("mesolith.user_namespaces: `{entry}` is neither `all` nor a role")),

@@ -84,6 +84,10 @@ pub struct Site {
     pub gpus: Vec<Gpu>,
     /// A directory with what programs need to use them.
     pub gpu_files: Option<String>,
+    /// Networks of the operator's.
+    pub networks: BTreeSet<String>,
+    /// The file system of sandboxes holds them to their limits.
+    pub projects: bool,
     /// Whose tasks have user namespaces without asking.
     pub user_namespaces: UserNamespaces,
 }
@@ -145,6 +149,8 @@ pub struct Plan {
     pub config: Value,
     /// With an image, the layers its root is put together from, the lowest first.
     pub layers: Option<Vec<String>>,
+    /// What it may write to the sandbox.
+    pub disk_bytes: Option<u64>,
     /// What is mounted into it.
     pub volumes: Vec<Staged>,
     /// Images that are.
@@ -348,11 +354,15 @@ pub fn plan(
         }
         asked.apply(site, &mut config["linux"]["resources"]);
         linux.apply(&mut config);
+        if site.projects {
+            seccomp::keep_projects(&mut config["linux"]["seccomp"]);
+        }
     }
     let layers = view.image.as_ref().map(|(_, root)| root.image.layers.clone());
     let (volumes, image_volumes, secrets) = (volumes.staged, volumes.images, volumes.secrets);
     let named = asked.named;
-    Ok(Plan { sandbox, bundle, user, config, layers, volumes, image_volumes, secrets, covered_root, names, named })
+    let disk_bytes = disk_limit_bytes(task);
+    Ok(Plan { sandbox, bundle, user, config, layers, disk_bytes, volumes, image_volumes, secrets, covered_root, names, named })
 }
 
 /// What the node calls who the task runs as.

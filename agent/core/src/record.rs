@@ -6,7 +6,7 @@ use api::v1::{FrameworkInfo, TaskInfo};
 use api::{AgentId, ContainerId, ExecutorId, FrameworkId, TaskId, TaskState};
 use serde::{Deserialize, Serialize};
 
-use crate::bridge::Address;
+use crate::bridge::{Address, NamedNetwork};
 use crate::checks::Checks;
 use crate::container::Phase;
 use crate::executor::Token;
@@ -65,6 +65,9 @@ pub struct Record {
     /// What it has on the bridge.
     #[serde(default)]
     pub network: Option<Address>,
+    /// The network of the operator's it is on.
+    #[serde(default)]
+    pub named_network: Option<NamedNetwork>,
     /// Processors it has to itself.
     #[serde(default)]
     pub cores: BTreeSet<u32>,

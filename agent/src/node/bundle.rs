@@ -12,6 +12,7 @@ use agent_images::container_root::ContainerRootError;
 use api::ContainerId;
 
 use super::named::{self, NamedError};
+use super::projects::{ProjectError, Projects};
 use super::{private_file, volumes};
 use crate::output_file;
 
@@ -26,6 +27,8 @@ pub(crate) enum BundleError {
     Volume { path: String, source: io::Error },
     #[error(transparent)]
     Root(#[from] ContainerRootError),
+    #[error(transparent)]
+    Project(#[from] ProjectError),
     #[error(transparent)]
     Named(#[from] NamedError),
     #[error("this node has no image store")]
@@ -44,9 +47,13 @@ pub(crate) const COVER_FILE: &str = "cover.json";
 
 /// Makes the sandbox, its `stdout` and `stderr`, the bundle, and with an image what the root is put together from. Doing
 /// it again changes nothing.
-pub(crate) fn make(container: &ContainerId, plan: &Plan, store: Option<&Store>) -> Result<(), BundleError> {
-    let sandbox = Path::new(&plan.sandbox);
-    make_sandbox(sandbox, plan.user).map_err(|source| BundleError::Sandbox { path: sandbox.to_owned(), source })?;
+pub(crate) fn make(
+    container: &ContainerId,
+    plan: &Plan,
+    store: Option<&Store>,
+    projects: Option<&Projects>,
+) -> Result<(), BundleError> {
+    make_sandbox(plan, projects)?;
     let bundle = Path::new(&plan.bundle);
     let mut config = plan.config.clone();
     named::write(&plan.named, plan.user, &mut config)?;
@@ -69,6 +76,9 @@ pub(crate) fn make(container: &ContainerId, plan: &Plan, store: Option<&Store>) 
     }
     for volume in &plan.volumes {
         volumes::prepare(volume).map_err(|source| BundleError::Volume { path: volume.path.clone(), source })?;
+        if let Some(projects) = projects.filter(|_| volume.persistence.is_some()) {
+            projects.bound_volume(&Path::new(&volume.base).join(&volume.path), volume.limit_bytes)?;
+        }
     }
     let secrets = bundle.join("secrets");
     for (at, secret) in plan.secrets.iter().enumerate() {
@@ -112,8 +122,19 @@ pub(crate) fn remove(bundle: &Path) -> io::Result<()> {
     }
 }
 
-pub(crate) fn make_sandbox(path: &Path, user: User) -> io::Result<()> {
-    fs::DirBuilder::new().recursive(true).mode(0o755).create(path)?;
+/// Makes the sandbox and its first files. Doing it again changes nothing.
+pub(crate) fn make_sandbox(plan: &Plan, projects: Option<&Projects>) -> Result<(), BundleError> {
+    let path = Path::new(&plan.sandbox);
+    let failed = |source| BundleError::Sandbox { path: path.to_owned(), source };
+    fs::DirBuilder::new().recursive(true).mode(0o755).create(path).map_err(failed)?;
+    if let Some(projects) = projects {
+        // Before anything is in it.
+        projects.bound(path, plan.disk_bytes)?;
+    }
+    furnish(path, plan.user).map_err(failed)
+}
+
+fn furnish(path: &Path, user: User) -> io::Result<()> {
     fs::set_permissions(path, fs::Permissions::from_mode(0o755))?;
     let own = nix::unistd::geteuid().is_root();
     let give = |path: &Path| if own { std::os::unix::fs::chown(path, Some(user.uid), Some(user.gid)) } else { Ok(()) };
@@ -154,6 +175,7 @@ mod tests {
                 user: User { uid: nix::unistd::geteuid().as_raw(), gid: nix::unistd::getegid().as_raw() },
                 config: serde_json::json!({ "ociVersion": "1.0.2" }),
                 layers: None,
+                disk_bytes: None,
                 volumes: Vec::new(),
                 image_volumes: Vec::new(),
                 secrets: Vec::new(),
@@ -161,7 +183,7 @@ mod tests {
                 names: agent_core::launch::Names::default(),
                 named: agent_core::launch::Named::default(),
             };
-            make(&"c".into(), &plan, None).unwrap();
+            make(&"c".into(), &plan, None, None).unwrap();
         }
         assert_eq!(fs::read_link(dir.path().join("runs/latest")).unwrap(), Path::new("b"));
         assert!(dir.path().join("runs/a/stdout").is_file());

@@ -99,6 +99,8 @@ impl Settings {
             ("gpus", &args.gpus),
             ("gpu_files", &args.gpu_files),
             ("user_namespaces", &args.user_namespaces),
+            ("cni_config", &args.cni_config),
+            ("cni_plugins", &args.cni_plugins),
         ] {
             if let Some(value) = value {
                 config.set(key, value, &mut mistakes);

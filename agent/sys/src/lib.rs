@@ -10,6 +10,7 @@ pub mod loopback;
 pub mod memory;
 pub mod packet;
 pub mod pidfd;
+pub mod quota;
 pub mod sealed;
 pub mod signal;
 pub mod terminal;

@@ -1,4 +1,5 @@
-//! What a run has that nobody else has: a range of ids. The tasks of a pod have one together, as they have volumes together.
+//! What a run has of its own: a range of ids, which the tasks of a pod have together, as they have volumes together; a
+//! network of the operator's.
 
 use std::collections::BTreeSet;
 
@@ -6,6 +7,7 @@ use api::ContainerId;
 
 use super::Agent;
 use super::task::Task;
+use crate::bridge::NamedNetwork;
 use crate::container::Phase;
 use crate::ids;
 use crate::launch::LaunchError;
@@ -34,6 +36,33 @@ impl Agent {
             Some(_) => Ok(()),
             None => Err(LaunchError::Volume("every range of ids for user namespaces is in use".to_owned())),
         }
+    }
+
+    /// It is on a network of the operator's, if there is one of this name.
+    pub(super) fn join(&self, task: &mut Task, network: NamedNetwork) -> Result<(), LaunchError> {
+        if self.site.unconfined {
+            let what = "containers with a network of their own on a node that runs tasks without isolation";
+            return Err(LaunchError::Unsupported(what.to_owned()));
+        }
+        if !self.site.networks.contains(&network.name) {
+            let others: Vec<String> = self.site.networks.iter().map(|name| format!(" and '{name}'")).collect();
+            return Err(LaunchError::Volume(format!(
+                "network '{}': this node has only 'bridge'{}",
+                network.name,
+                others.concat()
+            )));
+        }
+        task.record.named_network = Some(network);
+        Ok(())
+    }
+
+    /// Which addresses it got there.
+    pub(super) fn joined(&mut self, container: &ContainerId, addresses: Vec<String>) {
+        self.with(container, |task| {
+            if let Some(network) = &mut task.record.named_network {
+                network.addresses = addresses;
+            }
+        });
     }
 }
 

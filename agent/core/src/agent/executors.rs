@@ -598,6 +598,7 @@ impl Agent {
             gpus: std::collections::BTreeSet::new(),
             overrun: None,
             ids: None,
+            named_network: None,
             volume_images: std::collections::BTreeMap::new(),
             checks: crate::checks::Checks::default(),
             part,

@@ -173,6 +173,7 @@ impl Task {
                     sandbox,
                     container,
                     network: self.record.network.clone(),
+                    named_network: self.record.named_network.clone(),
                 })
             }
             // All of a pod's group start together.
@@ -286,17 +287,29 @@ fn wait_status(ending: &Ending) -> i32 {
 /// Where a run can be reached.
 #[must_use]
 pub fn networks(site: &Site, record: &Record) -> Vec<NetworkInfo> {
+    let mapping = |one: &crate::bridge::Mapping| PortMapping {
+        host_port: one.host.into(),
+        container_port: one.container.into(),
+        protocol: Some(one.protocol.name().to_owned()),
+    };
     if let Some(address) = &record.network {
         let ip = IpAddress { protocol: Some(Protocol::IPv4.into()), ip_address: Some(address.ip.to_string()) };
-        let mapping = |one: &crate::bridge::Mapping| PortMapping {
-            host_port: one.host.into(),
-            container_port: one.container.into(),
-            protocol: Some(one.protocol.name().to_owned()),
-        };
         return vec![NetworkInfo {
             name: Some("bridge".to_owned()),
             ip_addresses: vec![ip],
             port_mappings: address.mappings.iter().map(mapping).collect(),
+            ..NetworkInfo::default()
+        }];
+    }
+    if let Some(network) = &record.named_network {
+        let address = |text: &String| {
+            let protocol = if text.contains(':') { Protocol::IPv6 } else { Protocol::IPv4 };
+            IpAddress { protocol: Some(protocol.into()), ip_address: Some(text.clone()) }
+        };
+        return vec![NetworkInfo {
+            name: Some(network.name.clone()),
+            ip_addresses: network.addresses.iter().map(address).collect(),
+            port_mappings: network.mappings.iter().map(mapping).collect(),
             ..NetworkInfo::default()
         }];
     }
