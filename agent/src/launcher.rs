@@ -17,7 +17,7 @@ mod plain;
 mod stage;
 pub(crate) mod user_namespace;
 pub(crate) mod plain_task;
-mod volumes;
+pub(crate) mod volumes;
 
 use std::os::fd::AsFd;
 use std::process::ExitCode;

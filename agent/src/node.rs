@@ -32,6 +32,7 @@ mod images;
 mod init_client;
 mod join;
 mod judged;
+mod later_volumes;
 mod link;
 mod listeners;
 mod log_cap;

@@ -4,6 +4,7 @@ mod allotting;
 mod effects;
 pub mod executors;
 mod fetching;
+mod later;
 mod pods;
 mod probing;
 mod pulling;
@@ -254,6 +255,7 @@ impl Agent {
             Ok(plan) if !task.uris().is_empty() => task.fetch(plan),
             Ok(plan) => {
                 task.starting(&self.site, &mut self.randomness, now);
+                task.made_with(&plan);
                 vec![Effect::Save(task.saved()), Effect::Prepare { container: container.clone(), plan: Box::new(plan) }]
             }
             Err(error) => {
@@ -495,6 +497,7 @@ impl Agent {
                 site.agent = task.record.agent.clone();
                 match task.plan(&site) {
                     Ok(plan) => {
+                        task.made_with(&plan);
                         vec![Effect::Delete(id.clone()), Effect::Prepare { container: id, plan: Box::new(plan) }]
                     }
                     Err(error) => self.step(container, container::Input::Prepared(Err(error.to_string())), now),

@@ -77,6 +77,9 @@ pub struct Record {
     /// What it overran.
     #[serde(default)]
     pub overrun: Option<Overrun>,
+    /// Where its persistent volumes are mounted, if it is an executor.
+    #[serde(default)]
+    pub mounted: Vec<String>,
     /// The first of its user and group ids, if it has a user namespace of its own.
     #[serde(default)]
     pub ids: Option<u32>,

@@ -139,6 +139,7 @@ pub(crate) mod tests {
             complete_by_ms: None,
             image: None,
             ids: None,
+            mounted: Vec::new(),
             named_network: None,
             volume_images: BTreeMap::new(),
             pulls: 0,

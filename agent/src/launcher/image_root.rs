@@ -26,7 +26,7 @@ const PAGE: usize = 4096;
 
 /// Why a container's root is not there.
 #[derive(Debug, thiserror::Error)]
-pub(super) enum ImageRootError {
+pub(crate) enum ImageRootError {
     #[error("cannot read {}", path.display())]
     Read { path: PathBuf, source: io::Error },
     #[error("cannot enter the image store {}", path.display())]

@@ -23,7 +23,7 @@ const STAGES: &str = "/run/mesolith-stages";
 
 /// Why it cannot be shown.
 #[derive(Debug, thiserror::Error)]
-pub(super) enum StageError {
+pub(crate) enum StageError {
     #[error("cannot make {}", path.display())]
     Make { path: PathBuf, source: io::Error },
     #[error("cannot show {} to a container with a user namespace", path.display())]

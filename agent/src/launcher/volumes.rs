@@ -21,7 +21,7 @@ use crate::renaming::{Renaming, rename_all};
 
 /// Why a volume is not there.
 #[derive(Debug, thiserror::Error)]
-pub(super) enum VolumeError {
+pub(crate) enum VolumeError {
     #[error("cannot read {}", path.display())]
     Read { path: PathBuf, source: io::Error },
     #[error("cannot find the volume {path} below {base}")]
@@ -134,7 +134,7 @@ fn cover(
 }
 
 /// Opens what a volume is, following no link below its base.
-fn find(volume: &Staged) -> Result<OwnedFd, VolumeError> {
+pub(crate) fn find(volume: &Staged) -> Result<OwnedFd, VolumeError> {
     let failed = |errno: rustix::io::Errno| VolumeError::Find {
         base: volume.base.clone(),
         path: volume.path.clone(),

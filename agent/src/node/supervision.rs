@@ -29,6 +29,7 @@ use super::fetches::Fetches;
 use super::garbage;
 use super::images::Images;
 use super::init_client::InitClient;
+use super::later_volumes;
 use super::probes::{self, Look};
 use super::projects::{self, Projects};
 use super::settings::Settings;
@@ -50,6 +51,7 @@ pub(crate) struct Supervision {
     pub(crate) images: Images,
     pub(crate) desk: Desk,
     fetches: Fetches,
+    projects: Option<Projects>,
     cgroup_parent: String,
     unconfined: bool,
     bundles: PathBuf,
@@ -140,7 +142,8 @@ impl Supervision {
             containers,
             images,
             desk: Desk::default(),
-            fetches: Fetches::open(settings, projects, events.clone()),
+            fetches: Fetches::open(settings, projects.clone(), events.clone()),
+            projects,
             cgroup_parent,
             unconfined,
             bundles: settings.state.join("bundles"),
@@ -314,6 +317,12 @@ impl Supervision {
             ExecutorEffect::Resize { container, process, limits } => {
                 let cgroup = Cgroup::of(&self.cgroup_parent, container.as_str());
                 executors::resize(cgroup, container, process, limits);
+            }
+            ExecutorEffect::Volumes { container, process, ids, added, removed } => {
+                // Waited for: what comes after may tell it of a task that looks for them.
+                for (place, error) in later_volumes::change(process, ids, added, removed, self.projects.as_ref()) {
+                    tracing::error!(%container, place, %error, "an executor's volume is not as it should be");
+                }
             }
             effect @ (ExecutorEffect::Message { .. } | ExecutorEffect::TellEnd { .. }) => {
                 if let Some(word) = executors::word(effect) {

@@ -1,4 +1,4 @@
-//! Mounts that show files as a user namespace's own.
+//! Mounts that have no place yet: how they show files, and what may be done with them.
 
 use std::io;
 use std::os::fd::{AsFd, AsRawFd};
@@ -16,6 +16,37 @@ pub fn apply(tree: impl AsFd, user_namespace: impl AsFd) -> io::Result<()> {
         propagation: 0,
         userns_fd: u64::try_from(number).map_err(io::Error::other)?,
     };
+    set(tree, &attributes)
+}
+
+/// May anybody write through a mount?
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Writes {
+    /// Who else may.
+    Allowed,
+    /// Nobody.
+    Refused,
+}
+
+/// Takes from a mount what no volume has: programs with the rights of their owners, devices; and writing.
+///
+/// # Errors
+/// What `mount_setattr(2)` says.
+pub fn restrict(tree: impl AsFd, writes: Writes) -> io::Result<()> {
+    let read_only = match writes {
+        Writes::Allowed => 0,
+        Writes::Refused => libc::MOUNT_ATTR_RDONLY,
+    };
+    let attributes = libc::mount_attr {
+        attr_set: libc::MOUNT_ATTR_NOSUID | libc::MOUNT_ATTR_NODEV | read_only,
+        attr_clr: 0,
+        propagation: 0,
+        userns_fd: 0,
+    };
+    set(tree, &attributes)
+}
+
+fn set(tree: impl AsFd, attributes: &libc::mount_attr) -> io::Result<()> {
     // SAFETY: the path is empty, the attributes live through the call, and their size is told.
     let result = unsafe {
         libc::syscall(
@@ -23,7 +54,7 @@ pub fn apply(tree: impl AsFd, user_namespace: impl AsFd) -> io::Result<()> {
             tree.as_fd().as_raw_fd(),
             c"".as_ptr(),
             libc::AT_EMPTY_PATH,
-            &raw const attributes,
+            std::ptr::from_ref(attributes),
             size_of::<libc::mount_attr>(),
         )
     };
