@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use agent_core::agent::Input;
+use agent_core::cmdline::Quota;
 use agent_core::launch::Plan;
 use agent_images::fetch::{FetchPatience, FetchSettings, Fetcher, Uri, Wish};
 use api::ContainerId;
@@ -30,6 +31,7 @@ pub(crate) struct Fetches {
     fetcher: Result<Fetcher, String>,
     running: BTreeMap<ContainerId, AbortHandle>,
     projects: Option<Projects>,
+    quota: Quota,
     events: Events,
 }
 
@@ -49,7 +51,8 @@ impl Fetches {
             tracing::error!(%error, "tasks with URIs are refused");
             format!("the node's cache for fetched files cannot be used: {error}")
         });
-        Self { fetcher, running: BTreeMap::new(), projects, events }
+        let quota = settings.config.disk_quota.unwrap_or(Quota::Enforce);
+        Self { fetcher, running: BTreeMap::new(), projects, quota, events }
     }
 
     /// Brings everything into the sandbox; tells the core what came of it.
@@ -57,7 +60,8 @@ impl Fetches {
         self.running.retain(|_, fetch| !fetch.is_finished());
         let sandbox = PathBuf::from(&plan.sandbox);
         let (user, fetcher) = (plan.user, self.fetcher.clone());
-        let wish = Wish { sandbox, uid: user.uid, gid: user.gid, uris: uris.iter().map(uri).collect() };
+        let most_bytes = plan.disk_bytes.filter(|_| self.quota == Quota::Enforce);
+        let wish = Wish { sandbox, uid: user.uid, gid: user.gid, most_bytes, uris: uris.iter().map(uri).collect() };
         let (events, id) = (self.events.clone(), container.clone());
         let (plan, projects) = (plan.clone(), self.projects.clone());
         let fetch = tokio::spawn(async move {

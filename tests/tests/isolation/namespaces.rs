@@ -44,7 +44,7 @@ fn own(world: &mut World) {
     // The node calls them otherwise, and nobody else the same.
     world.launch("own-two", json!({"value": "cat /proc/self/uid_map; sleep 600"}), json!({"labels": own_names()}));
     assert_ne!(first(&world.wait_stdout("own-two", " 65536\n")), one);
-    let url = format!("{}/mesolith/v1/tasks/{}/own-one/files", world.rack.api_url(), world.tasks.framework.id);
+    let url = format!("{}/mesolith/v1/tasks/{}/own-one/browse", world.rack.api_url(), world.tasks.framework.id);
     let answer = tests::http::get(&url, SOON).unwrap();
     let files: Value = serde_json::from_str(&answer.text()).unwrap();
     let is_its = |file: &&Value| file["uid"] == one || file["uid"] == json!(one.to_string());
