@@ -58,6 +58,9 @@ pub(crate) enum Role {
     /// Become a program beside a task
     #[command(hide = true)]
     Enter,
+    /// Be a new user namespace until its container has it
+    #[command(hide = true)]
+    UserNamespace,
     /// Start a task without isolation and end, so that the supervisor inherits it
     #[command(hide = true)]
     PlainParent {
@@ -185,6 +188,15 @@ pub(crate) struct HostedArgs {
     /// Directory with what programs need to use them, shown to their tasks at /usr/local/nvidia
     #[arg(long, value_name = "DIR", requires = "hosted")]
     pub(crate) gpu_files: Option<String>,
+    /// Whose tasks have user namespaces without asking: all, or roles
+    #[arg(long, value_name = "ROLE,...", requires = "hosted")]
+    pub(crate) user_namespaces: Option<String>,
+    /// Directory with lists of CNI plugins, each a network for containers
+    #[arg(long, value_name = "DIR", requires = "hosted")]
+    pub(crate) cni_config: Option<String>,
+    /// Directory with the plugins [default: /opt/cni/bin]
+    #[arg(long, value_name = "DIR", requires = "cni_config")]
+    pub(crate) cni_plugins: Option<String>,
     /// Run tasks as plain processes: no limits, no namespaces, no protection of this host from them
     #[arg(long, requires = "hosted")]
     pub(crate) insecure_no_isolation: bool,
@@ -221,6 +233,9 @@ impl HostedArgs {
         option("--gc-delay", self.gc_delay.clone().map(Into::into));
         option("--gc-disk-headroom", self.gc_disk_headroom.clone().map(Into::into));
         option("--log-limit-mib", self.log_limit_mib.clone().map(Into::into));
+        option("--cni-config", self.cni_config.clone().map(Into::into));
+        option("--cni-plugins", self.cni_plugins.clone().map(Into::into));
+        option("--user-namespaces", self.user_namespaces.clone().map(Into::into));
         option("--agent-api", self.agent_api.clone().map(Into::into));
         if self.insecure_no_isolation {
             line.push("--insecure-no-isolation".into());

@@ -119,8 +119,20 @@ fn join(confinement: &Confinement, spec: &Spec) -> anyhow::Result<()> {
     fs::write("/proc/self/oom_score_adj", score.to_string()).context("cannot set the OOM score")?;
     fs::write(confinement.cgroup.join("cgroup.procs"), "0").context("cannot enter the task's cgroup")?;
     let namespaces = CloneFlags::from_bits_truncate(confinement.namespaces);
+    let renames = namespaces.contains(CloneFlags::CLONE_NEWUSER);
+    if let Some(process) = spec.process().as_ref().filter(|_| renames) {
+        // Nobody in a user namespace of its own may raise one.
+        limit(process)?;
+    }
     if !namespaces.is_empty() {
         setns(&target, namespaces).context("cannot enter the task's namespaces")?;
+    }
+    if renames {
+        // Whoever we were is nobody there.
+        let root = (Uid::from_raw(0), Gid::from_raw(0));
+        setgroups(&[]).context("cannot leave our groups")?;
+        setresgid(root.1, root.1, root.1).context("cannot become the task's root group")?;
+        setresuid(root.0, root.0, root.0).context("cannot become the task's root")?;
     }
     std::env::set_current_dir("/").context("the task's root is gone")
 }
@@ -145,12 +157,18 @@ fn take_terminal(orders: &OwnedFd, (rows, columns): (u16, u16), user: Option<Uid
     Ok(())
 }
 
-/// The user, its groups, the limits and the few capabilities a task has.
-fn confine(process: &Process, spec: &Spec) -> anyhow::Result<()> {
+/// The limits of the task's processes.
+fn limit(process: &Process) -> anyhow::Result<()> {
     for limit in process.rlimits().iter().flatten() {
         let Some(resource) = resource(limit.typ()) else { continue };
         setrlimit(resource, limit.soft(), limit.hard()).with_context(|| format!("cannot limit {resource:?}"))?;
     }
+    Ok(())
+}
+
+/// The user, its groups, the limits and the few capabilities a task has.
+fn confine(process: &Process, spec: &Spec) -> anyhow::Result<()> {
+    limit(process)?;
     if process.no_new_privileges() == Some(true) {
         prctl::set_no_new_privs().context("cannot renounce new privileges")?;
     }
@@ -170,7 +188,8 @@ fn confine(process: &Process, spec: &Spec) -> anyhow::Result<()> {
     drop_privileges(capabilities, calls.as_ref()).context("cannot drop capabilities")
 }
 
-fn resource(kind: PosixRlimitType) -> Option<Resource> {
+/// As the kernel calls a limit.
+pub(crate) fn resource(kind: PosixRlimitType) -> Option<Resource> {
     Some(match kind {
         PosixRlimitType::RlimitAs => Resource::RLIMIT_AS,
         PosixRlimitType::RlimitCore => Resource::RLIMIT_CORE,

@@ -14,8 +14,10 @@ mod image_root;
 mod loopback;
 mod oci;
 mod plain;
+mod stage;
+pub(crate) mod user_namespace;
 pub(crate) mod plain_task;
-mod volumes;
+pub(crate) mod volumes;
 
 use std::os::fd::AsFd;
 use std::process::ExitCode;

@@ -10,6 +10,7 @@ mod modprobe;
 mod modules;
 mod node;
 mod output_file;
+mod renaming;
 mod run_dir;
 mod seqpacket;
 mod uptime;
@@ -44,6 +45,7 @@ fn main() -> ExitCode {
         (Some(Role::PlainParent { task }), _) => launcher::plain_task::run_parent(&task),
         (Some(Role::PlainTask { task }), _) => launcher::plain_task::run(&task),
         (Some(Role::Enter), _) => enter::run(),
+        (Some(Role::UserNamespace), _) => launcher::user_namespace::hold(),
         (Some(Role::Agent), Some(hosted)) => node::run_hosted(hosted),
         (Some(Role::Agent), None) => node::run_appliance(),
         (None, Some(hosted)) => init::hosted::run(&hosted),

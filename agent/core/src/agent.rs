@@ -1,10 +1,13 @@
 //! The agent: inputs in, effects out. The shell performs the effects in order and nothing else.
 
+mod allotting;
 mod effects;
 pub mod executors;
 mod fetching;
+mod later;
 mod pods;
 mod probing;
+mod pulling;
 mod shown;
 mod task;
 
@@ -22,7 +25,7 @@ use crate::cores;
 use crate::executor::Executor;
 use crate::gpus;
 use crate::handover;
-use crate::launch::{self, ImageRoot, LaunchError, Site};
+use crate::launch::{self, LaunchError, Site};
 use crate::randomness::Randomness;
 use crate::record::{Part, Process, Record};
 use crate::recovery::{self, Again, Found, Resume};
@@ -137,7 +140,11 @@ impl Agent {
     /// The layers that runs stand on, until they are gone.
     pub fn layers_in_use(&self) -> impl Iterator<Item = (&ContainerId, &[String])> {
         let records = self.tasks.values().map(|task| &task.record).filter(|record| record.phase != Phase::Gone);
-        records.filter_map(|record| Some((&record.container, record.image.as_ref()?.image.layers.as_slice())))
+        records.flat_map(|record| {
+            let own = record.image.iter().map(|root| &root.image);
+            let images = own.chain(record.volume_images.values());
+            images.map(|image| (&record.container, image.layers.as_slice()))
+        })
     }
 
     /// The sandbox of the newest run of a task.
@@ -174,6 +181,10 @@ impl Agent {
             Input::Pulled { container, result } => self.pulled(&container, result, now),
             Input::Fetched { container, result } => self.fetched(&container, result, now),
             Input::Prepared { container, result } => self.step(&container, container::Input::Prepared(result), now),
+            Input::Joined { container, addresses } => {
+                self.joined(&container, addresses);
+                Vec::new()
+            }
             Input::Created { container, result } => self.created(&container, result, now),
             Input::Started { container, result } => self.step(&container, container::Input::Started(result), now),
             Input::Used { container, usage } => self.step(&container, container::Input::Used(usage), now),
@@ -230,7 +241,7 @@ impl Agent {
     /// The first step of a run.
     fn begin(&mut self, mut task: Task, now: Now) -> Vec<Effect> {
         let container = task.record.container.clone();
-        let image = launch::image_request(&self.site, &task.record.info, &task.record.secrets);
+        let image = self.next_pull(&task.record);
         if let Ok(Some(request)) = image {
             // It stays in TASK_STAGING until the image is here.
             task.record.phase = Phase::Pulling;
@@ -244,6 +255,7 @@ impl Agent {
             Ok(plan) if !task.uris().is_empty() => task.fetch(plan),
             Ok(plan) => {
                 task.starting(&self.site, &mut self.randomness, now);
+                task.made_with(&plan);
                 vec![Effect::Save(task.saved()), Effect::Prepare { container: container.clone(), plan: Box::new(plan) }]
             }
             Err(error) => {
@@ -276,6 +288,7 @@ impl Agent {
             let chosen = gpus::choose(&self.site.gpus, gpus::wanted(&task.record.info), &taken);
             task.record.gpus = chosen.map_err(LaunchError::Volume)?;
         }
+        self.name_ids(task)?;
         self.connect(task)
     }
 
@@ -306,8 +319,11 @@ impl Agent {
 
     /// Gives a run that wants one an address nobody else has.
     fn connect(&self, task: &mut Task) -> Result<(), LaunchError> {
-        let Wish::Bridge(mappings) = bridge::wish(&task.record.info).map_err(LaunchError::Volume)? else {
-            return Ok(());
+        let wish = bridge::wish(&task.record.info).map_err(LaunchError::Volume)?;
+        let mappings = match wish {
+            Wish::Bridge(mappings) => mappings,
+            Wish::Named(network) => return self.join(task, network),
+            Wish::Host | Wish::Nothing => return Ok(()),
         };
         if self.site.unconfined {
             let what = "containers with a network of their own on a node that runs tasks without isolation";
@@ -460,65 +476,6 @@ impl Agent {
         effects
     }
 
-    /// Who the task is in its image, and what it runs there, can be said only now.
-    fn pulled(&mut self, container: &ContainerId, result: Result<Box<Pulled>, String>, now: Now) -> Vec<Effect> {
-        if !self.tasks.get(container).is_some_and(|task| task.record.phase == Phase::Pulling) {
-            return Vec::new();
-        }
-        let Some(mut task) = self.tasks.remove(container) else { return Vec::new() };
-        let planned = result.and_then(|pulled| self.plan_pulled(&mut task, *pulled).map_err(|error| error.to_string()));
-        let fetches = !task.uris().is_empty();
-        match planned {
-            Ok(plan) if fetches => {
-                let effects = task.fetch(plan);
-                self.tasks.insert(container.clone(), task);
-                effects
-            }
-            Ok(plan) => {
-                self.tasks.insert(container.clone(), task);
-                self.go_on(container, plan, now)
-            }
-            Err(reason) => {
-                self.tasks.insert(container.clone(), task);
-                self.step(container, container::Input::Pulled(Err(reason)), now)
-            }
-        }
-    }
-
-    fn plan_pulled(&self, task: &mut Task, pulled: Pulled) -> Result<launch::Plan, LaunchError> {
-        let mut site = self.site.clone();
-        site.agent = task.record.agent.clone();
-        let Pulled { image, accounts } = pulled;
-        let (info, framework_info) = (&task.record.info, &task.record.framework_info);
-        let identity = launch::identity(&site, info, framework_info, &image, &accounts)?;
-        task.record.image = Some(ImageRoot { image, identity });
-        self.allot(task)?;
-        task.plan(&site)
-    }
-
-    /// Again after a restart. An agent that dies of one image shall not die of it for ever.
-    fn pull_again(&mut self, container: &ContainerId, now: Now) -> Vec<Effect> {
-        let Some(task) = self.tasks.get_mut(container) else { return Vec::new() };
-        let reason = match launch::image_request(&self.site, &task.record.info, &task.record.secrets) {
-            Ok(Some(_)) if task.record.pulls >= MAX_PULLS => {
-                format!("the agent was restarted {} times while it pulled the image", task.record.pulls)
-            }
-            Ok(Some(request)) => return task.pull(request),
-            Ok(None) if !task.uris().is_empty() => {
-                let mut site = self.site.clone();
-                site.agent = task.record.agent.clone();
-                let planned = task.plan(&site).map_err(|error| error.to_string());
-                match planned.and_then(|plan| task.fetch_again(plan)) {
-                    Ok(effects) => return effects,
-                    Err(reason) => reason,
-                }
-            }
-            Ok(None) => "the default image was taken away while it was pulled".to_owned(),
-            Err(error) => error.to_string(),
-        };
-        self.step(container, container::Input::Pulled(Err(reason)), now)
-    }
-
     fn again(&mut self, container: &ContainerId, again: Again, now: Now) -> Vec<Effect> {
         let id = container.clone();
         match again {
@@ -540,6 +497,7 @@ impl Agent {
                 site.agent = task.record.agent.clone();
                 match task.plan(&site) {
                     Ok(plan) => {
+                        task.made_with(&plan);
                         vec![Effect::Delete(id.clone()), Effect::Prepare { container: id, plan: Box::new(plan) }]
                     }
                     Err(error) => self.step(container, container::Input::Prepared(Err(error.to_string())), now),

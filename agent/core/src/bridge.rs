@@ -116,6 +116,19 @@ pub enum Wish {
     Nothing,
     /// An address on the bridge.
     Bridge(Vec<Mapping>),
+    /// A network of the operator's.
+    Named(NamedNetwork),
+}
+
+/// A network of the operator's that a container is on.
+#[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
+pub struct NamedNetwork {
+    /// What it is called.
+    pub name: String,
+    /// What of the node's ports are the container's.
+    pub mappings: Vec<Mapping>,
+    /// Its own addresses, once it is connected.
+    pub addresses: Vec<String>,
 }
 
 /// What [`NetworkInfo`](api::v1::NetworkInfo) calls the bridge.
@@ -134,9 +147,10 @@ pub fn wish(task: &TaskInfo) -> Result<Wish, String> {
     if container.network_infos.len() > 1 {
         return Err("more than one network: a container has one".to_owned());
     }
-    if let Some(name) = named {
-        return Err(format!("network '{name}': this node has only 'bridge'"));
-    }
+    let own = |mappings: Vec<Mapping>| match &named {
+        Some(name) => Wish::Named(NamedNetwork { name: name.clone(), mappings, addresses: Vec::new() }),
+        None => Wish::Bridge(mappings),
+    };
     let wish = match &container.docker {
         Some(docker) => match docker.network() {
             DockerNetwork::Host if !docker.port_mappings.is_empty() => {
@@ -146,18 +160,19 @@ pub fn wish(task: &TaskInfo) -> Result<Wish, String> {
             }
             DockerNetwork::Host if container.network_infos.is_empty() => Wish::Host,
             DockerNetwork::None => Wish::Nothing,
-            DockerNetwork::Host | DockerNetwork::Bridge => Wish::Bridge(mappings(container)?),
+            DockerNetwork::Host | DockerNetwork::Bridge => own(mappings(container)?),
             // A network of the operator's, by name; without one it is nobody's.
             DockerNetwork::User if container.network_infos.is_empty() => {
                 return Err("network USER without network_infos: name the network".to_owned());
             }
-            DockerNetwork::User => Wish::Bridge(mappings(container)?),
+            DockerNetwork::User => own(mappings(container)?),
         },
         None if container.network_infos.is_empty() => Wish::Host,
-        None => Wish::Bridge(mappings(container)?),
+        None => own(mappings(container)?),
     };
-    if let Wish::Bridge(mappings) = &wish {
-        check_ports(task, mappings)?;
+    match &wish {
+        Wish::Bridge(mappings) | Wish::Named(NamedNetwork { mappings, .. }) => check_ports(task, mappings)?,
+        Wish::Host | Wish::Nothing => {}
     }
     Ok(wish)
 }

@@ -7,6 +7,7 @@ use api::{Attribute, Resources};
 
 use crate::bridge::Subnet;
 use crate::garbage::{Policy, parse_headroom};
+use crate::ids::UserNamespaces;
 use crate::image::Reference;
 use crate::launch::{DiskLimit, Gpu, HostPath, device_paths};
 
@@ -63,6 +64,12 @@ pub struct NodeConfig {
     pub gpus: Vec<Gpu>,
     /// `mesolith.gpu_files=/path`: what programs need to use them.
     pub gpu_files: Option<String>,
+    /// `mesolith.user_namespaces=all` or roles: whose tasks have user namespaces without asking.
+    pub user_namespaces: UserNamespaces,
+    /// `mesolith.cni_config=/path`: lists of plugins, each a network for containers.
+    pub cni_config: Option<String>,
+    /// `mesolith.cni_plugins=/path`: the plugins.
+    pub cni_plugins: Option<String>,
     /// Keys under `mesolith.` that this version does not know: another part may.
     pub unknown: Vec<String>,
 }
@@ -212,6 +219,15 @@ impl NodeConfig {
             "gpu_files" => match value.starts_with('/') {
                 true => self.gpu_files = Some(value.trim_end_matches('/').to_owned()),
                 false => mistakes.push(format!("mesolith.gpu_files: `{value}` is not a path")),
+            },
+            "cni_config" | "cni_plugins" if !value.starts_with('/') => {
+                mistakes.push(format!("mesolith.{key}: `{value}` is not a path"));
+            }
+            "cni_config" => self.cni_config = Some(value.to_owned()),
+            "cni_plugins" => self.cni_plugins = Some(value.to_owned()),
+            "user_namespaces" => match UserNamespaces::parse(value) {
+                Ok(wanted) => self.user_namespaces = wanted,
+                Err(entry) => mistakes.push(format!("mesolith.user_namespaces: `{entry}` is neither `all` nor a role")),
             },
             other => self.unknown.push(other.to_owned()),
         }

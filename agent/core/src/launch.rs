@@ -5,6 +5,7 @@ mod confinement;
 mod environment;
 mod host_paths;
 mod image;
+mod later;
 mod limits;
 mod linux;
 mod names;
@@ -17,12 +18,13 @@ mod volumes;
 
 pub use asked::{DiskLimit, Gpu, Named, NodeDevice, device_paths};
 pub use host_paths::HostPath;
-pub use image::{ImageRoot, identity, image_request};
+pub use image::{ImageRoot, identity, image_request, volume_images};
+pub use later::Later;
 pub use limits::{Limits, disk_limit_bytes, memory_limit_bytes};
 pub use names::{Names, Resolver};
 pub use seat::{Seat, as_task, resources as executor_resources, spell_ms};
 pub use user::{User, lookup_user};
-pub use volumes::{SecretFile, Secrets, Staged, references, volume_directory};
+pub use volumes::{ImageVolume, SecretFile, Secrets, Staged, references, volume_directory};
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -32,7 +34,8 @@ use serde_json::{Value, json};
 
 use crate::bridge::{self, Address, Subnet};
 use crate::cores::{self, Processors};
-use crate::image::Reference;
+use crate::ids::{self, UserNamespaces};
+use crate::image::{Image, Reference};
 
 /// What the node is, as far as a task sees it.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
@@ -83,6 +86,12 @@ pub struct Site {
     pub gpus: Vec<Gpu>,
     /// A directory with what programs need to use them.
     pub gpu_files: Option<String>,
+    /// Networks of the operator's.
+    pub networks: BTreeSet<String>,
+    /// The file system of sandboxes holds them to their limits.
+    pub projects: bool,
+    /// Whose tasks have user namespaces without asking.
+    pub user_namespaces: UserNamespaces,
 }
 
 impl Site {
@@ -136,14 +145,18 @@ pub struct Plan {
     pub sandbox: String,
     /// The bundle directory, to hold `config.json`.
     pub bundle: String,
-    /// Who the task runs as.
+    /// Who the task runs as, as the node calls it.
     pub user: User,
     /// `config.json`.
     pub config: Value,
     /// With an image, the layers its root is put together from, the lowest first.
     pub layers: Option<Vec<String>>,
+    /// What it may write to the sandbox.
+    pub disk_bytes: Option<u64>,
     /// What is mounted into it.
     pub volumes: Vec<Staged>,
+    /// Images that are.
+    pub image_volumes: Vec<ImageVolume>,
     /// Files for it that nobody else reads.
     pub secrets: Vec<SecretFile>,
     /// A read-only root that gets directories for volumes: over this one, another.
@@ -213,6 +226,10 @@ pub struct Given<'a> {
     pub cores: Option<&'a BTreeSet<u32>>,
     /// Graphics processors it has to itself.
     pub gpus: Option<&'a BTreeSet<String>>,
+    /// The first of its range of ids.
+    pub ids: Option<u32>,
+    /// Images that it has for volumes.
+    pub volume_images: Option<&'a BTreeMap<String, Image>>,
 }
 
 /// Plans one run of a task. One with an image ([`image_request`]) needs it to be here.
@@ -228,7 +245,7 @@ pub fn plan(
     given: Given<'_>,
     seat: Seat,
 ) -> Result<Plan, LaunchError> {
-    let Given { root, secrets, address, cores, gpus } = given;
+    let Given { root, secrets, address, cores, gpus, ids, volume_images } = given;
     let none = Secrets::new();
     let secrets = secrets.unwrap_or(&none);
     refusals::check(task)?;
@@ -268,13 +285,26 @@ pub fn plan(
     let network = bridge::wish(task).map_err(LaunchError::Volume)?;
     let hostname = hostname(site, task, options);
     let names = Names::of(address, hostname, options);
-    let (inside, files, user) = (view.sandbox.as_str(), view.own_files, view.user);
+    let (inside, files) = (view.sandbox.as_str(), view.own_files);
+    let user = outside(ids, view.user, files)?;
     let (parent, gpus) = (parent.as_deref(), gpus.is_some_and(|gpus| !gpus.is_empty()));
-    let place = volumes::Place { site, container, sandbox: &sandbox, parent, inside, files, user, secrets, gpus };
+    let place = volumes::Place {
+        site,
+        container,
+        sandbox: &sandbox,
+        parent,
+        inside,
+        files,
+        user,
+        named: view.user,
+        secrets,
+        gpus,
+        images: volume_images,
+    };
     let volumes = volumes::volumes(&place, task, options.map(|options| options.mounts.as_slice()).unwrap_or_default())?;
     let bundle = format!("{}/{container}", site.bundle_dir);
     // The default task root is everybody's: nobody's volumes leave directories in it.
-    let covered_root = (files == Files::TaskRoots && volumes.outside_sandbox).then(|| view.root.clone());
+    let covered_root = (files == Files::TaskRoots && (volumes.outside_sandbox || ids.is_some())).then(|| view.root.clone());
     let root_path = if covered_root.is_some() { format!("{bundle}/rootfs") } else { view.root.clone() };
     let mut config = json!({
         "ociVersion": "1.0.2",
@@ -296,13 +326,16 @@ pub fn plan(
         if network != bridge::Wish::Host {
             namespaces.push(json!({ "type": "network" }));
         }
+        if ids.is_some() {
+            namespaces.push(json!({ "type": "user" }));
+        }
         if let Some((wish, _)) = &view.image {
             for (name, value) in &wish.options.labels {
                 config["annotations"][format!("mesolith.label.{name}")] = json!(value);
             }
         }
         config["hostname"] = json!(hostname);
-        config["process"]["capabilities"] = linux.capabilities(user);
+        config["process"]["capabilities"] = linux.capabilities(view.user);
         config["process"]["rlimits"] = linux.rlimits();
         let mut mounts = confinement::mounts(&sandbox, files, linux.shm_mib, &names, &bundle);
         mounts.extend(volumes.mounts);
@@ -312,17 +345,39 @@ pub fn plan(
             "cgroupsPath": format!("{}/{container}", site.cgroup_parent),
             "resources": limits.oci(),
         });
+        if let Some(first) = ids {
+            let all = json!([{ "containerID": 0, "hostID": first, "size": ids::SIZE }]);
+            config["linux"]["uidMappings"] = all.clone();
+            config["linux"]["gidMappings"] = all;
+        }
         let cpuset = cpuset(site, cores);
         if !cpuset.is_null() {
             config["linux"]["resources"]["cpu"] = cpuset;
         }
         asked.apply(site, &mut config["linux"]["resources"]);
         linux.apply(&mut config);
+        if site.projects {
+            seccomp::keep_projects(&mut config["linux"]["seccomp"]);
+        }
     }
     let layers = view.image.as_ref().map(|(_, root)| root.image.layers.clone());
-    let (volumes, secrets) = (volumes.staged, volumes.secrets);
+    let (volumes, image_volumes, secrets) = (volumes.staged, volumes.images, volumes.secrets);
     let named = asked.named;
-    Ok(Plan { sandbox, bundle, user, config, layers, volumes, secrets, covered_root, names, named })
+    let disk_bytes = disk_limit_bytes(task);
+    Ok(Plan { sandbox, bundle, user, config, layers, disk_bytes, volumes, image_volumes, secrets, covered_root, names, named })
+}
+
+/// What the node calls who the task runs as.
+fn outside(first: Option<u32>, user: User, files: Files) -> Result<User, LaunchError> {
+    let Some(first) = first else { return Ok(user) };
+    if files == Files::Hosts {
+        let what = "containers with a user namespace that see this host's own files: that takes an image";
+        return Err(LaunchError::Unsupported(what.to_owned()));
+    }
+    ids::outside(first, user).ok_or_else(|| {
+        let User { uid, gid } = user;
+        LaunchError::Volume(format!("user {uid}, group {gid} are not among the {} of a user namespace", ids::SIZE))
+    })
 }
 
 /// Its own processors and their memories, or those nobody has to themselves; null while nobody has.

@@ -26,6 +26,7 @@ pub mod executor;
 pub mod garbage;
 pub mod gpus;
 pub mod handover;
+pub mod ids;
 pub mod image;
 pub mod launch;
 pub mod lldp;

@@ -1,15 +1,16 @@
 //! What is kept of one run of one task: the checkpoint's unit, one file each.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use api::v1::{FrameworkInfo, TaskInfo};
 use api::{AgentId, ContainerId, ExecutorId, FrameworkId, TaskId, TaskState};
 use serde::{Deserialize, Serialize};
 
-use crate::bridge::Address;
+use crate::bridge::{Address, NamedNetwork};
 use crate::checks::Checks;
 use crate::container::Phase;
 use crate::executor::Token;
+use crate::image::Image;
 use crate::launch::{ImageRoot, Secrets};
 use crate::overrun::Overrun;
 use crate::status::Updates;
@@ -64,6 +65,9 @@ pub struct Record {
     /// What it has on the bridge.
     #[serde(default)]
     pub network: Option<Address>,
+    /// The network of the operator's it is on.
+    #[serde(default)]
+    pub named_network: Option<NamedNetwork>,
     /// Processors it has to itself.
     #[serde(default)]
     pub cores: BTreeSet<u32>,
@@ -73,6 +77,15 @@ pub struct Record {
     /// What it overran.
     #[serde(default)]
     pub overrun: Option<Overrun>,
+    /// Where its persistent volumes are mounted, if it is an executor.
+    #[serde(default)]
+    pub mounted: Vec<String>,
+    /// The first of its user and group ids, if it has a user namespace of its own.
+    #[serde(default)]
+    pub ids: Option<u32>,
+    /// Images that are mounted as volumes, by their names, once they are here.
+    #[serde(default)]
+    pub volume_images: BTreeMap<String, Image>,
 }
 
 /// What a run is to an executor.

@@ -76,7 +76,7 @@ pub fn resume(record: &mut Record, found: &Found) -> Resume {
         Phase::Preparing { .. } => Resume::Again(Again::PrepareAfterDelete),
         Phase::Creating { .. } => match (status, container.and_then(|state| state.pid)) {
             // It was made while nobody listened.
-            (Some("created"), Some(pid)) if record.network.is_none() => {
+            (Some("created"), Some(pid)) if record.network.is_none() && record.named_network.is_none() => {
                 record.process = Some(Process { pid, start_ticks: found.start_ticks.get(&pid).copied().unwrap_or(0) });
                 Resume::Input(Input::Created(Ok(())))
             }
@@ -138,6 +138,10 @@ pub(crate) mod tests {
             updates: Updates::default(),
             complete_by_ms: None,
             image: None,
+            ids: None,
+            mounted: Vec::new(),
+            named_network: None,
+            volume_images: BTreeMap::new(),
             pulls: 0,
             part: crate::record::Part::Alone,
             secrets: crate::launch::Secrets::new(),

@@ -46,6 +46,18 @@ impl ContainerRoot {
         format!("lowerdir={},upperdir={upper},workdir={work},volatile", lower.join(":"))
     }
 
+    /// The same where the layers are found from another place than what is written.
+    #[must_use]
+    pub fn apart(&self) -> String {
+        let [upper, work] = [&self.upper, &self.work].map(|path| self.store.join(path));
+        format!(
+            "lowerdir={},upperdir={},workdir={},volatile",
+            self.lower.join(":"),
+            upper.display(),
+            work.display()
+        )
+    }
+
     /// Where it is mounted, absolutely.
     #[must_use]
     pub fn path(&self) -> PathBuf {
@@ -60,11 +72,36 @@ impl Store {
     /// When they cannot be made.
     pub fn make_root(&self, container: &str, layers: &[String]) -> Result<ContainerRoot, ContainerRootError> {
         let directory = self.0.disk.container(container);
+        self.clear(&directory).map_err(|source| ContainerRootError { path: directory.clone(), source })?;
+        self.make_layered(container, layers)
+    }
+
+    /// The same of an image that is a container's volume, in a directory of its own. Whoever mounts it says where.
+    ///
+    /// # Errors
+    /// When they cannot be made.
+    pub fn make_volume(
+        &self,
+        container: &str,
+        name: &str,
+        layers: &[String],
+    ) -> Result<ContainerRoot, ContainerRootError> {
+        let own = self.0.disk.container(container);
+        fs::create_dir_all(&own).map_err(|source| ContainerRootError { path: own.clone(), source })?;
+        let directory = own.join(name);
+        self.0.disk.remove(&directory).map_err(|error| ContainerRootError {
+            path: directory.clone(),
+            source: io::Error::other(error),
+        })?;
+        self.make_layered(&format!("{container}/{name}"), layers)
+    }
+
+    fn make_layered(&self, place: &str, layers: &[String]) -> Result<ContainerRoot, ContainerRootError> {
+        let directory = self.0.disk.container(place);
         let failed = |path: &Path| {
             let path = path.to_owned();
             move |source| ContainerRootError { path, source }
         };
-        self.clear(&directory).map_err(failed(&directory))?;
         for name in ["", "upper", "work", "rootfs"] {
             let path = directory.join(name);
             fs::create_dir(&path).map_err(failed(&path))?;
@@ -78,10 +115,10 @@ impl Store {
             None => {
                 let path = directory.join("nothing");
                 fs::create_dir(&path).map_err(failed(&path))?;
-                lower.push(format!("{CONTAINERS}/{container}/nothing"));
+                lower.push(format!("{CONTAINERS}/{place}/nothing"));
             }
         }
-        let own = |name: &str| format!("{CONTAINERS}/{container}/{name}");
+        let own = |name: &str| format!("{CONTAINERS}/{place}/{name}");
         Ok(ContainerRoot {
             store: self.directory().to_owned(),
             lower,
@@ -129,11 +166,11 @@ fn like(model: &Path, path: &Path) -> io::Result<()> {
 }
 
 /// Makes a directory in a mounted root if it is missing, as Docker does with working directories. Links are followed
-/// inside the root only.
+/// inside the root only. What is made belongs to `owner`, if that is somebody else.
 ///
 /// # Errors
 /// When something else is there, or it cannot be made.
-pub fn ensure_directory(root: &Path, path: &Path) -> io::Result<()> {
+pub fn ensure_directory(root: &Path, path: &Path, owner: Option<u32>) -> io::Result<()> {
     let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
     let root = rustix::fs::openat(CWD, root, flags, Mode::empty())?;
     let open = |path: &Path| -> Result<OwnedFd, Errno> {
@@ -153,6 +190,11 @@ pub fn ensure_directory(root: &Path, path: &Path) -> io::Result<()> {
             Err(Errno::NOENT) if name != ".." => {
                 let mode = Mode::RWXU | Mode::RGRP | Mode::XGRP | Mode::ROTH | Mode::XOTH;
                 rustix::fs::mkdirat(&parent, name, mode)?;
+                if let Some(owner) = owner {
+                    let (uid, gid) = (rustix::fs::Uid::from_raw(owner), rustix::fs::Gid::from_raw(owner));
+                    let flags = rustix::fs::AtFlags::SYMLINK_NOFOLLOW;
+                    rustix::fs::chownat(&parent, name, Some(uid), Some(gid), flags)?;
+                }
             }
             opened => drop(opened?),
         }
@@ -188,14 +230,14 @@ mod tests {
         symlink("/real", dir.path().join("absolute")).unwrap();
         symlink(outside.path(), dir.path().join("away")).unwrap();
         fs::write(dir.path().join("file"), "").unwrap();
-        ensure_directory(dir.path(), Path::new("/a/b/c")).unwrap();
-        ensure_directory(dir.path(), Path::new("/absolute/x")).unwrap();
-        ensure_directory(dir.path(), Path::new("/../../up")).unwrap();
+        ensure_directory(dir.path(), Path::new("/a/b/c"), None).unwrap();
+        ensure_directory(dir.path(), Path::new("/absolute/x"), None).unwrap();
+        ensure_directory(dir.path(), Path::new("/../../up"), None).unwrap();
         assert!(
             dir.path().join("a/b/c").is_dir() && dir.path().join("real/x").is_dir() && dir.path().join("up").is_dir()
         );
-        assert!(ensure_directory(dir.path(), Path::new("/file/x")).is_err());
-        assert!(ensure_directory(dir.path(), Path::new("/away/x")).is_err(), "it points nowhere inside the root");
+        assert!(ensure_directory(dir.path(), Path::new("/file/x"), None).is_err());
+        assert!(ensure_directory(dir.path(), Path::new("/away/x"), None).is_err(), "it points nowhere inside the root");
         assert_eq!(fs::read_dir(outside.path()).unwrap().count(), 0);
     }
 }

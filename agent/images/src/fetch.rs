@@ -84,6 +84,8 @@ pub struct Wish {
     pub uid: u32,
     /// Whose it is.
     pub gid: u32,
+    /// What the sandbox may have when all of it is there.
+    pub most_bytes: Option<u64>,
     /// One after the other.
     pub uris: Vec<Uri>,
 }
@@ -212,25 +214,34 @@ impl Inner {
         let sandbox =
             Sandbox::open(&wish.sandbox, wish.uid, wish.gid).map_err(Trouble::io("cannot use the sandbox"))?;
         let archive = if uri.extract && !uri.executable { Archive::of(&address.name) } else { None };
+        let left = self.left(wish);
         let mode = if uri.executable { 0o755 } else { 0o644 };
         if !uri.cache {
             // As Mesos does, the archive itself stays beside what was in it.
             let file = sandbox.create(&address.output, 0o600).map_err(Trouble::io("cannot make the file"))?;
-            self.download(address, wish, file.try_clone().map_err(Trouble::lasting)?).await?;
+            self.download(address, wish, left, file.try_clone().map_err(Trouble::lasting)?).await?;
             sandbox.finish(&file, mode).map_err(Trouble::io("cannot finish the file"))?;
             return match archive {
-                Some(archive) => self.unpack(archive, file, sandbox, address).await,
+                // The archive itself takes of it.
+                Some(archive) => self.unpack(archive, file, sandbox, address, self.left(wish)).await,
                 None => Ok(()),
             };
         }
         let key = format!("{} {}", wish.uid, uri.value);
         let cached = {
             let (inner, address, wish) = (self.clone(), address.clone(), wish.clone());
-            self.cache.get(&key, move |file| async move { inner.download(&address, &wish, file).await }).await?
+            self.cache.get(&key, move |file| async move {
+                let most = inner.settings.file_bytes;
+                inner.download(&address, &wish, most, file).await
+            }).await?
         };
         let file = cached.open().map_err(Trouble::io("cannot open the cached file"))?;
         if let Some(archive) = archive {
-            return self.unpack(archive, file, sandbox, address).await;
+            return self.unpack(archive, file, sandbox, address, left).await;
+        }
+        let size = file.metadata().map_err(Trouble::io("cannot look at the cached file"))?.len();
+        if size > left {
+            return Err(Trouble::Lasting(format!("it has {size} bytes, and the sandbox has room for {left}")));
         }
         let output = address.output.clone();
         let copied = tokio::task::spawn_blocking(move || {
@@ -245,10 +256,10 @@ impl Inner {
     }
 
     /// Brings the bytes, with all tries, and checks them.
-    async fn download(&self, address: &Address, wish: &Wish, file: File) -> Result<(), Trouble> {
+    async fn download(&self, address: &Address, wish: &Wish, most: u64, file: File) -> Result<(), Trouble> {
         let _turn = self.downloads.acquire().await.map_err(Trouble::lasting)?;
         let patience = self.settings.patience;
-        let mut sink = Sink::new(file, self.settings.file_bytes, address.checksum.as_ref());
+        let mut sink = Sink::new(file, most, address.checksum.as_ref());
         let mut pause = patience.pause;
         for round in 1.. {
             let result = match &address.source {
@@ -269,11 +280,24 @@ impl Inner {
         sink.finish()
     }
 
-    async fn unpack(&self, archive: Archive, file: File, sandbox: Sandbox, address: &Address) -> Result<(), Trouble> {
+    /// What may still be put into a sandbox. Nobody else writes to it yet.
+    fn left(&self, wish: &Wish) -> u64 {
+        let most = wish.most_bytes.map(|most| most.saturating_sub(place::size(&wish.sandbox)));
+        most.unwrap_or(u64::MAX).min(self.settings.file_bytes)
+    }
+
+    async fn unpack(
+        &self,
+        archive: Archive,
+        file: File,
+        sandbox: Sandbox,
+        address: &Address,
+        limit: u64,
+    ) -> Result<(), Trouble> {
         let _turn = self.unpacking.acquire().await.map_err(Trouble::lasting)?;
         let cancelled = Arc::new(AtomicBool::new(false));
         let _cancel = Cancel(cancelled.clone());
-        let (limit, name) = (self.settings.file_bytes, address.name.clone());
+        let name = address.name.clone();
         let unpacked =
             tokio::task::spawn_blocking(move || extract::unpack(archive, file, &sandbox, &name, limit, &cancelled));
         unpacked

@@ -180,7 +180,7 @@ impl Store {
 
     /// Keeps layers for a container until [`release`](Self::release).
     pub fn hold(&self, container: &str, layers: &[String]) {
-        self.0.state().holds.insert(container.to_owned(), layers.to_vec());
+        self.0.state().holds.entry(container.to_owned()).or_default().extend_from_slice(layers);
     }
 
     /// The container needs its layers no more.
@@ -261,7 +261,7 @@ impl Inner {
             // It will only look older than it is.
             tracing::debug!(%error, "the use of an image is not written down");
         }
-        holds.insert(container.to_owned(), record.layers.clone());
+        holds.entry(container.to_owned()).or_default().extend_from_slice(&record.layers);
         Some(image(record))
     }
 

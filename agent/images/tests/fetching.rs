@@ -141,7 +141,7 @@ impl Place {
         let own = fs::metadata(self.dir.path()).unwrap();
         let uid = if is_root() { 1234 } else { std::os::unix::fs::MetadataExt::uid(&own) };
         let gid = if is_root() { 1235 } else { std::os::unix::fs::MetadataExt::gid(&own) };
-        Wish { sandbox: self.sandbox(name), uid, gid, uris }
+        Wish { sandbox: self.sandbox(name), uid, gid, most_bytes: None, uris }
     }
 
     async fn fetch(&self, name: &str, uris: Vec<Uri>) -> Result<PathBuf, String> {

@@ -19,6 +19,8 @@ use super::executable::{self, ExecutableError};
 use super::first_process;
 use super::image_root::{self, ImageRootError};
 use super::loopback;
+use super::stage::{Stage, StageError};
+use super::user_namespace::{self, UserNamespaceError};
 use super::volumes::{self, VolumeError};
 use super::{Failure, Runtime, check_id};
 use crate::logging::chain;
@@ -51,6 +53,10 @@ enum OciError {
     Root(ImageRootError),
     #[error(transparent)]
     Volume(VolumeError),
+    #[error(transparent)]
+    UserNamespace(UserNamespaceError),
+    #[error(transparent)]
+    Stage(StageError),
     #[error("cannot give the container its loopback interface")]
     Loopback(#[source] io::Error),
     #[error("libcontainer made no process")]
@@ -112,9 +118,16 @@ impl OciRuntime {
             return Err(OciError::CgroupPath { found, expected });
         }
         // Until the container has it in its own mount namespace; whatever happens, nobody else needs it longer.
-        let _root = image_root::mount(bundle, &spec).map_err(OciError::Root)?;
-        let _volumes = volumes::show(bundle).map_err(OciError::Volume)?;
+        let names = user_namespace::make(&spec).map_err(OciError::UserNamespace)?;
+        let mut stage = names.as_ref().map(|_| Stage::make(container)).transpose().map_err(OciError::Stage)?;
+        let mut given = names.as_ref().zip(stage.as_mut());
+        let _root = image_root::mount(bundle, &spec, given.as_mut().map(|(names, stage)| (*names, &mut **stage)))
+            .map_err(OciError::Root)?;
+        let _volumes = volumes::show(bundle, given.as_mut().map(|(names, stage)| (*names, &mut **stage)))
+            .map_err(OciError::Volume)?;
         executable::check(&spec, bundle).map_err(OciError::Executable)?;
+        let staged = given.map(|(names, stage)| stage.specify(bundle, names)).transpose().map_err(OciError::Stage)?;
+        let shown = staged.as_deref().unwrap_or(bundle);
         let (stdout, stderr) = (append_to(stdout)?, append_to(stderr)?);
         let oom_score = spec.process().as_ref().and_then(|process| process.oom_score_adj()).unwrap_or_default();
         // The container inherits ours: a task must not be spared because its launcher is.
@@ -128,7 +141,7 @@ impl OciRuntime {
                 builder
                     .with_stdout(stdout)
                     .with_stderr(stderr)
-                    .as_init(bundle)
+                    .as_init(shown)
                     .with_systemd(false)
                     .with_detach(true)
                     .as_sibling(true)

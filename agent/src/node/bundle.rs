@@ -1,5 +1,6 @@
 //! A container's files before it exists: the sandbox and `config.json`.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::io;
 use std::os::unix::fs::{DirBuilderExt, PermissionsExt, symlink};
@@ -11,6 +12,7 @@ use agent_images::container_root::ContainerRootError;
 use api::ContainerId;
 
 use super::named::{self, NamedError};
+use super::projects::{ProjectError, Projects};
 use super::{private_file, volumes};
 use crate::output_file;
 
@@ -26,6 +28,8 @@ pub(crate) enum BundleError {
     #[error(transparent)]
     Root(#[from] ContainerRootError),
     #[error(transparent)]
+    Project(#[from] ProjectError),
+    #[error(transparent)]
     Named(#[from] NamedError),
     #[error("this node has no image store")]
     NoStore,
@@ -36,14 +40,20 @@ pub(crate) const ROOT_FILE: &str = "root.json";
 
 /// What volumes the launcher shows, beside `config.json`.
 pub(crate) const VOLUMES_FILE: &str = "volumes.json";
+/// What images it mounts as volumes, by the places of these.
+pub(crate) const IMAGES_FILE: &str = "image-volumes.json";
 /// The read-only root it covers, if it has to.
 pub(crate) const COVER_FILE: &str = "cover.json";
 
 /// Makes the sandbox, its `stdout` and `stderr`, the bundle, and with an image what the root is put together from. Doing
 /// it again changes nothing.
-pub(crate) fn make(container: &ContainerId, plan: &Plan, store: Option<&Store>) -> Result<(), BundleError> {
-    let sandbox = Path::new(&plan.sandbox);
-    make_sandbox(sandbox, plan.user).map_err(|source| BundleError::Sandbox { path: sandbox.to_owned(), source })?;
+pub(crate) fn make(
+    container: &ContainerId,
+    plan: &Plan,
+    store: Option<&Store>,
+    projects: Option<&Projects>,
+) -> Result<(), BundleError> {
+    make_sandbox(plan, projects)?;
     let bundle = Path::new(&plan.bundle);
     let mut config = plan.config.clone();
     named::write(&plan.named, plan.user, &mut config)?;
@@ -55,8 +65,20 @@ pub(crate) fn make(container: &ContainerId, plan: &Plan, store: Option<&Store>) 
         let root = serde_json::to_vec(&root).map_err(|error| failed(error.into()))?;
         private_file::write(&bundle.join(ROOT_FILE), &root).map_err(failed)?;
     }
+    if !plan.image_volumes.is_empty() {
+        let mut images = BTreeMap::new();
+        for volume in &plan.image_volumes {
+            let store = store.ok_or(BundleError::NoStore)?;
+            images.insert(&volume.name, store.make_volume(container.as_str(), &volume.name, &volume.layers)?);
+        }
+        let images = serde_json::to_vec(&images).map_err(|error| failed(error.into()))?;
+        private_file::write(&bundle.join(IMAGES_FILE), &images).map_err(failed)?;
+    }
     for volume in &plan.volumes {
         volumes::prepare(volume).map_err(|source| BundleError::Volume { path: volume.path.clone(), source })?;
+        if let Some(projects) = projects.filter(|_| volume.persistence.is_some()) {
+            projects.bound_volume(&Path::new(&volume.base).join(&volume.path), volume.limit_bytes)?;
+        }
     }
     let secrets = bundle.join("secrets");
     for (at, secret) in plan.secrets.iter().enumerate() {
@@ -100,8 +122,19 @@ pub(crate) fn remove(bundle: &Path) -> io::Result<()> {
     }
 }
 
-pub(crate) fn make_sandbox(path: &Path, user: User) -> io::Result<()> {
-    fs::DirBuilder::new().recursive(true).mode(0o755).create(path)?;
+/// Makes the sandbox and its first files. Doing it again changes nothing.
+pub(crate) fn make_sandbox(plan: &Plan, projects: Option<&Projects>) -> Result<(), BundleError> {
+    let path = Path::new(&plan.sandbox);
+    let failed = |source| BundleError::Sandbox { path: path.to_owned(), source };
+    fs::DirBuilder::new().recursive(true).mode(0o755).create(path).map_err(failed)?;
+    if let Some(projects) = projects {
+        // Before anything is in it.
+        projects.bound(path, plan.disk_bytes)?;
+    }
+    furnish(path, plan.user).map_err(failed)
+}
+
+fn furnish(path: &Path, user: User) -> io::Result<()> {
     fs::set_permissions(path, fs::Permissions::from_mode(0o755))?;
     let own = nix::unistd::geteuid().is_root();
     let give = |path: &Path| if own { std::os::unix::fs::chown(path, Some(user.uid), Some(user.gid)) } else { Ok(()) };
@@ -142,13 +175,15 @@ mod tests {
                 user: User { uid: nix::unistd::geteuid().as_raw(), gid: nix::unistd::getegid().as_raw() },
                 config: serde_json::json!({ "ociVersion": "1.0.2" }),
                 layers: None,
+                disk_bytes: None,
                 volumes: Vec::new(),
+                image_volumes: Vec::new(),
                 secrets: Vec::new(),
                 covered_root: None,
                 names: agent_core::launch::Names::default(),
                 named: agent_core::launch::Named::default(),
             };
-            make(&"c".into(), &plan, None).unwrap();
+            make(&"c".into(), &plan, None, None).unwrap();
         }
         assert_eq!(fs::read_link(dir.path().join("runs/latest")).unwrap(), Path::new("b"));
         assert!(dir.path().join("runs/a/stdout").is_file());

@@ -5,7 +5,7 @@ use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
 use agent_core::agent::Input;
-use agent_core::bridge::Address;
+use agent_core::bridge::{Address, NamedNetwork};
 use agent_core::handover::{ContainerState, LauncherReply, LauncherRequest, MAX_PACKET};
 use agent_core::launch::Plan;
 use agent_core::record::Process;
@@ -15,8 +15,10 @@ use api::ContainerId;
 use super::bridge::Bridge;
 use super::bundle;
 use super::cgroup::start_ticks;
+use super::cni::{Cni, Leaving};
 use super::events::{Event, Events};
 use super::init_client::{GreetingError, greet};
+use super::projects::Projects;
 use crate::logging::chain;
 use crate::seqpacket::{Connection, SeqpacketError};
 
@@ -30,7 +32,13 @@ const DELETE_TRIES: u32 = 3;
 #[derive(Debug)]
 pub(crate) enum Job {
     Prepare { container: ContainerId, plan: Box<Plan> },
-    Create { container: ContainerId, bundle: String, sandbox: String, network: Option<Address> },
+    Create {
+        container: ContainerId,
+        bundle: String,
+        sandbox: String,
+        network: Option<Address>,
+        named_network: Option<NamedNetwork>,
+    },
     Start(ContainerId),
     Signal { container: ContainerId, signal: i32 },
     KillAll(ContainerId),
@@ -64,11 +72,13 @@ impl Containers {
         bundles: PathBuf,
         store: Option<Store>,
         bridge: Bridge,
+        cni: Option<Cni>,
+        projects: Option<Projects>,
         events: Events,
     ) -> std::io::Result<Self> {
         let (sender, jobs) = mpsc::channel();
         std::thread::Builder::new().name("containers".to_owned()).stack_size(512 * 1024).spawn(move || {
-            let mut worker = Worker { line, bundles, store, bridge, events };
+            let mut worker = Worker { line, bundles, store, bridge, cni, projects, events };
             let mut waiting = Vec::new();
             while let Some(job) = next(&jobs, &mut waiting) {
                 worker.perform(job);
@@ -184,6 +194,8 @@ struct Worker {
     /// Where roots of containers with an image are.
     store: Option<Store>,
     bridge: Bridge,
+    cni: Option<Cni>,
+    projects: Option<Projects>,
     events: Events,
 }
 
@@ -191,12 +203,16 @@ impl Worker {
     fn perform(&mut self, job: Job) {
         let input = match job {
             Job::Prepare { container, plan } => {
-                let result = bundle::make(&container, &plan, self.store.as_ref()).map_err(|error| chain(&error));
+                let made = bundle::make(&container, &plan, self.store.as_ref(), self.projects.as_ref());
+                let result = made.map_err(|error| chain(&error));
                 Input::Prepared { container, result }
             }
-            Job::Create { container, bundle, sandbox, network } => {
+            Job::Create { container, bundle, sandbox, network, named_network } => {
                 let made = self.create(&container, bundle, &sandbox).map_err(|error| chain(&error));
                 let result = made.and_then(|process| self.connect(&container, process, network));
+                if let (Ok(process), Some(wish), Some(cni)) = (&result, named_network, self.cni.clone()) {
+                    return self.join(cni, container, *process, wish);
+                }
                 Input::Created { container, result }
             }
             Job::Start(container) => {
@@ -218,6 +234,11 @@ impl Worker {
             }
             Job::Delete(container) => {
                 self.delete(&container);
+                if let Some(cni) = self.cni.clone()
+                    && let Some(leaving) = cni.leave(container.as_str())
+                {
+                    return self.leave(cni, container, leaving);
+                }
                 Input::Deleted { container }
             }
         };
@@ -255,6 +276,28 @@ impl Worker {
         attached.map(|()| process).map_err(|error| chain(&error))
     }
 
+    /// Plugins may take long: nobody else waits for them.
+    fn join(&self, cni: Cni, container: ContainerId, process: Process, wish: NamedNetwork) {
+        let events = self.events.clone();
+        beside(move || {
+            let result = cni.add(container.as_str(), process.pid, &wish).map_err(|error| chain(&error));
+            let result = result.map(|addresses| {
+                let joined = Input::Joined { container: container.clone(), addresses };
+                let _ = events.blocking_send(Event::Core(joined));
+                process
+            });
+            let _ = events.blocking_send(Event::Core(Input::Created { container, result }));
+        });
+    }
+
+    fn leave(&self, cni: Cni, container: ContainerId, leaving: Leaving) {
+        let events = self.events.clone();
+        beside(move || {
+            cni.finish(&leaving);
+            let _ = events.blocking_send(Event::Core(Input::Deleted { container }));
+        });
+    }
+
     fn start(&mut self, container: &ContainerId) -> Result<(), LauncherError> {
         let request = LauncherRequest::Start { container: container.to_string() };
         match self.line.done(&request) {
@@ -289,6 +332,24 @@ impl Worker {
     }
 }
 
+/// Without a thread it is done at once, and others wait.
+fn beside(work: impl FnOnce() + Send + 'static) {
+    let work = std::sync::Arc::new(std::sync::Mutex::new(Some(work)));
+    let take = |work: &std::sync::Mutex<Option<_>>| work.lock().unwrap_or_else(std::sync::PoisonError::into_inner).take();
+    let other = std::sync::Arc::clone(&work);
+    let run = move || {
+        if let Some(work) = take(&other) {
+            work();
+        }
+    };
+    let thread = std::thread::Builder::new().name("network".to_owned()).stack_size(256 * 1024).spawn(run);
+    if thread.is_err()
+        && let Some(work) = take(&work)
+    {
+        work();
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -301,6 +362,7 @@ mod tests {
             bundle: String::new(),
             sandbox: String::new(),
             network: None,
+            named_network: None,
         };
         for job in [create("a"), create("b"), Job::Delete("c".into()), Job::Start("d".into()), Job::Start("e".into())] {
             sender.send(job).unwrap();

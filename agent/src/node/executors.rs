@@ -101,7 +101,8 @@ pub(crate) fn word(effect: ExecutorEffect) -> Option<FromAgent> {
         | ExecutorEffect::Forget(_)
         | ExecutorEffect::Send { .. }
         | ExecutorEffect::Close { .. }
-        | ExecutorEffect::Resize { .. } => return None,
+        | ExecutorEffect::Resize { .. }
+        | ExecutorEffect::Volumes { .. } => return None,
     };
     Some(FromAgent { message: Some(message) })
 }

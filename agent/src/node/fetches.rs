@@ -1,9 +1,10 @@
 //! What tasks want in their sandboxes before they start: one fetch for each task that waits for one.
 
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use agent_core::agent::Input;
+use agent_core::cmdline::Quota;
 use agent_core::launch::Plan;
 use agent_images::fetch::{FetchPatience, FetchSettings, Fetcher, Uri, Wish};
 use api::ContainerId;
@@ -13,6 +14,7 @@ use tokio::task::AbortHandle;
 
 use super::bundle;
 use super::events::{Event, Events};
+use super::projects::Projects;
 use super::settings::Settings;
 use crate::logging::chain;
 
@@ -28,12 +30,14 @@ const CACHE_PERCENT: u64 = 10;
 pub(crate) struct Fetches {
     fetcher: Result<Fetcher, String>,
     running: BTreeMap<ContainerId, AbortHandle>,
+    projects: Option<Projects>,
+    quota: Quota,
     events: Events,
 }
 
 impl Fetches {
     /// Opens the cache. Without one the node runs all other tasks, and says why it runs none with URIs.
-    pub(crate) fn open(settings: &Settings, events: Events) -> Self {
+    pub(crate) fn open(settings: &Settings, projects: Option<Projects>, events: Events) -> Self {
         let total = statvfs(&settings.work_dir).map_or(0, |stat| stat.blocks() * stat.fragment_size());
         let fetcher = Fetcher::open(FetchSettings {
             cache: settings.work_dir.join("fetched"),
@@ -47,7 +51,8 @@ impl Fetches {
             tracing::error!(%error, "tasks with URIs are refused");
             format!("the node's cache for fetched files cannot be used: {error}")
         });
-        Self { fetcher, running: BTreeMap::new(), events }
+        let quota = settings.config.disk_quota.unwrap_or(Quota::Enforce);
+        Self { fetcher, running: BTreeMap::new(), projects, quota, events }
     }
 
     /// Brings everything into the sandbox; tells the core what came of it.
@@ -55,11 +60,13 @@ impl Fetches {
         self.running.retain(|_, fetch| !fetch.is_finished());
         let sandbox = PathBuf::from(&plan.sandbox);
         let (user, fetcher) = (plan.user, self.fetcher.clone());
-        let wish = Wish { sandbox, uid: user.uid, gid: user.gid, uris: uris.iter().map(uri).collect() };
+        let most_bytes = plan.disk_bytes.filter(|_| self.quota == Quota::Enforce);
+        let wish = Wish { sandbox, uid: user.uid, gid: user.gid, most_bytes, uris: uris.iter().map(uri).collect() };
         let (events, id) = (self.events.clone(), container.clone());
+        let (plan, projects) = (plan.clone(), self.projects.clone());
         let fetch = tokio::spawn(async move {
             let result = match fetcher {
-                Ok(fetcher) => fetch(fetcher, wish, user).await,
+                Ok(fetcher) => fetch(fetcher, wish, plan, projects).await,
                 Err(reason) => Err(reason),
             };
             if let Err(reason) = &result {
@@ -79,10 +86,9 @@ impl Fetches {
     }
 }
 
-async fn fetch(fetcher: Fetcher, wish: Wish, user: agent_core::launch::User) -> Result<(), String> {
-    let sandbox = wish.sandbox.clone();
-    let made = tokio::task::spawn_blocking(move || bundle::make_sandbox(Path::new(&sandbox), user)).await;
-    made.map_err(|error| error.to_string())?.map_err(|error| format!("the sandbox cannot be made: {error}"))?;
+async fn fetch(fetcher: Fetcher, wish: Wish, plan: Plan, projects: Option<Projects>) -> Result<(), String> {
+    let made = tokio::task::spawn_blocking(move || bundle::make_sandbox(&plan, projects.as_ref())).await;
+    made.map_err(|error| error.to_string())?.map_err(|error| chain(&error))?;
     fetcher.fetch(&wish).await.map_err(|error| chain(&error))
 }
 

@@ -98,6 +98,9 @@ impl Settings {
             ("devices", &args.devices),
             ("gpus", &args.gpus),
             ("gpu_files", &args.gpu_files),
+            ("user_namespaces", &args.user_namespaces),
+            ("cni_config", &args.cni_config),
+            ("cni_plugins", &args.cni_plugins),
         ] {
             if let Some(value) = value {
                 config.set(key, value, &mut mistakes);
@@ -183,6 +186,7 @@ impl Settings {
             devices: config.devices.clone(),
             gpus: config.gpus.clone(),
             gpu_files: config.gpu_files.clone(),
+            user_namespaces: config.user_namespaces.clone(),
             ..Site::default()
         };
         let authorities = AUTHORITIES.iter().map(PathBuf::from).find(|path| path.exists());

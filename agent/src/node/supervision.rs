@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use agent_core::agent::executors::{ExecutorEffect, Input as ExecutorInput};
 use agent_core::agent::{Agent, Effect, Input, Now};
+use agent_core::cmdline::Quota;
 use agent_core::executor::{ExecutorRecord, Stage};
 use agent_core::handover::InitRequest;
 use agent_core::launch::{self, Site};
@@ -19,6 +20,7 @@ use super::beside::Isolation;
 use super::bridge::{Bridge, Others};
 use super::cgroup::{Cgroup, start_ticks};
 use super::checkpoint::{Checkpoint, CheckpointError};
+use super::cni::Cni;
 use super::containers::{Containers, Job, LauncherError, Line};
 use super::door::past::Past;
 use super::events::{Events, Session};
@@ -27,7 +29,9 @@ use super::fetches::Fetches;
 use super::garbage;
 use super::images::Images;
 use super::init_client::InitClient;
+use super::later_volumes;
 use super::probes::{self, Look};
+use super::projects::{self, Projects};
 use super::settings::Settings;
 use crate::logging::chain;
 use crate::uptime;
@@ -47,6 +51,7 @@ pub(crate) struct Supervision {
     pub(crate) images: Images,
     pub(crate) desk: Desk,
     fetches: Fetches,
+    projects: Option<Projects>,
     cgroup_parent: String,
     unconfined: bool,
     bundles: PathBuf,
@@ -106,6 +111,14 @@ impl Supervision {
         let images = Images::open(settings, &mut site, events.clone());
         let cgroup_parent = site.cgroup_parent.clone();
         let unconfined = site.unconfined;
+        let cni = cni(settings);
+        let quota = settings.config.disk_quota.unwrap_or(Quota::Enforce);
+        let projects = Projects::open(&settings.work_dir, quota).unwrap_or_else(|error| {
+            tracing::warn!(%error, "the work directory's quotas are not used");
+            None
+        });
+        site.projects = projects.is_some();
+        site.networks = cni.as_ref().map(Cni::names).unwrap_or_default();
         let (mut agent, mut effects) = Agent::new(site, seed, records, &found, now());
         effects.extend(agent.recover_executors(checkpoint.load_executors()?, now()));
         // Before anything can be collected.
@@ -115,7 +128,11 @@ impl Supervision {
         let connected = agent.connected().map(|(id, address)| (id.to_string(), address.clone())).collect();
         let others = if settings.hosted { Others::Leave } else { Others::Drop };
         let bridge = Bridge::new(settings.config.bridge, others, connected);
-        let containers = Containers::start(line, settings.state.join("bundles"), store, bridge, events.clone())
+        if let Some(cni) = cni.clone() {
+            let known: std::collections::BTreeSet<String> = agent.containers().map(ToString::to_string).collect();
+            std::thread::spawn(move || cni.recover(&known));
+        }
+        let containers = Containers::start(line, settings.state.join("bundles"), store, bridge, cni, projects.clone(), events.clone())
             .map_err(SupervisionError::Thread)?;
         Ok(Self {
             agent,
@@ -125,7 +142,8 @@ impl Supervision {
             containers,
             images,
             desk: Desk::default(),
-            fetches: Fetches::open(settings, events.clone()),
+            fetches: Fetches::open(settings, projects.clone(), events.clone()),
+            projects,
             cgroup_parent,
             unconfined,
             bundles: settings.state.join("bundles"),
@@ -181,7 +199,10 @@ impl Supervision {
             }
             // The core forgets it only after what follows has been done, and only then may it be collected.
             if let Some(sandbox) = self.ended(&effect) {
-                tokio::task::spawn_blocking(move || garbage::begin_to_age(&sandbox));
+                tokio::task::spawn_blocking(move || {
+                    projects::release(&sandbox);
+                    garbage::begin_to_age(&sandbox);
+                });
             }
             self.perform_one(effect, init, session);
         }
@@ -225,8 +246,8 @@ impl Supervision {
                 self.fetches.cancel(&container);
             }
             Effect::Prepare { container, plan } => self.containers.tell(Job::Prepare { container, plan }),
-            Effect::Create { container, bundle, sandbox, network } => {
-                self.containers.tell(Job::Create { container, bundle, sandbox, network });
+            Effect::Create { container, bundle, sandbox, network, named_network } => {
+                self.containers.tell(Job::Create { container, bundle, sandbox, network, named_network });
             }
             Effect::Start(container) => self.containers.tell(Job::Start(container)),
             Effect::LimitCpu { container, process, cpu_max } => {
@@ -297,6 +318,12 @@ impl Supervision {
                 let cgroup = Cgroup::of(&self.cgroup_parent, container.as_str());
                 executors::resize(cgroup, container, process, limits);
             }
+            ExecutorEffect::Volumes { container, process, ids, added, removed } => {
+                // Waited for: what comes after may tell it of a task that looks for them.
+                for (place, error) in later_volumes::change(process, ids, added, removed, self.projects.as_ref()) {
+                    tracing::error!(%container, place, %error, "an executor's volume is not as it should be");
+                }
+            }
             effect @ (ExecutorEffect::Message { .. } | ExecutorEffect::TellEnd { .. }) => {
                 if let Some(word) = executors::word(effect) {
                     executors::tell_master(session, word);
@@ -331,4 +358,22 @@ impl Supervision {
             self.desk.close(&container, stream);
         }
     }
+}
+
+/// What an appliance's operator brings along, in an initial file system of their own.
+const CNI_CONFIG: &str = "/etc/mesolith/cni";
+const CNI_PLUGINS: &str = "/opt/cni/bin";
+
+/// Networks of the operator's, if there are any.
+fn cni(settings: &Settings) -> Option<Cni> {
+    let told = settings.config.cni_config.clone();
+    let lists = PathBuf::from(told.clone().unwrap_or_else(|| CNI_CONFIG.to_owned()));
+    // What a host has there is not meant for us.
+    if told.is_none() && (settings.hosted || !lists.is_dir()) {
+        return None;
+    }
+    let plugins = PathBuf::from(settings.config.cni_plugins.as_deref().unwrap_or(CNI_PLUGINS));
+    Cni::open(&lists, &plugins, &settings.state)
+        .inspect_err(|error| tracing::error!(%error, "networks of the operator's are not used"))
+        .ok()
 }

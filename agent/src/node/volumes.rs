@@ -4,7 +4,7 @@
 use std::collections::BTreeSet;
 use std::fs;
 use std::io;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
@@ -12,6 +12,8 @@ use agent_core::launch::{Staged, User, volume_directory};
 use api::Resources;
 use rustix::fs::{CWD, Gid, Mode, OFlags, ResolveFlags, Uid};
 use rustix::io::Errno;
+
+use crate::renaming::{Renaming, rename_all};
 
 /// Where persistent volumes of the work directory's own disk are.
 const VOLUMES: &str = "volumes";
@@ -37,6 +39,11 @@ pub(crate) fn prepare(volume: &Staged) -> io::Result<()> {
         }
         let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS;
         here = rustix::fs::openat2(&here, name, flags, Mode::empty(), resolve)?;
+    }
+    let about = rustix::fs::fstat(&here)?;
+    if volume.persistence.is_some() && agent_core::ids::inside(about.st_uid).is_some() {
+        // Of a run with a user namespace, on a file system that has one set of names.
+        rename_all(here.as_fd(), Renaming::Back)?;
     }
     match volume.owner.filter(|_| rustix::process::geteuid().is_root()) {
         Some(User { uid, gid }) => {
@@ -67,9 +74,7 @@ pub(crate) fn keep(work_dir: &Path, persistent: &Resources, unnamed: Unnamed) ->
             base: base.clone(),
             path: path.clone(),
             make: true,
-            owner: None,
-            limit_bytes: None,
-            persistence: None,
+            ..Staged::default()
         };
         prepare(&volume)?;
         named.insert(Path::new(&base).join(path));
@@ -187,9 +192,7 @@ mod tests {
             base: base.display().to_string(),
             path: path.to_owned(),
             make: true,
-            owner: None,
-            limit_bytes: None,
-            persistence: None,
+            ..Staged::default()
         };
         prepare(&volume("a/b")).unwrap();
         prepare(&volume("a/b")).unwrap();

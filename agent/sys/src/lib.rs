@@ -4,11 +4,13 @@
 
 pub mod clock;
 pub mod ethernet;
+pub mod idmap;
 pub mod inherit;
 pub mod loopback;
 pub mod memory;
 pub mod packet;
 pub mod pidfd;
+pub mod quota;
 pub mod sealed;
 pub mod signal;
 pub mod terminal;

@@ -13,8 +13,10 @@ use crate::rack::repository;
 /// Debian 12: the oldest release hosted mode is for.
 const SUITE: &str = "bookworm";
 
-/// The cloud kernel has the NVMe driver and ext4 built in: it needs no initramfs to find its root.
-const PACKAGES: &str = "systemd,systemd-sysv,dbus,udev,kmod,linux-image-cloud-amd64";
+/// The cloud kernel has the NVMe driver and ext4 built in: it needs no initramfs to find its root. The second line is what
+/// tests of containers make disks and networks with.
+const PACKAGES: &str = "systemd,systemd-sysv,dbus,udev,kmod,linux-image-cloud-amd64,\
+    containernetworking-plugins,e2fsprogs,iproute2,iptables,xfsprogs";
 
 const WANTS: &str = "etc/systemd/system/multi-user.target.wants";
 

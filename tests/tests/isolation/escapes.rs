@@ -15,7 +15,7 @@ pub(super) const CASES: &[Case] = &[
 ];
 
 /// As root in a container: each must fail.
-const FORBIDDEN: &[(&str, &str)] = &[
+pub(super) const FORBIDDEN: &[(&str, &str)] = &[
     ("mount", "mount -t tmpfs tmpfs /tmp"),
     ("bind", "mount -o bind /proc /tmp"),
     ("remount", "mount -o remount,rw /"),

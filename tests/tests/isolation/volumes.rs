@@ -96,7 +96,19 @@ fn volume(size: f64) -> Value {
 
 /// Runs a task on the volume; first operations, if there are any. Its end and its words.
 fn on_volume(world: &mut World, id: &str, command: &str, before: &[Value], has: &dyn Fn(&Value) -> bool) {
-    let more = json!({"resources": [scalar("cpus", 0.1), scalar("mem", 48.0), volume(16.0)]});
+    on_volume_as(world, id, command, before, has, json!({}));
+}
+
+/// The same with labels.
+fn on_volume_as(
+    world: &mut World,
+    id: &str,
+    command: &str,
+    before: &[Value],
+    has: &dyn Fn(&Value) -> bool,
+    labels: Value,
+) {
+    let more = json!({"labels": labels, "resources": [scalar("cpus", 0.1), scalar("mem", 48.0), volume(16.0)]});
     let operations = |offer: &Value| {
         if !offer["resources"].as_array().unwrap().iter().any(has) {
             return None;
@@ -157,6 +169,15 @@ fn persistent(world: &mut World) {
         std::thread::sleep(Duration::from_millis(500));
     }
     assert_eq!(world.tasks.wait_end("v-third", SOON).unwrap()["state"], "TASK_FINISHED");
+    // A task with names of its own finds it its own, and whoever comes after, too.
+    let names = super::namespaces::own_names();
+    let look = "id -u; ls -ln data/file | tr -s ' ' | cut -d' ' -f3; echo own >> data/file";
+    on_volume_as(world, "v-own", look, &[], &is_volume, names);
+    let end = world.tasks.wait_end("v-own", SOON).unwrap();
+    assert_eq!((&end["state"], world.stdout("v-own").as_str()), (&json!("TASK_FINISHED"), "0\n0\n"), "{end}");
+    on_volume(world, "v-common", look, &[], &is_volume);
+    let end = world.tasks.wait_end("v-common", SOON).unwrap();
+    assert_eq!((&end["state"], world.stdout("v-common").as_str()), (&json!("TASK_FINISHED"), "0\n0\n"), "{end}");
     // Too much is the end, and the words say of what.
     on_volume(world, "v-full", "dd if=/dev/zero of=data/big bs=1M count=20; sleep 600", &[], &is_volume);
     let end = world.tasks.wait_end("v-full", SOON).unwrap();

@@ -4,7 +4,7 @@ use api::v1::command_info::Uri;
 use api::v1::{FrameworkInfo, TaskInfo, TaskStatus};
 use api::{AgentId, ContainerId, FrameworkId, TaskId, TaskState};
 
-use crate::bridge::Address;
+use crate::bridge::{Address, NamedNetwork};
 use crate::checks::{Kind, Probe, Seen};
 use crate::container::Usage;
 use crate::handover::Exit;
@@ -88,6 +88,13 @@ pub enum Input {
         container: ContainerId,
         /// Why not.
         result: Result<(), String>,
+    },
+    /// To [`Effect::Create`] with a network of the operator's, before its other answer.
+    Joined {
+        /// Which.
+        container: ContainerId,
+        /// Its addresses there.
+        addresses: Vec<String>,
     },
     /// To [`Effect::Create`].
     Created {
@@ -184,6 +191,8 @@ pub enum Effect {
         sandbox: String,
         /// What it gets on the bridge, before it runs.
         network: Option<Address>,
+        /// The network of the operator's it is connected with; told by [`Input::Joined`].
+        named_network: Option<NamedNetwork>,
     },
     /// Let it run; answered by [`Input::Started`].
     Start(ContainerId),

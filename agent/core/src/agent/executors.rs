@@ -111,6 +111,19 @@ pub enum ExecutorEffect {
         /// The new ones.
         limits: Limits,
     },
+    /// Its container has other volumes, before it hears of its tasks.
+    Volumes {
+        /// Which.
+        container: ContainerId,
+        /// Its first process.
+        process: Process,
+        /// The first of its user and group ids.
+        ids: Option<u32>,
+        /// What comes.
+        added: Vec<launch::Later>,
+        /// The places of what goes.
+        removed: Vec<String>,
+    },
     /// To its framework; lost when there is no session.
     Message {
         /// Whose.
@@ -479,7 +492,8 @@ impl Agent {
                 if let Some(executor) = self.executors.get_mut(container) {
                     executor.started(now);
                 }
-                Vec::new()
+                // Tasks may have come while it was made.
+                self.follow_volumes(container)
             }
             (Part::Executor { .. }, Signal::Ended(verdict, status)) => {
                 self.with_executor(container, now, |executor, with| executor.ended(&verdict, status, with))
@@ -534,6 +548,7 @@ impl Agent {
                         run.record.info.resources = resources;
                         effects.push(Effect::Save(run.saved()));
                     }
+                    effects.extend(self.follow_volumes(&container));
                     match effect {
                         Some(effect) => effect,
                         None => continue,
@@ -597,6 +612,10 @@ impl Agent {
             cores: std::collections::BTreeSet::new(),
             gpus: std::collections::BTreeSet::new(),
             overrun: None,
+            ids: None,
+            mounted: Vec::new(),
+            named_network: None,
+            volume_images: std::collections::BTreeMap::new(),
             checks: crate::checks::Checks::default(),
             part,
         }

@@ -58,6 +58,7 @@ impl Agent {
     pub(super) fn go_on(&mut self, container: &ContainerId, plan: Plan, now: Now) -> Vec<Effect> {
         let Some(task) = self.tasks.get_mut(container) else { return Vec::new() };
         task.starting(&self.site, &mut self.randomness, now);
+        task.made_with(&plan);
         let mut effects = self.step(container, container::Input::Pulled(Ok(())), now);
         effects.push(Effect::Prepare { container: container.clone(), plan: Box::new(plan) });
         effects

@@ -8,7 +8,6 @@ use super::effects::{Effect, Now, Report};
 use crate::container::{Ending, Exit, Input, Phase, Step};
 use crate::ending::{Verdict, verdict};
 use crate::handover::{self, ExitStatus};
-use crate::image::ImageRequest;
 use crate::launch::{self, Given, LaunchError, Limits, Plan, Seat, Site};
 use crate::overrun::{self, Overrun};
 use crate::randomness::Randomness;
@@ -65,16 +64,10 @@ impl Task {
             address: record.network.as_ref(),
             cores: Some(&record.cores),
             gpus: Some(&record.gpus),
+            ids: record.ids,
+            volume_images: Some(&record.volume_images),
         };
         launch::plan(site, framework, container, info, framework_info, given, Seat::of(site, record))
-    }
-
-    /// Asks for the image; counted, and written down first.
-    pub(super) fn pull(&mut self, request: ImageRequest) -> Vec<Effect> {
-        self.record.pulls += 1;
-        let container = self.record.container.clone();
-        tracing::info!(task = %self.record.task, %container, image = %request.reference, "an image is wanted");
-        vec![Effect::Save(self.saved()), Effect::Pull { container, request: Box::new(request) }]
     }
 
     pub(super) fn report(&self) -> Report {
@@ -180,6 +173,7 @@ impl Task {
                     sandbox,
                     container,
                     network: self.record.network.clone(),
+                    named_network: self.record.named_network.clone(),
                 })
             }
             // All of a pod's group start together.
@@ -293,17 +287,29 @@ fn wait_status(ending: &Ending) -> i32 {
 /// Where a run can be reached.
 #[must_use]
 pub fn networks(site: &Site, record: &Record) -> Vec<NetworkInfo> {
+    let mapping = |one: &crate::bridge::Mapping| PortMapping {
+        host_port: one.host.into(),
+        container_port: one.container.into(),
+        protocol: Some(one.protocol.name().to_owned()),
+    };
     if let Some(address) = &record.network {
         let ip = IpAddress { protocol: Some(Protocol::IPv4.into()), ip_address: Some(address.ip.to_string()) };
-        let mapping = |one: &crate::bridge::Mapping| PortMapping {
-            host_port: one.host.into(),
-            container_port: one.container.into(),
-            protocol: Some(one.protocol.name().to_owned()),
-        };
         return vec![NetworkInfo {
             name: Some("bridge".to_owned()),
             ip_addresses: vec![ip],
             port_mappings: address.mappings.iter().map(mapping).collect(),
+            ..NetworkInfo::default()
+        }];
+    }
+    if let Some(network) = &record.named_network {
+        let address = |text: &String| {
+            let protocol = if text.contains(':') { Protocol::IPv6 } else { Protocol::IPv4 };
+            IpAddress { protocol: Some(protocol.into()), ip_address: Some(text.clone()) }
+        };
+        return vec![NetworkInfo {
+            name: Some(network.name.clone()),
+            ip_addresses: network.addresses.iter().map(address).collect(),
+            port_mappings: network.mappings.iter().map(mapping).collect(),
             ..NetworkInfo::default()
         }];
     }

@@ -67,6 +67,27 @@ pub fn image_request(site: &Site, task: &TaskInfo, secrets: &Secrets) -> Result<
     Ok(Some(request))
 }
 
+/// The images a task has for volumes, each once.
+///
+/// # Errors
+/// When one is named wrongly, is of a kind we do not have, or cannot be used on this node.
+pub fn volume_images(site: &Site, task: &TaskInfo, secrets: &Secrets) -> Result<Vec<ImageRequest>, LaunchError> {
+    let mut all: Vec<ImageRequest> = Vec::new();
+    let volumes = task.container.iter().flat_map(|container| &container.volumes);
+    for image in volumes.filter_map(|volume| volume.image.as_ref()) {
+        let mut request = request(image)?;
+        if let Some(reason) = &site.images.refused {
+            return Err(LaunchError::Image(format!("image '{}': {reason}", request.reference)));
+        }
+        let config = image.docker.as_ref().and_then(|docker| docker.config.as_ref());
+        request.credentials = config.map(|config| value(config, secrets).map(Credentials)).transpose()?;
+        if !all.iter().any(|known| known.reference == request.reference) {
+            all.push(request);
+        }
+    }
+    Ok(all)
+}
+
 /// Reads what a task asks for.
 pub(super) fn wish(site: &Site, task: &TaskInfo) -> Result<Option<Wish>, LaunchError> {
     let wish = match task.container.as_deref() {
@@ -95,6 +116,13 @@ fn default(site: &Site, task: &TaskInfo, hostname: Option<String>) -> Option<Wis
 }
 
 fn mesos(container: &ContainerInfo, image: &api::v1::Image) -> Result<Wish, LaunchError> {
+    let request = request(image)?;
+    let options = Options { hostname: container.hostname.clone(), ..Options::default() };
+    Ok(Wish { request, containerizer: Containerizer::Mesos, options })
+}
+
+/// What an `Image` asks for.
+pub(super) fn request(image: &api::v1::Image) -> Result<ImageRequest, LaunchError> {
     if image.r#type() == image::Type::Appc {
         let name = image.appc.as_ref().map_or("unnamed", |appc| appc.name.as_str());
         return Err(LaunchError::Unsupported(format!(
@@ -110,13 +138,8 @@ fn mesos(container: &ContainerInfo, image: &api::v1::Image) -> Result<Wish, Laun
                 .to_owned(),
         ));
     }
-    let request = ImageRequest {
-        reference: reference(&docker.name)?,
-        cached: if image.cached() { Cached::Accepted } else { Cached::Refused },
-        credentials: None,
-    };
-    let options = Options { hostname: container.hostname.clone(), ..Options::default() };
-    Ok(Wish { request, containerizer: Containerizer::Mesos, options })
+    let cached = if image.cached() { Cached::Accepted } else { Cached::Refused };
+    Ok(ImageRequest { reference: reference(&docker.name)?, cached, credentials: None })
 }
 
 fn docker(container: &ContainerInfo) -> Result<Wish, LaunchError> {

@@ -111,6 +111,7 @@ pub fn as_task(record: &ExecutorRecord) -> TaskInfo {
         resources: resources(record),
         command: info.command.as_deref().cloned(),
         container: info.container.clone(),
+        labels: info.labels.clone(),
         kill_policy: grace_period.map(|grace| api::v1::KillPolicy { grace_period: Some(grace) }),
         ..TaskInfo::default()
     }

@@ -34,6 +34,27 @@ pub(super) fn profile() -> Value {
     })
 }
 
+/// `FS_IOC_FSSETXATTR` and `FS_IOC_SETFLAGS`: with either the owner of a directory takes it out of its project.
+const SET_ATTRIBUTES: [u32; 2] = [0x401c_5820, 0x4008_6602];
+
+/// Takes from a filter, if there is one, what would lift a project's limit.
+///
+/// A rule looks at a number once, so "neither of two" is said by their bits: what differs from both in a bit they share
+/// is neither. What shares all of those with them is forbidden as well; nobody has a use for it.
+pub(super) fn keep_projects(filter: &mut Value) {
+    let Some(rules) = filter["syscalls"].as_array_mut() else { return };
+    for rule in rules.iter_mut() {
+        if let Some(names) = rule["names"].as_array_mut() {
+            names.retain(|name| name != "ioctl");
+        }
+    }
+    let [one, other] = SET_ATTRIBUTES;
+    for bit in (0..u32::BITS).map(|bit| 1 << bit).filter(|bit| one & bit == other & bit) {
+        rules.push(json!({ "names": ["ioctl"], "action": "SCMP_ACT_ALLOW",
+            "args": [{ "index": 1, "value": bit, "valueTwo": !one & bit, "op": "SCMP_CMP_MASKED_EQ" }] }));
+    }
+}
+
 #[rustfmt::skip]
 const ALLOWED: &[&str] = &[
     // files and directories
@@ -85,6 +106,25 @@ const ALLOWED: &[&str] = &[
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn nobody_leaves_a_project_and_terminals_work() {
+        let mut filter = profile();
+        keep_projects(&mut filter);
+        let allowed = |request: u64| {
+            let rules = filter["syscalls"].as_array().unwrap();
+            let mut of_ioctl = rules.iter().filter(|rule| rule["names"].to_string().contains("\"ioctl\""));
+            of_ioctl.any(|rule| {
+                let compared = &rule["args"][0];
+                request & compared["value"].as_u64().unwrap() == compared["valueTwo"].as_u64().unwrap()
+            })
+        };
+        assert!(SET_ATTRIBUTES.iter().all(|request| !allowed(u64::from(*request))));
+        // TCGETS, TIOCGWINSZ, TIOCSPTLCK, FIONREAD, FIONBIO, FICLONE, FS_IOC_GETFLAGS, FS_IOC_FSGETXATTR
+        for request in [0x5401, 0x5413, 0x4004_5431, 0x541b, 0x5421, 0x4004_9409, 0x8008_6601, 0x801c_581f] {
+            assert!(allowed(request), "{request:x}");
+        }
+    }
 
     #[test]
     fn the_list_has_no_duplicates_and_nothing_that_rules_a_machine() {

@@ -7,12 +7,13 @@ use std::path::Path;
 use api::resources::DiskKind;
 use api::v1::volume::Mode;
 use api::v1::volume::source::{Type, sandbox_path};
-use api::v1::{Secret, TaskInfo, Volume, resources_from_wire, secret};
+use api::v1::{self, Secret, TaskInfo, Volume, resources_from_wire, secret};
 use api::{ContainerId, Resource};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-use super::{Files, HostPath, LaunchError, SANDBOX, Site, User};
+use super::{Files, HostPath, LaunchError, SANDBOX, Site, User, image};
+use crate::image::Image;
 
 /// Where programs that use graphics processors look for their driver's files, as with Mesos.
 const GPU_FILES: &str = "/usr/local/nvidia";
@@ -23,7 +24,7 @@ pub type Secrets = BTreeMap<String, Vec<u8>>;
 /// A directory or a file that is mounted into a container.
 ///
 /// Tasks write below `base`, so `path` is resolved without leaving it: no link in it is followed.
-#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
 pub struct Staged {
     /// Its place below the bundle's `volumes`, which the specification names.
     pub name: String,
@@ -41,6 +42,18 @@ pub struct Staged {
     /// The persistent volume's id.
     #[serde(default)]
     pub persistence: Option<String>,
+    /// Other containers may have it at the same time: what lies in it is not renamed for one of them.
+    #[serde(default)]
+    pub shared: bool,
+}
+
+/// An image that is mounted into a container.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct ImageVolume {
+    /// Its place below the bundle's `volumes`.
+    pub name: String,
+    /// The lowest first.
+    pub layers: Vec<String>,
 }
 
 /// A secret as a file.
@@ -64,6 +77,7 @@ pub(super) struct Volumes {
     /// For the specification, in the order they are mounted.
     pub(super) mounts: Vec<Value>,
     pub(super) staged: Vec<Staged>,
+    pub(super) images: Vec<ImageVolume>,
     pub(super) secrets: Vec<SecretFile>,
     /// Something is mounted where a read-only root may have no directory.
     pub(super) outside_sandbox: bool,
@@ -80,10 +94,15 @@ pub(super) struct Place<'a> {
     /// As the task sees it.
     pub(super) inside: &'a str,
     pub(super) files: Files,
+    /// As the node calls it.
     pub(super) user: User,
+    /// As it is called in the container.
+    pub(super) named: User,
     pub(super) secrets: &'a Secrets,
     /// It has graphics processors.
     pub(super) gpus: bool,
+    /// Images for volumes, by their names.
+    pub(super) images: Option<&'a BTreeMap<String, Image>>,
 }
 
 /// `/a/b:/c:ro` and `/c:size=1m`, as `docker run` takes them.
@@ -140,7 +159,8 @@ pub(super) fn value(secret: &Secret, secrets: &Secrets) -> Result<Vec<u8>, Launc
 #[must_use]
 pub fn references(task: &TaskInfo) -> Vec<String> {
     let volumes = task.container.iter().flat_map(|container| &container.volumes);
-    let image = task.container.iter().filter_map(|container| container.mesos.as_ref()?.image.as_ref());
+    let own = task.container.iter().filter_map(|container| container.mesos.as_ref()?.image.as_ref());
+    let image = own.chain(volumes.clone().filter_map(|volume| volume.image.as_ref()));
     let images = image.filter_map(|image| image.docker.as_ref()?.config.as_ref());
     let files = volumes.filter_map(|volume| volume.source.as_ref()?.secret.as_ref()).chain(images);
     let environment = task.command.iter().filter_map(|command| command.environment.as_ref());
@@ -180,8 +200,11 @@ impl Volumes {
     fn volume(&mut self, place: &Place<'_>, volume: &Volume) -> Result<(), LaunchError> {
         let mode = volume.mode();
         let inside = volume.container_path.as_str();
-        if volume.image.is_some() {
-            return no(format!("containers with an image as a volume ('{inside}')"));
+        if let Some(image) = &volume.image {
+            if volume.host_path.is_some() || volume.source.is_some() {
+                return Err(LaunchError::Volume(format!("the volume at '{inside}' is an image and something else")));
+            }
+            return self.image(place, image, inside, mode);
         }
         if let Some(path) = &volume.host_path {
             // Mesos: a relative one is of the sandbox.
@@ -257,14 +280,24 @@ impl Volumes {
             return no(format!("persistent volumes on a disk that is neither PATH nor MOUNT ('{id}')"));
         };
         // One that others use as well stays whose it is.
-        let owner = (!resource.shared).then_some(place.user);
+        let owner = (!resource.shared).then_some(place.named);
         let limit_bytes = match &resource.value {
             api::ResourceValue::Scalar(size) => Some(size.0.saturating_mul(1 << 20) / 1000),
             api::ResourceValue::Ranges(_) | api::ResourceValue::Set(_) => None,
         };
-        let staged = Staged { base, path, make: true, owner, limit_bytes, persistence: Some(id), ..self.next() };
+        let staged = Staged { base, path, make: true, owner, limit_bytes, persistence: Some(id), shared: resource.shared, ..self.next() };
         let mode = if wanted.read_only { Mode::Ro } else { Mode::Rw };
         self.mount(place, staged, &wanted.container_path, mode)
+    }
+
+    /// What is written to it goes with the container.
+    fn image(&mut self, place: &Place<'_>, image: &v1::Image, inside: &str, mode: Mode) -> Result<(), LaunchError> {
+        let reference = image::request(image)?.reference.to_string();
+        let known = place.images.and_then(|images| images.get(&reference)).ok_or(LaunchError::NoImage)?;
+        let name = format!("image-{}", self.images.len());
+        self.bind(place, &name, inside, mode)?;
+        self.images.push(ImageVolume { name, layers: known.layers.clone() });
+        Ok(())
     }
 
     fn host(&mut self, place: &Place<'_>, path: &str, inside: &str, mode: Mode) -> Result<(), LaunchError> {
@@ -332,27 +365,24 @@ impl Volumes {
     }
 
     fn next(&self) -> Staged {
-        Staged {
-            name: self.staged.len().to_string(),
-            base: String::new(),
-            path: String::new(),
-            make: false,
-            owner: None,
-            limit_bytes: None,
-            persistence: None,
-        }
+        Staged { name: self.staged.len().to_string(), ..Staged::default() }
     }
 
     fn mount(&mut self, place: &Place<'_>, staged: Staged, inside: &str, mode: Mode) -> Result<(), LaunchError> {
+        self.bind(place, &staged.name, inside, mode)?;
+        self.staged.push(staged);
+        Ok(())
+    }
+
+    fn bind(&mut self, place: &Place<'_>, name: &str, inside: &str, mode: Mode) -> Result<(), LaunchError> {
         let destination = self.destination(place, inside)?;
-        let source = format!("{}/{}/volumes/{}", place.site.bundle_dir, place.container, staged.name);
+        let source = format!("{}/{}/volumes/{name}", place.site.bundle_dir, place.container);
         let mode = match mode {
             Mode::Ro => "ro",
             Mode::Rw => "rw",
         };
         let options = ["bind", mode, "nosuid", "nodev"];
         self.mounts.push(json!({"destination": destination, "type": "bind", "source": source, "options": options}));
-        self.staged.push(staged);
         Ok(())
     }
 
@@ -426,6 +456,8 @@ mod tests {
         let task = task(&format!(r#"{{"container":{container},"resources":{resources}}}"#));
         let secrets = Secrets::from([("db".to_owned(), b"pw".to_vec())]);
         let place = Place {
+            named: User::default(),
+            images: None,
             site: &site,
             container: &"c1".into(),
             sandbox: "/work/sandbox",

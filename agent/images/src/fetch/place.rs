@@ -135,6 +135,17 @@ impl Sandbox {
     }
 }
 
+/// What a sandbox has, in bytes; links count for nothing.
+pub(super) fn size(path: &Path) -> u64 {
+    let entries = std::fs::read_dir(path).into_iter().flatten().flatten();
+    let of = |entry: std::fs::DirEntry| match entry.metadata() {
+        Ok(about) if about.is_dir() => size(&entry.path()),
+        Ok(about) if about.is_file() => about.len(),
+        Ok(_) | Err(_) => 0,
+    };
+    entries.map(of).fold(0, u64::saturating_add)
+}
+
 /// The parts of a relative path without `..`.
 fn parts(path: &Path) -> io::Result<Vec<OsString>> {
     let mut parts = Vec::new();

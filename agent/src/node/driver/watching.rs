@@ -16,6 +16,7 @@ use super::Driver;
 use crate::node::disk_usage::disk_usage;
 use crate::node::events::Event;
 use crate::node::listeners::Listeners;
+use crate::node::projects;
 use crate::node::statistics::{Running, Seen, cgroup_of};
 
 /// How often disks are looked at. A look takes as long as there are files, so the next one waits for it.
@@ -127,7 +128,7 @@ fn look(all: &[Watch]) -> Watched {
     let mut watched = Watched::default();
     let listeners = Listeners::now();
     for one in all {
-        let sandbox = disk_usage(&one.sandbox);
+        let sandbox = projects::used(&one.sandbox).unwrap_or_else(|| disk_usage(&one.sandbox));
         let mut overrun = one.limit.filter(|limit| sandbox > *limit).map(|limit| Overrun::Disk {
             limit,
             used: sandbox,
@@ -135,7 +136,7 @@ fn look(all: &[Watch]) -> Watched {
         });
         let mut seen = Seen { sandbox: Some(sandbox), ..Seen::default() };
         for (id, path, limit) in &one.volumes {
-            let used = disk_usage(path);
+            let used = projects::used(path).unwrap_or_else(|| disk_usage(path));
             if used > *limit {
                 overrun = overrun.or(Some(Overrun::Disk { limit: *limit, used, volume: Some(id.clone()) }));
             }
