@@ -11,6 +11,9 @@ pub(crate) const HOST_ROOT_VARIABLE: &str = "MESOLITH_HOST_ROOT";
 /// `none` when tasks are plain processes.
 pub(crate) const ISOLATION_VARIABLE: &str = "MESOLITH_ISOLATION";
 
+/// `none` when tasks have cgroups without controllers.
+pub(crate) const LIMITS_VARIABLE: &str = "MESOLITH_LIMITS";
+
 /// The run directory of a machine that booted our image.
 pub(crate) const APPLIANCE: &str = "/run/mesolith";
 
@@ -68,6 +71,11 @@ pub(crate) fn host_root() -> Option<PathBuf> {
 /// Whether tasks run as plain processes on this host.
 pub(crate) fn without_isolation() -> bool {
     std::env::var_os(ISOLATION_VARIABLE).is_some_and(|value| value == "none")
+}
+
+/// Whether nothing limits what tasks take.
+pub(crate) fn without_limits() -> bool {
+    std::env::var_os(LIMITS_VARIABLE).is_some_and(|value| value == "none")
 }
 
 #[cfg(test)]

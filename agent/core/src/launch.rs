@@ -61,6 +61,8 @@ pub struct Site {
     pub pids_max: u64,
     /// Hosted and told `--insecure-no-isolation`: no namespaces, no cgroups.
     pub unconfined: bool,
+    /// Hosted and told `--insecure-no-limits`: namespaces and a cgroup for each task, whose controllers set no limit.
+    pub unlimited: bool,
     /// Not root: tasks run as this user, whatever they ask for.
     pub only_user: Option<User>,
     /// Container images.
@@ -317,6 +319,9 @@ pub fn plan(
             config["linux"]["resources"]["cpu"] = cpuset;
         }
         asked.apply(site, &mut config["linux"]["resources"]);
+        if site.unlimited {
+            config["linux"]["resources"] = json!({ "devices": config["linux"]["resources"]["devices"] });
+        }
         linux.apply(&mut config);
     }
     let layers = view.image.as_ref().map(|(_, root)| root.image.layers.clone());

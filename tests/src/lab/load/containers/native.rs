@@ -1,0 +1,71 @@
+//! On this host: in a mount namespace where the cgroup v2 hierarchy is where runtimes look for it. Where it has no
+//! controllers nothing is limited, for nobody.
+
+use std::path::Path;
+
+use anyhow::{Context, Result, ensure};
+use nix::mount::{MntFlags, MsFlags, mount, umount2};
+use nix::sched::{CloneFlags, unshare};
+
+use super::bundle::{self, Bundle, Limits};
+use super::launcher::Launcher;
+use super::runtimes::{Foreign, Runtime, by_turns};
+use super::{Containers, sample, show, whole};
+use crate::bare_master::BareMaster;
+use crate::hosted_agent::HostedAgent;
+use crate::lab::load::report::Report;
+use crate::rack::Programs;
+use crate::rack::hosted::isolation_is_available;
+
+const HIERARCHY: &str = "/sys/fs/cgroup";
+
+/// More than any count of tasks takes.
+const RESOURCES: &str = "cpus:1000;mem:1000000;disk:100000";
+
+pub(super) fn measure(wanted: &Containers, dir: &Path, foreign: &[Foreign], report: &mut Report) -> Result<()> {
+    let limits = if isolation_is_available() { Limits::Set } else { Limits::None };
+    if limits == Limits::None {
+        show_hierarchy()?;
+    }
+    let place = match limits {
+        Limits::Set => "native",
+        Limits::None => "native, no limits",
+    };
+    let root = dir.join("root");
+    bundle::make_root(&root)?;
+    bundle::make_cgroup()?;
+    if wanted.rounds > 0 {
+        let agent = Programs::find()?.agent;
+        let mut runtimes: Vec<Box<dyn Runtime>> = vec![Box::new(Launcher::start(&agent, &dir.join("run"))?)];
+        runtimes.extend(foreign.iter().map(|one| Box::new(one.clone()) as Box<dyn Runtime>));
+        let mut bundle = Bundle::make(dir, &root, limits)?;
+        let summaries = by_turns(&mut runtimes, &mut bundle, wanted.rounds)?;
+        show(place, &summaries, report);
+    }
+    if !wanted.counts.is_empty() {
+        let master = BareMaster::start(dir, &[])?;
+        let isolation: &[&str] = match limits {
+            Limits::Set => &[],
+            Limits::None => &["--insecure-no-limits"],
+        };
+        let agent = HostedAgent::start_isolated(dir, &master, RESOURCES, isolation, &[]);
+        let address = master.url.strip_prefix("http://").context("the API's URL begins with http://")?;
+        whole::measure(place, address, &wanted.counts, &|| sample::of_host(agent.pid()), report)?;
+    }
+    Ok(())
+}
+
+/// In a mount namespace of its own: the host's other processes see what they saw.
+fn show_hierarchy() -> Result<()> {
+    let nothing = None::<&str>;
+    unshare(CloneFlags::CLONE_NEWNS).context("cannot get a mount namespace")?;
+    mount(nothing, "/", nothing, MsFlags::MS_REC | MsFlags::MS_PRIVATE, nothing).context("cannot keep mounts apart")?;
+    match umount2(HIERARCHY, MntFlags::MNT_DETACH) {
+        // Nothing was mounted there.
+        Ok(()) | Err(nix::errno::Errno::EINVAL) => {}
+        Err(error) => return Err(error).with_context(|| format!("cannot unmount {HIERARCHY}")),
+    }
+    ensure!(Path::new(HIERARCHY).is_dir(), "this kernel has no {HIERARCHY}");
+    mount(Some("cgroup2"), HIERARCHY, Some("cgroup2"), MsFlags::MS_NOSUID, nothing)
+        .with_context(|| format!("cannot mount the cgroup v2 hierarchy on {HIERARCHY}"))
+}
