@@ -320,7 +320,10 @@ pub fn plan(
         }
         asked.apply(site, &mut config["linux"]["resources"]);
         if site.unlimited {
-            config["linux"]["resources"] = json!({ "devices": config["linux"]["resources"]["devices"] });
+            // Root of a host without controllers may not even raise its own limits.
+            for (part, name) in [("linux", "resources"), ("process", "rlimits")] {
+                config[part].as_object_mut().map(|part| part.remove(name));
+            }
         }
         linux.apply(&mut config);
     }

@@ -38,7 +38,6 @@ impl Bundle {
             root: Root { path: root.display().to_string(), ..Root::default() },
             cgroup_parent: format!("/{CGROUP}"),
             pids_max: 1024,
-            unlimited: limits == Limits::None,
             ..Site::default()
         };
         let amount = |name: &str, value: f64| json!({"name": name, "type": "SCALAR", "scalar": {"value": value}});
@@ -55,7 +54,14 @@ impl Bundle {
         for made in [&path, &sandbox] {
             fs::create_dir_all(made).with_context(|| format!("cannot make {}", made.display()))?;
         }
-        Ok(Self { path, sandbox, config: plan.config })
+        let mut config = plan.config;
+        if limits == Limits::None {
+            // A host without controllers may be one whose root may not raise its own limits.
+            for (part, name) in [("linux", "resources"), ("process", "rlimits")] {
+                config[part].as_object_mut().context("a specification has parts")?.remove(name);
+            }
+        }
+        Ok(Self { path, sandbox, config })
     }
 
     /// Writes it for a container of this name.
