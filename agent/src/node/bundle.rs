@@ -53,7 +53,7 @@ pub(crate) fn make(container: &ContainerId, plan: &Plan, store: Option<&Store>) 
     if let Some(layers) = &plan.layers {
         let root = store.ok_or(BundleError::NoStore)?.make_root(container.as_str(), layers)?;
         let root = serde_json::to_vec(&root).map_err(|error| failed(error.into()))?;
-        private_file::write(&bundle.join(ROOT_FILE), &root).map_err(failed)?;
+        private_file::write_for_now(&bundle.join(ROOT_FILE), &root).map_err(failed)?;
     }
     for volume in &plan.volumes {
         volumes::prepare(volume).map_err(|source| BundleError::Volume { path: volume.path.clone(), source })?;
@@ -64,7 +64,7 @@ pub(crate) fn make(container: &ContainerId, plan: &Plan, store: Option<&Store>) 
             private_file::make_directory(&secrets).map_err(failed)?;
         }
         let path = secrets.join(&secret.name);
-        private_file::write(&path, &secret.content).map_err(failed)?;
+        private_file::write_for_now(&path, &secret.content).map_err(failed)?;
         fs::set_permissions(&path, fs::Permissions::from_mode(0o400)).map_err(failed)?;
         if nix::unistd::geteuid().is_root() {
             std::os::unix::fs::chown(&path, Some(plan.user.uid), Some(plan.user.gid)).map_err(failed)?;
@@ -76,7 +76,7 @@ pub(crate) fn make(container: &ContainerId, plan: &Plan, store: Option<&Store>) 
     });
     for (name, text) in [("hosts", plan.names.hosts.clone()), ("resolv.conf", resolver)] {
         let Some(text) = text else { continue };
-        private_file::write(&bundle.join(name), text.as_bytes()).map_err(failed)?;
+        private_file::write_for_now(&bundle.join(name), text.as_bytes()).map_err(failed)?;
         // Whoever the task is reads them.
         fs::set_permissions(bundle.join(name), fs::Permissions::from_mode(0o644)).map_err(failed)?;
     }
@@ -86,10 +86,10 @@ pub(crate) fn make(container: &ContainerId, plan: &Plan, store: Option<&Store>) 
     ] {
         if let Some(text) = text {
             let text = text.map_err(|error| failed(error.into()))?;
-            private_file::write(&bundle.join(name), &text).map_err(failed)?;
+            private_file::write_for_now(&bundle.join(name), &text).map_err(failed)?;
         }
     }
-    private_file::write(&bundle.join("config.json"), config.as_bytes()).map_err(failed)
+    private_file::write_for_now(&bundle.join("config.json"), config.as_bytes()).map_err(failed)
 }
 
 /// Removes the bundle; the sandbox stays for whoever wants to read it.

@@ -5,6 +5,13 @@ use std::io::{self, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::Path;
 
+/// Writes a file of a container's bundle: read when the container is made, and of no use after the machine has begun
+/// anew, so nothing is waited for.
+pub(crate) fn write_for_now(path: &Path, content: &[u8]) -> io::Result<()> {
+    let mut options = File::options();
+    options.write(true).create(true).truncate(true).mode(0o600).open(path)?.write_all(content)
+}
+
 /// Replaces a file: a reader sees the old or the new content, also after a power cut.
 pub(crate) fn write(path: &Path, content: &[u8]) -> io::Result<()> {
     let temporary = path.with_extension("new");

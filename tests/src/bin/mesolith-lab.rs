@@ -183,6 +183,9 @@ struct ContainersArgs {
     /// How many tasks run at the same time, one count after the other; none is no agent.
     #[arg(long, value_delimiter = ',', default_values_t = [100, 1000])]
     counts: Vec<usize>,
+    /// The other runtimes.
+    #[arg(long, value_delimiter = ',', default_values_t = ["crun", "runc", "youki"].map(str::to_owned))]
+    beside: Vec<String>,
     /// Only runtimes by turns, no agent.
     #[arg(long)]
     runtimes_only: bool,
@@ -253,6 +256,7 @@ fn run(options: Options) -> Result<()> {
             let both = [(Place::Native, !args.node), (Place::Node, !args.native)];
             let containers = Containers {
                 rounds: args.rounds,
+                beside: args.beside,
                 counts: if args.runtimes_only { Vec::new() } else { args.counts },
                 places: both.into_iter().filter(|(_, wanted)| *wanted).map(|(place, _)| place).collect(),
                 tools: dir.join("tools/bin"),

@@ -27,6 +27,8 @@ pub struct Containers {
     pub rounds: usize,
     /// How many tasks run at the same time, one count after the other.
     pub counts: Vec<usize>,
+    /// Other runtimes, by name.
+    pub beside: Vec<String>,
     /// Where it is measured.
     pub places: Vec<Place>,
     /// Programs of other runtimes, beside those of packages.
@@ -54,8 +56,8 @@ pub fn containers(wanted: &Containers, format: Format) -> Result<()> {
     }
     std::fs::create_dir_all(&dir).with_context(|| format!("cannot make {}", dir.display()))?;
     let mut report = Report { quiet: format == Format::Json, ..Report::default() };
-    let foreign = Foreign::find(&wanted.tools);
-    for name in Foreign::NAMES.iter().filter(|name| !foreign.iter().any(|found| found.name == **name)) {
+    let foreign = Foreign::find(&wanted.tools, &wanted.beside);
+    for name in wanted.beside.iter().filter(|name| !foreign.iter().any(|found| found.name == **name)) {
         eprintln!("{name} is not measured: it is neither installed nor in {}", wanted.tools.display());
     }
     for place in &wanted.places {

@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -33,6 +34,7 @@ impl Launcher {
         fs::create_dir_all(dir).with_context(|| format!("cannot make {}", dir.display()))?;
         let log = fs::File::create(dir.join("launcher.log")).context("cannot write the launcher's log")?;
         let process = Command::new(agent)
+            .arg0("mesolith-agent")
             .arg("launcher")
             .env("MESOLITH_RUN_DIR", dir)
             .env("MESOLITH_TASK_CGROUP", format!("/{CGROUP}"))

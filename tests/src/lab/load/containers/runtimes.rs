@@ -41,14 +41,14 @@ pub(super) struct Foreign {
 impl Foreign {
     pub(super) const NAMES: [&'static str; 3] = ["crun", "runc", "youki"];
 
-    /// Those that are on this host.
-    pub(super) fn find(tools: &Path) -> Vec<Self> {
+    /// Those of these names that are on this host.
+    pub(super) fn find(tools: &Path, names: &[String]) -> Vec<Self> {
         let places = [tools, Path::new("/usr/bin"), Path::new("/usr/sbin"), Path::new("/usr/local/bin")];
         let find = |name: &'static str| {
             let program = places.iter().map(|place| place.join(name)).find(|program| program.is_file())?;
             Some(Self::at(name, program))
         };
-        Self::NAMES.into_iter().filter_map(find).collect()
+        Self::NAMES.into_iter().filter(|name| names.iter().any(|wanted| wanted == name)).filter_map(find).collect()
     }
 
     /// One that is known to be there.
