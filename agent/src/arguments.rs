@@ -34,6 +34,9 @@ pub(crate) enum Role {
     /// Make and end containers
     #[command(hide = true)]
     Launcher,
+    /// Make and end containers beside the other one
+    #[command(name = "launcher-2", hide = true)]
+    SecondLauncher,
     /// Load drivers as devices appear
     #[command(hide = true)]
     Devices,

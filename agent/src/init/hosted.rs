@@ -61,7 +61,7 @@ fn supervise(arguments: &HostedArgs) -> anyhow::Result<()> {
     nix::sys::prctl::set_child_subreaper(true).context("cannot become a child subreaper")?;
     let listener = Listener::bind(&run.init_socket())?;
     let options = HostedArgs { work_dir, token_file, ..arguments.clone() }.to_command_line();
-    let names = ["launcher", "agent"];
+    let names = service_names();
     let services = super::services(&names, &run, tree.as_ref(), &options, &environment)?;
     let mut supervisor = Supervisor::new(console, Clients::new(listener), services, Owner::SomebodyElse)?;
     supervisor.start(None);
@@ -73,6 +73,10 @@ fn supervise(arguments: &HostedArgs) -> anyhow::Result<()> {
     }
     power::end_processes(&mut supervisor, tasks.as_deref(), power::kill_descendants);
     Ok(())
+}
+
+fn service_names() -> Vec<&'static str> {
+    [super::launchers(), &["agent"]].concat()
 }
 
 /// A part of the cgroup tree that is ours: a scope from systemd where it runs, else one at the top.
@@ -95,7 +99,7 @@ fn delegated_tree(arguments: &HostedArgs) -> anyhow::Result<Tree> {
     if !base.exists() {
         std::fs::create_dir(&base).with_context(|| format!("cannot make cgroup {}", base.display()))?;
     }
-    tree.make(&["launcher", "agent"])?;
+    tree.make(&service_names())?;
     Ok(tree)
 }
 

@@ -4,7 +4,7 @@ use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
 
-use agent_core::handover::ContainerState;
+use agent_core::handover::{ContainerState, launcher_of};
 use libcontainer::container::builder::ContainerBuilder;
 use libcontainer::container::{Container, ContainerStatus};
 use libcontainer::error::LibcontainerError;
@@ -16,12 +16,14 @@ use tracing::{info, warn};
 use super::causes::Causes;
 use super::container_cgroup::{ContainerCgroup, ContainerCgroupError};
 use super::executable::{self, ExecutableError};
+use super::filter::{self, FilterError, Filtered, Filters};
 use super::first_process;
 use super::image_root::{self, ImageRootError};
 use super::loopback;
 use super::volumes::{self, VolumeError};
 use super::{Failure, Runtime, check_id};
 use crate::logging::chain;
+use crate::run_dir;
 
 const OWN_OOM_SCORE: &str = "/proc/self/oom_score_adj";
 
@@ -50,6 +52,8 @@ enum OciError {
     #[error(transparent)]
     Root(ImageRootError),
     #[error(transparent)]
+    Filter(FilterError),
+    #[error(transparent)]
     Volume(VolumeError),
     #[error("cannot give the container its loopback interface")]
     Loopback(#[source] io::Error),
@@ -61,7 +65,7 @@ enum OciError {
     Ended,
     #[error("cannot send signal {signal} to process {pid}")]
     Signal { signal: i32, pid: i32, source: io::Error },
-    #[error("cannot empty the container's cgroup")]
+    #[error("cannot make or empty the container's cgroup")]
     Cgroup(#[source] ContainerCgroupError),
     #[error("cannot remove {}", path.display())]
     Remove { path: PathBuf, source: io::Error },
@@ -77,12 +81,16 @@ pub(super) struct OciRuntime {
     root: PathBuf,
     task_cgroup: String,
     causes: Causes,
+    filters: Filters,
+    /// Which launcher this is.
+    number: usize,
 }
 
 impl OciRuntime {
-    pub(super) fn open(root: &Path, task_cgroup: &str, causes: Causes) -> Result<OciRuntime, Failure> {
+    pub(super) fn open(root: &Path, task_cgroup: &str, causes: Causes, number: usize) -> Result<OciRuntime, Failure> {
         fs::create_dir_all(root).map_err(|source| OciError::Directory { path: root.to_owned(), source })?;
-        Ok(OciRuntime { root: root.to_owned(), task_cgroup: task_cgroup.to_owned(), causes })
+        let (root, task_cgroup) = (root.to_owned(), task_cgroup.to_owned());
+        Ok(OciRuntime { root, task_cgroup, causes, filters: Filters::default(), number })
     }
 
     fn state_dir(&self, container: &str) -> PathBuf {
@@ -115,16 +123,26 @@ impl OciRuntime {
         let _root = image_root::mount(bundle, &spec).map_err(OciError::Root)?;
         let _volumes = volumes::show(bundle).map_err(OciError::Volume)?;
         executable::check(&spec, bundle).map_err(OciError::Executable)?;
+        let filter = match self.filters.of(&spec).map_err(OciError::Filter)? {
+            Some(filter) => Some((filter, filter::write_unfiltered(bundle, &spec).map_err(OciError::Filter)?)),
+            None => None,
+        };
         let (stdout, stderr) = (append_to(stdout)?, append_to(stderr)?);
         let oom_score = spec.process().as_ref().and_then(|process| process.oom_score_adj()).unwrap_or_default();
         // The container inherits ours: a task must not be spared because its launcher is.
         let own_oom_score = fs::read_to_string(OWN_OOM_SCORE).map_err(OciError::OomScore)?;
         fs::write(OWN_OOM_SCORE, oom_score.to_string()).map_err(OciError::OomScore)?;
         self.causes.settle();
+        // libcontainer would make it, too, but for each one asks for all controllers again, at every floor above it.
+        self.cgroup(container).make().map_err(OciError::Cgroup)?;
         let built = ContainerBuilder::new(container.to_owned(), SyscallType::default())
             .with_root_path(&self.root)
             .and_then(ContainerBuilder::validate_id)
             .and_then(|builder| {
+                let (builder, bundle) = match filter {
+                    Some((filter, directory)) => (builder.with_executor(Filtered(filter)), directory),
+                    None => (builder, bundle.to_owned()),
+                };
                 builder
                     .with_stdout(stdout)
                     .with_stderr(stderr)
@@ -182,7 +200,8 @@ impl Runtime for OciRuntime {
             warn!(error = %chain(&error), "earlier containers not found");
             Vec::new()
         });
-        for name in names {
+        let (number, launchers) = (self.number, run_dir::launchers());
+        for name in names.into_iter().filter(|name| launcher_of(name, launchers) == number) {
             let status = Container::load(self.state_dir(&name)).map(|container| container.state.status);
             let whole = match status {
                 Ok(ContainerStatus::Created | ContainerStatus::Running | ContainerStatus::Paused) => true,

@@ -34,6 +34,8 @@ pub(crate) enum BundleError {
 /// What the launcher mounts for the container's root, beside `config.json`.
 pub(crate) const ROOT_FILE: &str = "root.json";
 
+/// Where the launcher puts `config.json` without the filter it loads itself.
+pub(crate) const UNFILTERED: &str = "unfiltered";
 /// What volumes the launcher shows, beside `config.json`.
 pub(crate) const VOLUMES_FILE: &str = "volumes.json";
 /// The read-only root it covers, if it has to.

@@ -30,7 +30,7 @@ use super::init_client::InitClient;
 use super::probes::{self, Look};
 use super::settings::Settings;
 use crate::logging::chain;
-use crate::uptime;
+use crate::{run_dir, uptime};
 
 /// After this long a checkpoint that could not be written is tried again. Until then nothing that depends on it is
 /// done, so nothing is lost; tasks that run go on.
@@ -82,7 +82,9 @@ impl Supervision {
     ) -> Result<Self, SupervisionError> {
         let checkpoint = Checkpoint::new(&settings.state);
         let records = checkpoint.load_records()?;
-        let mut line = Line::new(settings.run.launcher_socket());
+        let mut lines: Vec<Line> =
+            (0..run_dir::launchers()).map(|number| Line::new(settings.run.launcher_socket(number))).collect();
+        let line = lines.first_mut().expect("there is a launcher");
         let containers = line.list()?;
         let pids = containers.iter().filter_map(|state| state.pid);
         let found = Found {
@@ -115,7 +117,7 @@ impl Supervision {
         let connected = agent.connected().map(|(id, address)| (id.to_string(), address.clone())).collect();
         let others = if settings.hosted { Others::Leave } else { Others::Drop };
         let bridge = Bridge::new(settings.config.bridge, others, connected);
-        let containers = Containers::start(line, settings.state.join("bundles"), store, bridge, events.clone())
+        let containers = Containers::start(lines, settings.state.join("bundles"), store, bridge, events.clone())
             .map_err(SupervisionError::Thread)?;
         Ok(Self {
             agent,

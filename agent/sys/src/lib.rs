@@ -10,6 +10,7 @@ pub mod memory;
 pub mod packet;
 pub mod pidfd;
 pub mod sealed;
+pub mod seccomp;
 pub mod signal;
 pub mod terminal;
 pub mod wait;

@@ -66,6 +66,7 @@ fn show_hierarchy() -> Result<()> {
         Err(error) => return Err(error).with_context(|| format!("cannot unmount {HIERARCHY}")),
     }
     ensure!(Path::new(HIERARCHY).is_dir(), "this kernel has no {HIERARCHY}");
-    mount(Some("cgroup2"), HIERARCHY, Some("cgroup2"), MsFlags::MS_NOSUID, nothing)
+    // As on a node of ours: for all runtimes, and until this ends for the host as well.
+    mount(Some("cgroup2"), HIERARCHY, Some("cgroup2"), MsFlags::MS_NOSUID, Some("favordynmods"))
         .with_context(|| format!("cannot mount the cgroup v2 hierarchy on {HIERARCHY}"))
 }

@@ -66,7 +66,8 @@ pub(super) fn of_host(supervisor: u32) -> Result<Sample> {
         let role = if pid == supervisor {
             Some("init")
         } else {
-            ROLES.into_iter().find(|role| line.ends_with(format!("\0{role}\0").as_bytes()))
+            let is = |role: &str| line.ends_with(format!("\0{role}\0").as_bytes());
+            ROLES.into_iter().find(|role| is(role) || is(&format!("{role}-2")))
         };
         sample.add(role, resident(pid));
     }
@@ -90,7 +91,7 @@ pub(super) fn of_node(api: &str, node: &str) -> Result<Sample> {
         let service = cgroup.strip_prefix("/mesolith/");
         match service {
             _ if cgroup.starts_with("/tasks") => sample.add(None, resident),
-            Some(service) => sample.add(Some(service), resident),
+            Some(service) => sample.add(Some(service.trim_end_matches("-2")), resident),
             None if process["pid"] == 1 => sample.add(Some("init"), resident),
             // The kernel's own.
             None => {}
