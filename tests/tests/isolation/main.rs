@@ -9,6 +9,7 @@ mod attempts;
 mod confinement;
 mod devices;
 mod escapes;
+mod lasting;
 mod limits;
 mod network;
 mod stored;
@@ -39,6 +40,8 @@ struct World {
     faults: FaultLine,
     /// The agent's pid: it must not change but by our hand.
     agent: u32,
+    /// Since when a task fills its disk with files.
+    filling: Option<Instant>,
     /// Of its disk.
     _directory: tempfile::TempDir,
 }
@@ -59,6 +62,7 @@ fn containers_get_what_they_were_promised_and_nothing_else() {
         failed.extend(outcome.is_err().then_some(name));
     }
     assert!(failed.is_empty(), "failed: {}", failed.join(", "));
+    world.tasks.only_one_end_each().unwrap();
     world.tasks.framework.call("TEARDOWN", &Value::Null).unwrap();
     world.rack.end().unwrap();
 }
@@ -68,8 +72,9 @@ type Case = (&'static str, fn(&mut World));
 /// All of them, or those whose names hold a part of `ISOLATION_ONLY` (with commas): for whoever works on one.
 fn cases() -> Vec<Case> {
     let only = std::env::var("ISOLATION_ONLY").unwrap_or_default();
-    let all = [confinement::CASES, volumes::CASES, limits::CASES, network::CASES, escapes::CASES];
-    let all = [all.concat(), stored::CASES.to_vec(), attempts::CASES.to_vec(), devices::CASES.to_vec()].concat();
+    let all = [lasting::BEGUN, confinement::CASES, volumes::CASES, limits::CASES, network::CASES, escapes::CASES];
+    let more = [stored::CASES, attempts::CASES, devices::CASES, lasting::LOOKED_AT];
+    let all = [all.concat(), more.concat()].concat();
     let chosen: Vec<Case> =
         all.into_iter().filter(|(name, _)| only.split(',').any(|part| name.contains(part))).collect();
     assert!(!chosen.is_empty(), "no case is called like {only}");
@@ -100,7 +105,7 @@ impl World {
         // A node with graphics processors is offered to those only who know of them.
         let more = json!({"principal": "ordinary", "roles": ["data"], "capabilities": CAPABILITIES.map(|kind| json!({"type": kind}))});
         let tasks = Tasks::subscribe_as(rack.api_url(), "isolation", &more).unwrap();
-        Self { rack, tasks, faults, agent, _directory: directory }
+        Self { rack, tasks, faults, agent, filling: None, _directory: directory }
     }
 
     /// The agent is the one it was, and runs a task.
@@ -108,7 +113,7 @@ impl World {
         assert_eq!(self.faults.pids().unwrap()["agent"], self.agent, "{after}: the agent died of it");
         let id = format!("healthy-after-{}", after.replace(' ', "-"));
         self.launch(&id, json!({"value": "echo fine"}), json!({}));
-        let end = self.tasks.wait_end(&id, SOON).unwrap();
+        let end = self.tasks.wait_first_end(&id, SOON).unwrap();
         assert_eq!((&end["state"], self.stdout(&id).as_str()), (&json!("TASK_FINISHED"), "fine\n"), "{after}: {end}");
     }
 
@@ -120,7 +125,7 @@ impl World {
     /// Runs one to its end.
     fn run(&mut self, id: &str, command: &str, more: Value) -> Value {
         self.launch(id, json!({ "value": command }), more);
-        self.tasks.wait_end(id, SOON).unwrap()
+        self.tasks.wait_first_end(id, SOON).unwrap()
     }
 
     /// Runs one that has to finish; what it wrote.
