@@ -9,7 +9,6 @@ use libcontainer::container::builder::ContainerBuilder;
 use libcontainer::container::{Container, ContainerStatus};
 use libcontainer::error::LibcontainerError;
 use libcontainer::syscall::syscall::SyscallType;
-use oci_spec::OciSpecError;
 use oci_spec::runtime::Spec;
 use tracing::{info, warn};
 
@@ -38,7 +37,7 @@ enum OciError {
     #[error("there is no container `{0}`")]
     Unknown(String),
     #[error("cannot read {}", path.display())]
-    Specification { path: PathBuf, source: OciSpecError },
+    Specification { path: PathBuf, source: io::Error },
     #[error("the specification's cgroupsPath is {found:?}, it must be `{expected}`")]
     CgroupPath { found: Option<PathBuf>, expected: String },
     #[error(transparent)]
@@ -113,7 +112,10 @@ impl OciRuntime {
 
     fn build(&mut self, container: &str, bundle: &Path, stdout: &str, stderr: &str) -> Result<i32, OciError> {
         let path = bundle.join("config.json");
-        let spec = Spec::load(&path).map_err(|source| OciError::Specification { path, source })?;
+        // At once: libcontainer's own way of reading takes it byte by byte.
+        let bytes = fs::read(&path);
+        let spec = bytes.and_then(|bytes| serde_json::from_slice(&bytes).map_err(io::Error::from));
+        let mut spec: Spec = spec.map_err(|source| OciError::Specification { path, source })?;
         let expected = self.cgroup(container).path().to_owned();
         let found = spec.linux().as_ref().and_then(|linux| linux.cgroups_path().clone());
         if found.as_deref() != Some(Path::new(&expected)) {
@@ -124,7 +126,7 @@ impl OciRuntime {
         let _volumes = volumes::show(bundle).map_err(OciError::Volume)?;
         executable::check(&spec, bundle).map_err(OciError::Executable)?;
         let filter = match self.filters.of(&spec).map_err(OciError::Filter)? {
-            Some(filter) => Some((filter, filter::write_unfiltered(bundle, &spec).map_err(OciError::Filter)?)),
+            Some(filter) => Some((filter, filter::write_unfiltered(bundle, &mut spec).map_err(OciError::Filter)?)),
             None => None,
         };
         let (stdout, stderr) = (append_to(stdout)?, append_to(stderr)?);
@@ -167,15 +169,9 @@ impl OciRuntime {
     fn remove(&mut self, container: &str) -> Result<(), OciError> {
         let cgroup = self.cgroup(container);
         cgroup.empty().map_err(OciError::Cgroup)?;
-        let dir = self.state_dir(container);
-        if dir.exists() {
-            // libcontainer also knows of resources we do not use; where its state is broken, ours is all there is.
-            if let Err(error) = Container::load(dir.clone()).and_then(|mut loaded| loaded.delete(true)) {
-                info!(container, error = %chain(&error), "container removed without libcontainer");
-            }
-            restore_self();
-        }
         cgroup.remove().map_err(OciError::Cgroup)?;
+        // libcontainer also knows of resources we do not use, and would look at everything again.
+        let dir = self.state_dir(container);
         match fs::remove_dir_all(&dir) {
             Err(source) if source.kind() != io::ErrorKind::NotFound => Err(OciError::Remove { path: dir, source }),
             Ok(()) | Err(_) => Ok(()),
