@@ -50,7 +50,10 @@ fn main() -> Result<()> {
             times.sort_unstable();
             if let Some((took, cpu)) = times.get(times.len() / 2) {
                 let rate = (TASKS * EACH) as f64 / took.as_secs_f64() / 1e6;
-                println!("{piece:>5} bytes  {way:<7?} {rate:>7.0} MB/s  {:>6.2} s of processor time", cpu.as_secs_f64());
+                println!(
+                    "{piece:>5} bytes  {way:<7?} {rate:>7.0} MB/s  {:>6.2} s of processor time",
+                    cpu.as_secs_f64()
+                );
             }
         }
     }

@@ -39,13 +39,7 @@ impl HostedAgent {
     }
 
     /// The same, with tasks kept apart as these options say; without any in containers, which takes a host that can.
-    pub fn start_isolated(
-        dir: &Path,
-        master: &BareMaster,
-        resources: &str,
-        isolation: &[&str],
-        more: &[&str],
-    ) -> Self {
+    pub fn start_isolated(dir: &Path, master: &BareMaster, resources: &str, isolation: &[&str], more: &[&str]) -> Self {
         let (token, ca) = master.token("hosted-1").unwrap();
         let token_file = dir.join("token");
         fs::write(&token_file, token).unwrap();

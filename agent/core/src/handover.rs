@@ -30,9 +30,9 @@ pub const LAUNCHERS: usize = 2;
 #[must_use]
 pub fn launcher_of(container: &str, launchers: usize) -> usize {
     // FNV-1a, because its answer has to be the same in every version.
-    let hash = container.bytes().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
-        (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
-    });
+    let hash = container
+        .bytes()
+        .fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3));
     // The upper bits: the lowest one of this hash is a mere parity.
     let spread = usize::try_from(hash >> 33).unwrap_or(0);
     spread.checked_rem(launchers).unwrap_or(0)

@@ -84,7 +84,8 @@ impl Tree {
     /// Makes the cgroups of our own processes and the one tasks live below, with every controller there is.
     pub(crate) fn make(&self, services: &[&str]) -> Result<(), CgroupError> {
         let available = controllers(&self.base)?;
-        let missing: Vec<&str> = self.needed.iter().copied().filter(|name| !available.iter().any(|has| has == name)).collect();
+        let missing: Vec<&str> =
+            self.needed.iter().copied().filter(|name| !available.iter().any(|has| has == name)).collect();
         if !missing.is_empty() {
             return Err(CgroupError::Missing { path: self.base.clone(), missing });
         }

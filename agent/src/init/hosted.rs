@@ -48,7 +48,8 @@ fn supervise(arguments: &HostedArgs) -> anyhow::Result<()> {
         environment.push((ISOLATION_VARIABLE, "none".into()));
         None
     } else {
-        let tree = delegated_tree(arguments).map_err(|error| anyhow!("this host cannot isolate tasks: {error:#}; {WAY_OUT}"))?;
+        let tree = delegated_tree(arguments)
+            .map_err(|error| anyhow!("this host cannot isolate tasks: {error:#}; {WAY_OUT}"))?;
         console.say(format!("tasks live in cgroup {}", tree.tasks_in_hierarchy()));
         environment.push((HOST_ROOT_VARIABLE, run.host_root().into()));
         if arguments.insecure_no_limits {

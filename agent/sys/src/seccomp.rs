@@ -49,7 +49,12 @@ impl Program {
         // SAFETY: the kernel copies `len` instructions from `filter`, which are borrowed from `self` for the call; it
         // checks them and writes nothing.
         let result = unsafe {
-            libc::syscall(libc::SYS_seccomp, libc::c_ulong::from(libc::SECCOMP_SET_MODE_FILTER), flags, &raw const program)
+            libc::syscall(
+                libc::SYS_seccomp,
+                libc::c_ulong::from(libc::SECCOMP_SET_MODE_FILTER),
+                flags,
+                &raw const program,
+            )
         };
         if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
     }

@@ -29,7 +29,8 @@ fn cores(world: &mut World) {
     world.wait_stdout("cores-shared", "0-1\n");
     let own = json!({"labels": {"labels": [{"key": "mesolith.cpus", "value": "exclusive"}]},
         "resources": [scalar("cpus", 1.0), scalar("mem", 48.0)]});
-    let look = "cat /sys/fs/cgroup/cpuset.cpus.effective; grep Cpus_allowed_list /proc/self/status | cut -f2; sleep 3000";
+    let look =
+        "cat /sys/fs/cgroup/cpuset.cpus.effective; grep Cpus_allowed_list /proc/self/status | cut -f2; sleep 3000";
     world.launch("cores-own", json!({ "value": look }), own);
     assert_eq!(world.wait_stdout("cores-own", "\n0\n"), "0\n0\n");
     world.wait_stdout("cores-shared", "\n1\n");

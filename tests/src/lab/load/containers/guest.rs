@@ -61,7 +61,9 @@ pub(super) fn measure(wanted: &Containers, dir: &Path, foreign: &[Foreign], repo
 /// The first process of a machine that booted for this alone. Its figures go to the console.
 pub fn run_as_init() -> ExitCode {
     let said = match in_machine() {
-        Ok(summaries) => serde_json::to_string(&summaries).map_or_else(|e| format!("{FAILED}{e}"), |text| format!("{FIGURES}{text}")),
+        Ok(summaries) => {
+            serde_json::to_string(&summaries).map_or_else(|e| format!("{FAILED}{e}"), |text| format!("{FIGURES}{text}"))
+        }
         Err(error) => format!("{FAILED}{}", format!("{error:#}").replace('\n', " ")),
     };
     if let Ok(mut console) = fs::File::options().write(true).open("/dev/console") {

@@ -24,9 +24,7 @@ const RESOURCES: &str = "cpus:1000;mem:1000000;disk:100000";
 
 pub(super) fn measure(wanted: &Containers, dir: &Path, foreign: &[Foreign], report: &mut Report) -> Result<()> {
     let limits = if isolation_is_available() { Limits::Set } else { Limits::None };
-    if limits == Limits::None {
-        show_hierarchy()?;
-    }
+    let _shown = (limits == Limits::None).then(show_hierarchy).transpose()?;
     let place = match limits {
         Limits::Set => "native",
         Limits::None => "native, no limits",
@@ -55,8 +53,18 @@ pub(super) fn measure(wanted: &Containers, dir: &Path, foreign: &[Foreign], repo
     Ok(())
 }
 
+/// The hierarchy, until it is dropped.
+struct Shown;
+
+impl Drop for Shown {
+    fn drop(&mut self) {
+        // The option is the whole host's, wherever the hierarchy is mounted; it had not given it.
+        drop(mount(None::<&str>, HIERARCHY, None::<&str>, MsFlags::MS_REMOUNT | MsFlags::MS_NOSUID, None::<&str>));
+    }
+}
+
 /// In a mount namespace of its own: the host's other processes see what they saw.
-fn show_hierarchy() -> Result<()> {
+fn show_hierarchy() -> Result<Shown> {
     let nothing = None::<&str>;
     unshare(CloneFlags::CLONE_NEWNS).context("cannot get a mount namespace")?;
     mount(nothing, "/", nothing, MsFlags::MS_REC | MsFlags::MS_PRIVATE, nothing).context("cannot keep mounts apart")?;
@@ -68,5 +76,6 @@ fn show_hierarchy() -> Result<()> {
     ensure!(Path::new(HIERARCHY).is_dir(), "this kernel has no {HIERARCHY}");
     // As on a node of ours: for all runtimes, and until this ends for the host as well.
     mount(Some("cgroup2"), HIERARCHY, Some("cgroup2"), MsFlags::MS_NOSUID, Some("favordynmods"))
-        .with_context(|| format!("cannot mount the cgroup v2 hierarchy on {HIERARCHY}"))
+        .with_context(|| format!("cannot mount the cgroup v2 hierarchy on {HIERARCHY}"))?;
+    Ok(Shown)
 }

@@ -126,11 +126,7 @@ pub(super) struct Part {
 impl Summary {
     /// By name.
     pub(super) const fn parts(&self) -> [(&'static str, Part); 3] {
-        [
-            ("create to running", self.running),
-            ("create to its end", self.ended),
-            ("create to removed", self.removed),
-        ]
+        [("create to running", self.running), ("create to its end", self.ended), ("create to removed", self.removed)]
     }
 
     fn of(name: &str, rounds: &[Round]) -> Result<Self> {
