@@ -175,10 +175,10 @@ impl Executor for Filtered {
 mod tests {
     use super::*;
 
-    fn spec(sealed: bool, filter: serde_json::Value) -> Spec {
+    fn spec(sealed: &str, filter: serde_json::Value) -> Spec {
         serde_json::from_value(serde_json::json!({
             "ociVersion": "1.0.2",
-            "process": {"cwd": "/", "args": ["true"], "user": {"uid": 0, "gid": 0}, "noNewPrivileges": sealed},
+            "process": {"cwd": "/", "args": ["true"], "user": {"uid": 0, "gid": 0}, "noNewPrivileges": sealed == "sealed"},
             "linux": {"seccomp": filter},
         }))
         .unwrap()
@@ -194,13 +194,13 @@ mod tests {
     #[test]
     fn the_same_filter_is_translated_once() {
         let mut filters = Filters::default();
-        let one = filters.of(&spec(true, filter("SCMP_ACT_ALLOW"))).unwrap().unwrap();
-        let again = filters.of(&spec(true, filter("SCMP_ACT_ALLOW"))).unwrap().unwrap();
+        let one = filters.of(&spec("sealed", filter("SCMP_ACT_ALLOW"))).unwrap().unwrap();
+        let again = filters.of(&spec("sealed", filter("SCMP_ACT_ALLOW"))).unwrap().unwrap();
         assert!(Arc::ptr_eq(&one, &again) && one.len() > 8, "{one:?}");
         for number in 0..20 {
             let mut other = filter("SCMP_ACT_ALLOW");
             other["defaultErrnoRet"] = serde_json::json!(number);
-            filters.of(&spec(true, other)).unwrap().unwrap();
+            filters.of(&spec("sealed", other)).unwrap().unwrap();
         }
         assert_eq!(filters.0.len(), KEPT);
     }
@@ -208,18 +208,18 @@ mod tests {
     #[test]
     fn what_only_libcontainer_can_do_is_left_to_it() {
         let mut filters = Filters::default();
-        assert!(filters.of(&spec(false, filter("SCMP_ACT_ALLOW"))).unwrap().is_none());
-        assert!(filters.of(&spec(true, filter("SCMP_ACT_NOTIFY"))).unwrap().is_none());
+        assert!(filters.of(&spec("open", filter("SCMP_ACT_ALLOW"))).unwrap().is_none());
+        assert!(filters.of(&spec("sealed", filter("SCMP_ACT_NOTIFY"))).unwrap().is_none());
         let mut other = filter("SCMP_ACT_ALLOW");
         other["architectures"] = serde_json::json!(["SCMP_ARCH_X86_64", "SCMP_ARCH_X86"]);
-        assert!(filters.of(&spec(true, other)).unwrap().is_none());
-        assert!(filters.of(&spec(true, serde_json::Value::Null)).unwrap().is_none());
+        assert!(filters.of(&spec("sealed", other)).unwrap().is_none());
+        assert!(filters.of(&spec("sealed", serde_json::Value::Null)).unwrap().is_none());
     }
 
     #[test]
     fn the_specification_without_its_filter_is_otherwise_the_same() {
         let dir = tempfile::tempdir().unwrap();
-        let with = spec(true, filter("SCMP_ACT_ALLOW"));
+        let with = spec("sealed", filter("SCMP_ACT_ALLOW"));
         let mut without = with.clone();
         let directory = write_unfiltered(dir.path(), &mut without).unwrap();
         assert_eq!(Spec::load(directory.join("config.json")).unwrap(), without);

@@ -40,8 +40,6 @@ struct World {
     faults: FaultLine,
     /// The agent's pid: it must not change but by our hand.
     agent: u32,
-    /// Since when a task fills its disk with files.
-    filling: Option<Instant>,
     /// Of its disk.
     _directory: tempfile::TempDir,
 }
@@ -105,7 +103,7 @@ impl World {
         // A node with graphics processors is offered to those only who know of them.
         let more = json!({"principal": "ordinary", "roles": ["data"], "capabilities": CAPABILITIES.map(|kind| json!({"type": kind}))});
         let tasks = Tasks::subscribe_as(rack.api_url(), "isolation", &more).unwrap();
-        Self { rack, tasks, faults, agent, filling: None, _directory: directory }
+        Self { rack, tasks, faults, agent, _directory: directory }
     }
 
     /// The agent is the one it was, and runs a task.

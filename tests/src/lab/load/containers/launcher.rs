@@ -75,7 +75,10 @@ impl Launcher {
     fn done(&mut self, request: &LauncherRequest) -> Result<()> {
         match self.ask(request)? {
             LauncherReply::Done => Ok(()),
-            other => bail!("the launcher answered {other:?} to {request:?}"),
+            LauncherReply::Failed { reason } => bail!("{request:?}: {reason}"),
+            other @ (LauncherReply::Created { .. } | LauncherReply::Containers(_)) => {
+                bail!("the launcher answered {other:?} to {request:?}")
+            }
         }
     }
 }
@@ -100,7 +103,10 @@ impl Runtime for Launcher {
         };
         match self.ask(&request)? {
             LauncherReply::Created { pid } => Ok(pid),
-            other => bail!("the launcher made no container: {other:?}"),
+            LauncherReply::Failed { reason } => bail!("the launcher made no container: {reason}"),
+            other @ (LauncherReply::Done | LauncherReply::Containers(_)) => {
+                bail!("the launcher made no container: {other:?}")
+            }
         }
     }
 

@@ -59,7 +59,10 @@ struct Shown;
 impl Drop for Shown {
     fn drop(&mut self) {
         // The option is the whole host's, wherever the hierarchy is mounted; it had not given it.
-        drop(mount(None::<&str>, HIERARCHY, None::<&str>, MsFlags::MS_REMOUNT | MsFlags::MS_NOSUID, None::<&str>));
+        let (nothing, flags) = (None::<&str>, MsFlags::MS_REMOUNT | MsFlags::MS_NOSUID);
+        if let Err(error) = mount(nothing, HIERARCHY, nothing, flags, nothing) {
+            eprintln!("the cgroup hierarchy keeps `favordynmods`: {error}");
+        }
     }
 }
 
