@@ -34,6 +34,9 @@ pub(crate) enum Role {
     /// Make and end containers
     #[command(hide = true)]
     Launcher,
+    /// Make and end containers beside the other one
+    #[command(name = "launcher-2", hide = true)]
+    SecondLauncher,
     /// Load drivers as devices appear
     #[command(hide = true)]
     Devices,
@@ -200,6 +203,9 @@ pub(crate) struct HostedArgs {
     /// Run tasks as plain processes: no limits, no namespaces, no protection of this host from them
     #[arg(long, requires = "hosted")]
     pub(crate) insecure_no_isolation: bool,
+    /// Run tasks in containers that nothing limits, on a host whose cgroup v2 hierarchy has no controllers
+    #[arg(long, requires = "hosted", conflicts_with = "insecure_no_isolation")]
+    pub(crate) insecure_no_limits: bool,
 }
 
 impl HostedArgs {
@@ -239,6 +245,9 @@ impl HostedArgs {
         option("--agent-api", self.agent_api.clone().map(Into::into));
         if self.insecure_no_isolation {
             line.push("--insecure-no-isolation".into());
+        }
+        if self.insecure_no_limits {
+            line.push("--insecure-no-limits".into());
         }
         line
     }

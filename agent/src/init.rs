@@ -38,7 +38,7 @@ use nix::sys::reboot::{RebootMode, reboot, set_cad_enabled};
 
 pub(crate) use clients::welcome;
 
-use crate::run_dir::{APPLIANCE, RUN_DIR_VARIABLE, RunDir, TASK_CGROUP_VARIABLE};
+use crate::run_dir::{APPLIANCE, LAUNCHERS_VARIABLE, RUN_DIR_VARIABLE, RunDir, TASK_CGROUP_VARIABLE};
 use crate::seqpacket::Listener;
 use cgroups::Tree;
 use clients::Clients;
@@ -112,7 +112,7 @@ fn boot() -> anyhow::Result<std::convert::Infallible> {
     // Ctrl-Alt-Del comes as a signal instead of ending the machine at once.
     let _ = set_cad_enabled(false);
 
-    let names = ["devices", "launcher", "agent"];
+    let names = [&["devices"], launchers(), &["agent"]].concat();
     phases.begin("cgroups", SETTINGS);
     let tree = Tree::of_machine();
     tree.make(&names).context("cannot set up cgroups")?;
@@ -140,6 +140,13 @@ fn boot() -> anyhow::Result<std::convert::Infallible> {
     anyhow::bail!("the machine did not end")
 }
 
+/// What makes containers. One launcher makes one after the other, and takes a processor for it: where there are several,
+/// a second one makes every other container.
+fn launchers() -> &'static [&'static str] {
+    let processors = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+    if processors > 1 { &["launcher", "launcher-2"] } else { &["launcher"] }
+}
+
 /// The services of a node. `options` stand before each subcommand, `environment` goes to all.
 fn services(
     names: &[&'static str],
@@ -153,6 +160,9 @@ fn services(
         common.push((TASK_CGROUP_VARIABLE, tree.tasks_in_hierarchy().into()));
     }
     common.extend_from_slice(environment);
+    let is_launcher = |name: &str| name.starts_with("launcher");
+    let launchers = names.iter().filter(|name| is_launcher(name)).count();
+    common.push((LAUNCHERS_VARIABLE, launchers.to_string().into()));
     let service = |name: &&'static str| {
         let plan = ServicePlan {
             name,
@@ -161,7 +171,7 @@ fn services(
             cgroup: tree.map(|tree| tree.service(name)),
             oom_score: (std::process::id() == 1).then_some(OOM_SCORE),
             log: run.logs().join(format!("{name}.log")),
-            program: if *name == "launcher" && tree.is_some() { Program::Sealed } else { Program::Plain },
+            program: if is_launcher(name) && tree.is_some() { Program::Sealed } else { Program::Plain },
         };
         Service::new(plan).with_context(|| format!("cannot prepare {name}"))
     };

@@ -8,6 +8,7 @@
 mod causes;
 mod container_cgroup;
 mod executable;
+mod filter;
 mod first_process;
 mod host_root;
 mod image_root;
@@ -69,11 +70,11 @@ enum LauncherError {
     Wait(#[source] Errno),
 }
 
-/// Answers calls for ever.
-pub(crate) fn run() -> ExitCode {
+/// Answers calls for ever. There may be two launchers, each with containers of its own.
+pub(crate) fn run(number: usize) -> ExitCode {
     let _ = nix::sys::prctl::set_name(c"mesolith-launch");
     let causes = causes::start();
-    match serve(causes) {
+    match serve(causes, number) {
         Ok(never) => match never {},
         Err(error) => {
             error!(error = %chain(&error), "launcher ended");
@@ -82,7 +83,7 @@ pub(crate) fn run() -> ExitCode {
     }
 }
 
-fn serve(causes: causes::Causes) -> Result<std::convert::Infallible, LauncherError> {
+fn serve(causes: causes::Causes, number: usize) -> Result<std::convert::Infallible, LauncherError> {
     let run = RunDir::from_environment();
     let mut runtime: Box<dyn Runtime> = if run_dir::without_isolation() {
         Box::new(plain::PlainRuntime::open(&run.containers()).map_err(LauncherError::Prepare)?)
@@ -91,10 +92,11 @@ fn serve(causes: causes::Causes) -> Result<std::convert::Infallible, LauncherErr
             host_root::show(&path).map_err(|error| LauncherError::Prepare(error.into()))?;
         }
         let task_cgroup = run_dir::task_cgroup();
-        Box::new(oci::OciRuntime::open(&run.containers(), &task_cgroup, causes).map_err(LauncherError::Prepare)?)
+        let runtime = oci::OciRuntime::open(&run.containers(), &task_cgroup, causes, number);
+        Box::new(runtime.map_err(LauncherError::Prepare)?)
     };
     runtime.recover();
-    let listener = Listener::bind(&run.launcher_socket()).map_err(LauncherError::Serve)?;
+    let listener = Listener::bind(&run.launcher_socket(number)).map_err(LauncherError::Serve)?;
     info!("launcher ready");
     let mut clients: Vec<Client> = Vec::new();
     let mut buffer = vec![0; MAX_PACKET];

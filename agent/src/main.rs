@@ -39,7 +39,8 @@ fn main() -> ExitCode {
     match (arguments.role, hosted) {
         (Some(Role::Init), _) => init::run_appliance(),
         (Some(Role::Modprobe { arguments }), _) => modprobe::run(arguments),
-        (Some(Role::Launcher), _) => launcher::run(),
+        (Some(Role::Launcher), _) => launcher::run(0),
+        (Some(Role::SecondLauncher), _) => launcher::run(1),
         (Some(Role::Devices), _) => devices::run(),
         (Some(Role::SystemdScope { pid, name }), _) => init::systemd_scope::run(pid, &name),
         (Some(Role::PlainParent { task }), _) => launcher::plain_task::run_parent(&task),

@@ -2,6 +2,8 @@
 
 use std::path::{Path, PathBuf};
 
+use agent_core::handover::LAUNCHERS;
+
 /// Tells the children of `init` where the run directory is.
 pub(crate) const RUN_DIR_VARIABLE: &str = "MESOLITH_RUN_DIR";
 /// Tells the children of `init` below which cgroup tasks live, as an absolute path in the hierarchy.
@@ -10,6 +12,12 @@ pub(crate) const TASK_CGROUP_VARIABLE: &str = "MESOLITH_TASK_CGROUP";
 pub(crate) const HOST_ROOT_VARIABLE: &str = "MESOLITH_HOST_ROOT";
 /// `none` when tasks are plain processes.
 pub(crate) const ISOLATION_VARIABLE: &str = "MESOLITH_ISOLATION";
+
+/// `none` when tasks have cgroups without controllers.
+pub(crate) const LIMITS_VARIABLE: &str = "MESOLITH_LIMITS";
+
+/// Tells the children of `init` how many launchers there are.
+pub(crate) const LAUNCHERS_VARIABLE: &str = "MESOLITH_LAUNCHERS";
 
 /// The run directory of a machine that booted our image.
 pub(crate) const APPLIANCE: &str = "/run/mesolith";
@@ -36,8 +44,9 @@ impl RunDir {
         self.0.join("init.sock")
     }
 
-    pub(crate) fn launcher_socket(&self) -> PathBuf {
-        self.0.join("launcher.sock")
+    /// Of the first launcher, 0, or another.
+    pub(crate) fn launcher_socket(&self, number: usize) -> PathBuf {
+        if number == 0 { self.0.join("launcher.sock") } else { self.0.join(format!("launcher-{}.sock", number + 1)) }
     }
 
     /// State of the containers; the launcher's own.
@@ -70,6 +79,17 @@ pub(crate) fn without_isolation() -> bool {
     std::env::var_os(ISOLATION_VARIABLE).is_some_and(|value| value == "none")
 }
 
+/// How many launchers there are: one, unless `init` says otherwise.
+pub(crate) fn launchers() -> usize {
+    let told = std::env::var(LAUNCHERS_VARIABLE).ok().and_then(|number| number.parse().ok());
+    told.unwrap_or(1_usize).clamp(1, LAUNCHERS)
+}
+
+/// Whether nothing limits what tasks take.
+pub(crate) fn without_limits() -> bool {
+    std::env::var_os(LIMITS_VARIABLE).is_some_and(|value| value == "none")
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -79,6 +99,6 @@ mod tests {
     fn the_sockets_are_where_the_handover_says() {
         let run = RunDir::new(APPLIANCE);
         assert_eq!(run.init_socket(), Path::new(INIT_SOCKET));
-        assert_eq!(run.launcher_socket(), Path::new(LAUNCHER_SOCKET));
+        assert_eq!(run.launcher_socket(0), Path::new(LAUNCHER_SOCKET));
     }
 }

@@ -35,6 +35,11 @@ impl HostedAgent {
 
     /// The same, with more options.
     pub fn start_told(dir: &Path, master: &BareMaster, resources: &str, more: &[&str]) -> Self {
+        Self::start_isolated(dir, master, resources, &["--insecure-no-isolation"], more)
+    }
+
+    /// The same, with tasks kept apart as these options say; without any in containers, which takes a host that can.
+    pub fn start_isolated(dir: &Path, master: &BareMaster, resources: &str, isolation: &[&str], more: &[&str]) -> Self {
         let (token, ca) = master.token("hosted-1").unwrap();
         let token_file = dir.join("token");
         fs::write(&token_file, token).unwrap();
@@ -42,7 +47,8 @@ impl HostedAgent {
         let log = dir.join("agent.log");
         let file = File::create(&log).unwrap();
         let process = Command::new(Programs::find().unwrap().agent)
-            .args(["--hosted", "--insecure-no-isolation", "--name", "hosted-1"])
+            .args(["--hosted", "--name", "hosted-1"])
+            .args(isolation)
             .args(if more.contains(&"--attributes") { &[][..] } else { &["--attributes", "rack:r1"][..] })
             .args(["--resources", resources, "--master", &master.link, "--ca", &ca, "--token-file"])
             .arg(&token_file)
@@ -61,6 +67,11 @@ impl HostedAgent {
             std::thread::sleep(Duration::from_millis(50));
         }
         agent
+    }
+
+    /// The supervising process.
+    pub fn pid(&self) -> u32 {
+        self.process.id()
     }
 
     /// What it logged.

@@ -14,7 +14,9 @@ use crate::rack::{Kind, Rack};
 
 pub use bench::bench;
 pub use image::{Freshness, image};
-pub use load::{Commits, Failover, Load, Part, commits, failover, load, part};
+pub use load::{
+    Commits, Containers, Failover, Load, Part, Place, commits, containers, failover, load, part, run_as_init,
+};
 pub use up::{Stay, Up, up};
 
 /// Whether a verb prints for people or for programs.

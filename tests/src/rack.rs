@@ -28,7 +28,7 @@ mod control;
 mod dnsmasq;
 mod evidence;
 mod fault_line;
-mod hosted;
+pub(crate) mod hosted;
 mod machine;
 mod master_process;
 mod network;

@@ -65,8 +65,14 @@ impl Tasks {
 
     /// Takes in what comes for that long; offers are declined.
     pub fn take(&mut self, wait: Duration) -> Result<()> {
-        let deadline = Instant::now() + wait;
-        while let Some(event) = self.next(deadline)? {
+        self.take_until(Instant::now() + wait, |_| false)
+    }
+
+    /// The same, at most until something is so.
+    fn take_until(&mut self, deadline: Instant, is_so: impl Fn(&Self) -> bool) -> Result<()> {
+        while !is_so(self)
+            && let Some(event) = self.next(deadline)?
+        {
             if event["type"] == "OFFERS" {
                 for offer in event["offers"]["offers"].as_array().into_iter().flatten() {
                     self.decline(offer)?;
@@ -163,21 +169,44 @@ impl Tasks {
                 bail!("{id} was to become {state}, but ended: {end}");
             }
             ensure!(Instant::now() < deadline, "{id} is not {state} after {timeout:?}: {:?}", self.statuses(id));
-            self.take(Duration::from_millis(100))?;
+            self.take_until(deadline.min(Instant::now() + Duration::from_millis(100)), |tasks| {
+                tasks.statuses(id).iter().any(|status| status["state"] == state)
+            })?;
         }
     }
 
     /// Waits for the task's end, and a moment longer: there must be one end only.
     pub fn wait_end(&mut self, id: &str, timeout: Duration) -> Result<Value> {
-        let deadline = Instant::now() + timeout;
-        while self.ends(id).is_empty() {
-            ensure!(Instant::now() < deadline, "{id} has not ended after {timeout:?}: {:?}", self.statuses(id));
-            self.take(Duration::from_millis(100))?;
-        }
+        let end = self.wait_first_end(id, timeout)?;
         self.take(Duration::from_millis(500))?;
-        let mut ends = self.ends(id);
-        ensure!(ends.len() == 1, "{id} ended {} times: {ends:?}", ends.len());
-        Ok(ends.remove(0))
+        self.only_one_end(id)?;
+        Ok(end)
+    }
+
+    /// Waits for the task's end and no longer: [`Self::only_one_end_each`] is to be asked when all have ended.
+    pub fn wait_first_end(&mut self, id: &str, timeout: Duration) -> Result<Value> {
+        let deadline = Instant::now() + timeout;
+        loop {
+            if let Some(end) = self.ends(id).into_iter().next() {
+                return Ok(end);
+            }
+            ensure!(Instant::now() < deadline, "{id} has not ended after {timeout:?}: {:?}", self.statuses(id));
+            self.take_until(deadline.min(Instant::now() + Duration::from_millis(100)), |tasks| {
+                !tasks.ends(id).is_empty()
+            })?;
+        }
+    }
+
+    /// An error if one of the tasks has ended several times.
+    pub fn only_one_end_each(&mut self) -> Result<()> {
+        self.take(Duration::from_millis(500))?;
+        self.updates.keys().try_for_each(|id| self.only_one_end(id))
+    }
+
+    fn only_one_end(&self, id: &str) -> Result<()> {
+        let ends = self.ends(id);
+        ensure!(ends.len() <= 1, "{id} ended {} times: {ends:?}", ends.len());
+        Ok(())
     }
 
     /// Asks for the task's end.

@@ -22,6 +22,22 @@ pub const INIT_SOCKET: &str = "/run/mesolith/init.sock";
 /// Where `launcher` listens.
 pub const LAUNCHER_SOCKET: &str = "/run/mesolith/launcher.sock";
 
+/// How many launchers a node has at most. The socket of another is called `launcher-2.sock`. Each can do what is asked of
+/// any container, but after its own end removes only what it has left half made itself.
+pub const LAUNCHERS: usize = 2;
+
+/// Which of so many launchers makes a container: the same one every time.
+#[must_use]
+pub fn launcher_of(container: &str, launchers: usize) -> usize {
+    // FNV-1a, because its answer has to be the same in every version.
+    let hash = container
+        .bytes()
+        .fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3));
+    // The upper bits: the lowest one of this hash is a mere parity.
+    let spread = usize::try_from(hash >> 33).unwrap_or(0);
+    spread.checked_rem(launchers).unwrap_or(0)
+}
+
 /// The first packet of a connection.
 #[derive(Clone, Debug, Eq, PartialEq, Serialize, Deserialize)]
 pub struct Hello {
@@ -263,6 +279,14 @@ mod tests {
     fn a_newer_peers_extra_fields_are_ignored() {
         let hello: Hello = serde_json::from_str(r#"{"version":1,"client":"agent","mood":"good"}"#).unwrap();
         assert_eq!(hello, Hello { version: 1, client: "agent".to_owned() });
+    }
+
+    #[test]
+    fn containers_are_shared_evenly_and_always_alike() {
+        assert_eq!((launcher_of("a", 0), launcher_of("a", 1)), (0, 0));
+        let of_first = (0..1000).filter(|number| launcher_of(&format!("container-{number}"), 2) == 0).count();
+        assert!((400..600).contains(&of_first), "{of_first}");
+        assert_eq!(launcher_of("00000000-0000-4000-8000-000000000000", 2), 0);
     }
 
     #[test]

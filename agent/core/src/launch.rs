@@ -64,6 +64,8 @@ pub struct Site {
     pub pids_max: u64,
     /// Hosted and told `--insecure-no-isolation`: no namespaces, no cgroups.
     pub unconfined: bool,
+    /// Hosted and told `--insecure-no-limits`: namespaces and a cgroup for each task, whose controllers set no limit.
+    pub unlimited: bool,
     /// Not root: tasks run as this user, whatever they ask for.
     pub only_user: Option<User>,
     /// Container images.
@@ -355,6 +357,12 @@ pub fn plan(
             config["linux"]["resources"]["cpu"] = cpuset;
         }
         asked.apply(site, &mut config["linux"]["resources"]);
+        if site.unlimited {
+            // Root of a host without controllers may not even raise its own limits.
+            for (part, name) in [("linux", "resources"), ("process", "rlimits")] {
+                config[part].as_object_mut().map(|part| part.remove(name));
+            }
+        }
         linux.apply(&mut config);
         if site.projects {
             seccomp::keep_projects(&mut config["linux"]["seccomp"]);

@@ -41,6 +41,8 @@ pub(crate) struct Tree {
     base: PathBuf,
     /// A delegated cgroup with processes of its own cannot pass controllers on, so `init` moves below it.
     delegated: bool,
+    /// The controllers it must have.
+    needed: &'static [&'static str],
 }
 
 /// Where our own processes live.
@@ -49,12 +51,17 @@ const OWN: &str = "mesolith";
 impl Tree {
     /// The tree of a machine of ours, where PID 1 may stay in the root.
     pub(crate) fn of_machine() -> Tree {
-        Tree { base: HIERARCHY.into(), delegated: false }
+        Tree { base: HIERARCHY.into(), delegated: false, needed: &NEEDED }
     }
 
     /// The tree below a cgroup that was delegated to us.
     pub(crate) fn below(base: PathBuf) -> Tree {
-        Tree { base, delegated: true }
+        Tree { base, delegated: true, needed: &NEEDED }
+    }
+
+    /// The same where nothing has to be limited.
+    pub(crate) fn without_limits(self) -> Tree {
+        Tree { needed: &[], ..self }
     }
 
     /// The cgroup of one of our processes.
@@ -77,7 +84,8 @@ impl Tree {
     /// Makes the cgroups of our own processes and the one tasks live below, with every controller there is.
     pub(crate) fn make(&self, services: &[&str]) -> Result<(), CgroupError> {
         let available = controllers(&self.base)?;
-        let missing: Vec<&str> = NEEDED.into_iter().filter(|name| !available.iter().any(|has| has == name)).collect();
+        let missing: Vec<&str> =
+            self.needed.iter().copied().filter(|name| !available.iter().any(|has| has == name)).collect();
         if !missing.is_empty() {
             return Err(CgroupError::Missing { path: self.base.clone(), missing });
         }
@@ -92,7 +100,7 @@ impl Tree {
         }
         make(&self.tasks())?;
         for path in [self.base.clone(), self.base.join(OWN), self.tasks()] {
-            enable(&path, &available)?;
+            enable(&path, &available, self.needed)?;
         }
         // Drivers that nobody waits for are loaded while the agent starts: it goes first.
         if services.contains(&BACKGROUND) {
@@ -150,10 +158,10 @@ fn make(path: &Path) -> Result<(), CgroupError> {
 
 /// Passes controllers on to the children of a cgroup. One at a time: a single one that the kernel refuses would take
 /// the others with it.
-fn enable(cgroup: &Path, available: &[String]) -> Result<(), CgroupError> {
+fn enable(cgroup: &Path, available: &[String], needed: &[&str]) -> Result<(), CgroupError> {
     for controller in available {
         match write(&cgroup.join("cgroup.subtree_control"), &format!("+{controller}")) {
-            Err(source) if NEEDED.contains(&controller.as_str()) => {
+            Err(source) if needed.contains(&controller.as_str()) => {
                 return Err(CgroupError::Enable { controller: controller.clone(), path: cgroup.to_owned(), source });
             }
             Ok(()) | Err(_) => {}

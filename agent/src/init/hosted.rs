@@ -14,7 +14,7 @@ use super::console::Console;
 use super::power;
 use super::supervisor::{Owner, Supervisor};
 use crate::arguments::HostedArgs;
-use crate::run_dir::{HOST_ROOT_VARIABLE, ISOLATION_VARIABLE, RunDir};
+use crate::run_dir::{HOST_ROOT_VARIABLE, ISOLATION_VARIABLE, LIMITS_VARIABLE, RunDir};
 use crate::seqpacket::Listener;
 
 /// What people do when this host cannot limit tasks.
@@ -48,16 +48,21 @@ fn supervise(arguments: &HostedArgs) -> anyhow::Result<()> {
         environment.push((ISOLATION_VARIABLE, "none".into()));
         None
     } else {
-        let tree = delegated_tree().map_err(|error| anyhow!("this host cannot isolate tasks: {error:#}; {WAY_OUT}"))?;
+        let tree = delegated_tree(arguments)
+            .map_err(|error| anyhow!("this host cannot isolate tasks: {error:#}; {WAY_OUT}"))?;
         console.say(format!("tasks live in cgroup {}", tree.tasks_in_hierarchy()));
         environment.push((HOST_ROOT_VARIABLE, run.host_root().into()));
+        if arguments.insecure_no_limits {
+            console.say("nothing limits what tasks take");
+            environment.push((LIMITS_VARIABLE, "none".into()));
+        }
         Some(tree)
     };
     // Containers whose launcher has ended become our children, as they become PID 1's on a machine of ours.
     nix::sys::prctl::set_child_subreaper(true).context("cannot become a child subreaper")?;
     let listener = Listener::bind(&run.init_socket())?;
     let options = HostedArgs { work_dir, token_file, ..arguments.clone() }.to_command_line();
-    let names = ["launcher", "agent"];
+    let names = service_names();
     let services = super::services(&names, &run, tree.as_ref(), &options, &environment)?;
     let mut supervisor = Supervisor::new(console, Clients::new(listener), services, Owner::SomebodyElse)?;
     supervisor.start(None);
@@ -71,8 +76,12 @@ fn supervise(arguments: &HostedArgs) -> anyhow::Result<()> {
     Ok(())
 }
 
+fn service_names() -> Vec<&'static str> {
+    [super::launchers(), &["agent"]].concat()
+}
+
 /// A part of the cgroup tree that is ours: a scope from systemd where it runs, else one at the top.
-fn delegated_tree() -> anyhow::Result<Tree> {
+fn delegated_tree(arguments: &HostedArgs) -> anyhow::Result<Tree> {
     if !nix::unistd::geteuid().is_root() {
         bail!("only root can make containers");
     }
@@ -87,10 +96,11 @@ fn delegated_tree() -> anyhow::Result<Tree> {
         Path::new(HIERARCHY).join(format!("mesolith-{}", std::process::id()))
     };
     let tree = Tree::below(base.clone());
+    let tree = if arguments.insecure_no_limits { tree.without_limits() } else { tree };
     if !base.exists() {
         std::fs::create_dir(&base).with_context(|| format!("cannot make cgroup {}", base.display()))?;
     }
-    tree.make(&["launcher", "agent"])?;
+    tree.make(&service_names())?;
     Ok(tree)
 }
 

@@ -60,7 +60,8 @@ const FILE_SYSTEMS: &[FileSystem] = &[
         kind: "cgroup2",
         target: "/sys/fs/cgroup",
         flags: NO_EXEC,
-        options: "nsdelegate,memory_recursiveprot",
+        // The last one: a process enters its cgroup without waiting for the kernel's readers, which is most of a launch.
+        options: "nsdelegate,memory_recursiveprot,favordynmods",
         required: true,
     },
     FileSystem { kind: "bpf", target: "/sys/fs/bpf", flags: NO_EXEC, options: "mode=700", required: false },

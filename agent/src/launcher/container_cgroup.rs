@@ -12,6 +12,8 @@ const KILL_DEADLINE: Duration = Duration::from_secs(5);
 /// Why a container's processes or its cgroup are still there.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum ContainerCgroupError {
+    #[error("cannot make cgroup {path}")]
+    Make { path: String, source: io::Error },
     #[error("cannot kill the processes in cgroup {path}")]
     Kill { path: String, source: io::Error },
     #[error("processes in cgroup {path} still live {} s after they were killed", KILL_DEADLINE.as_secs())]
@@ -41,6 +43,11 @@ impl ContainerCgroup {
 
     pub(super) fn exists(&self) -> bool {
         self.dir.exists()
+    }
+
+    /// Makes it. The one above has its controllers already.
+    pub(super) fn make(&self) -> Result<(), ContainerCgroupError> {
+        fs::create_dir(&self.dir).map_err(|source| ContainerCgroupError::Make { path: self.path.clone(), source })
     }
 
     /// Whether a living process is in it: tells a container's first process from a stranger of the same number.

@@ -4,18 +4,18 @@ use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
 
-use agent_core::handover::ContainerState;
+use agent_core::handover::{ContainerState, launcher_of};
 use libcontainer::container::builder::ContainerBuilder;
 use libcontainer::container::{Container, ContainerStatus};
 use libcontainer::error::LibcontainerError;
 use libcontainer::syscall::syscall::SyscallType;
-use oci_spec::OciSpecError;
 use oci_spec::runtime::Spec;
 use tracing::{info, warn};
 
 use super::causes::Causes;
 use super::container_cgroup::{ContainerCgroup, ContainerCgroupError};
 use super::executable::{self, ExecutableError};
+use super::filter::{self, FilterError, Filtered, Filters};
 use super::first_process;
 use super::image_root::{self, ImageRootError};
 use super::loopback;
@@ -24,6 +24,7 @@ use super::user_namespace::{self, UserNamespaceError};
 use super::volumes::{self, VolumeError};
 use super::{Failure, Runtime, check_id};
 use crate::logging::chain;
+use crate::run_dir;
 
 const OWN_OOM_SCORE: &str = "/proc/self/oom_score_adj";
 
@@ -38,7 +39,7 @@ enum OciError {
     #[error("there is no container `{0}`")]
     Unknown(String),
     #[error("cannot read {}", path.display())]
-    Specification { path: PathBuf, source: OciSpecError },
+    Specification { path: PathBuf, source: io::Error },
     #[error("the specification's cgroupsPath is {found:?}, it must be `{expected}`")]
     CgroupPath { found: Option<PathBuf>, expected: String },
     #[error(transparent)]
@@ -51,6 +52,8 @@ enum OciError {
     Create { causes: Vec<String>, source: Box<LibcontainerError> },
     #[error(transparent)]
     Root(ImageRootError),
+    #[error(transparent)]
+    Filter(FilterError),
     #[error(transparent)]
     Volume(VolumeError),
     #[error(transparent)]
@@ -67,7 +70,7 @@ enum OciError {
     Ended,
     #[error("cannot send signal {signal} to process {pid}")]
     Signal { signal: i32, pid: i32, source: io::Error },
-    #[error("cannot empty the container's cgroup")]
+    #[error("cannot make or empty the container's cgroup")]
     Cgroup(#[source] ContainerCgroupError),
     #[error("cannot remove {}", path.display())]
     Remove { path: PathBuf, source: io::Error },
@@ -83,12 +86,16 @@ pub(super) struct OciRuntime {
     root: PathBuf,
     task_cgroup: String,
     causes: Causes,
+    filters: Filters,
+    /// Which launcher this is.
+    number: usize,
 }
 
 impl OciRuntime {
-    pub(super) fn open(root: &Path, task_cgroup: &str, causes: Causes) -> Result<OciRuntime, Failure> {
+    pub(super) fn open(root: &Path, task_cgroup: &str, causes: Causes, number: usize) -> Result<OciRuntime, Failure> {
         fs::create_dir_all(root).map_err(|source| OciError::Directory { path: root.to_owned(), source })?;
-        Ok(OciRuntime { root: root.to_owned(), task_cgroup: task_cgroup.to_owned(), causes })
+        let (root, task_cgroup) = (root.to_owned(), task_cgroup.to_owned());
+        Ok(OciRuntime { root, task_cgroup, causes, filters: Filters::default(), number })
     }
 
     fn state_dir(&self, container: &str) -> PathBuf {
@@ -111,7 +118,10 @@ impl OciRuntime {
 
     fn build(&mut self, container: &str, bundle: &Path, stdout: &str, stderr: &str) -> Result<i32, OciError> {
         let path = bundle.join("config.json");
-        let spec = Spec::load(&path).map_err(|source| OciError::Specification { path, source })?;
+        // At once: libcontainer's own way of reading takes it byte by byte.
+        let bytes = fs::read(&path);
+        let spec = bytes.and_then(|bytes| serde_json::from_slice(&bytes).map_err(io::Error::from));
+        let mut spec: Spec = spec.map_err(|source| OciError::Specification { path, source })?;
         let expected = self.cgroup(container).path().to_owned();
         let found = spec.linux().as_ref().and_then(|linux| linux.cgroups_path().clone());
         if found.as_deref() != Some(Path::new(&expected)) {
@@ -127,21 +137,32 @@ impl OciRuntime {
             .map_err(OciError::Volume)?;
         executable::check(&spec, bundle).map_err(OciError::Executable)?;
         let staged = given.map(|(names, stage)| stage.specify(bundle, names)).transpose().map_err(OciError::Stage)?;
-        let shown = staged.as_deref().unwrap_or(bundle);
+        // What is staged is written already, with its filter: libcontainer translates that.
+        let filter = if staged.is_some() { None } else { self.filters.of(&spec).map_err(OciError::Filter)? };
+        let filter = match filter {
+            Some(filter) => Some((filter, filter::write_unfiltered(bundle, &mut spec).map_err(OciError::Filter)?)),
+            None => None,
+        };
         let (stdout, stderr) = (append_to(stdout)?, append_to(stderr)?);
         let oom_score = spec.process().as_ref().and_then(|process| process.oom_score_adj()).unwrap_or_default();
         // The container inherits ours: a task must not be spared because its launcher is.
         let own_oom_score = fs::read_to_string(OWN_OOM_SCORE).map_err(OciError::OomScore)?;
         fs::write(OWN_OOM_SCORE, oom_score.to_string()).map_err(OciError::OomScore)?;
         self.causes.settle();
+        // libcontainer would make it, too, but for each one asks for all controllers again, at every floor above it.
+        self.cgroup(container).make().map_err(OciError::Cgroup)?;
         let built = ContainerBuilder::new(container.to_owned(), SyscallType::default())
             .with_root_path(&self.root)
             .and_then(ContainerBuilder::validate_id)
             .and_then(|builder| {
+                let (builder, shown) = match filter {
+                    Some((filter, directory)) => (builder.with_executor(Filtered(filter)), directory),
+                    None => (builder, staged.unwrap_or_else(|| bundle.to_owned())),
+                };
                 builder
                     .with_stdout(stdout)
                     .with_stderr(stderr)
-                    .as_init(shown)
+                    .as_init(&shown)
                     .with_systemd(false)
                     .with_detach(true)
                     .as_sibling(true)
@@ -162,15 +183,9 @@ impl OciRuntime {
     fn remove(&mut self, container: &str) -> Result<(), OciError> {
         let cgroup = self.cgroup(container);
         cgroup.empty().map_err(OciError::Cgroup)?;
-        let dir = self.state_dir(container);
-        if dir.exists() {
-            // libcontainer also knows of resources we do not use; where its state is broken, ours is all there is.
-            if let Err(error) = Container::load(dir.clone()).and_then(|mut loaded| loaded.delete(true)) {
-                info!(container, error = %chain(&error), "container removed without libcontainer");
-            }
-            restore_self();
-        }
         cgroup.remove().map_err(OciError::Cgroup)?;
+        // libcontainer also knows of resources we do not use, and would look at everything again.
+        let dir = self.state_dir(container);
         match fs::remove_dir_all(&dir) {
             Err(source) if source.kind() != io::ErrorKind::NotFound => Err(OciError::Remove { path: dir, source }),
             Ok(()) | Err(_) => Ok(()),
@@ -195,7 +210,8 @@ impl Runtime for OciRuntime {
             warn!(error = %chain(&error), "earlier containers not found");
             Vec::new()
         });
-        for name in names {
+        let (number, launchers) = (self.number, run_dir::launchers());
+        for name in names.into_iter().filter(|name| launcher_of(name, launchers) == number) {
             let status = Container::load(self.state_dir(&name)).map(|container| container.state.status);
             let whole = match status {
                 Ok(ContainerStatus::Created | ContainerStatus::Running | ContainerStatus::Paused) => true,

@@ -38,6 +38,8 @@ pub(crate) enum BundleError {
 /// What the launcher mounts for the container's root, beside `config.json`.
 pub(crate) const ROOT_FILE: &str = "root.json";
 
+/// Where the launcher puts `config.json` without the filter it loads itself.
+pub(crate) const UNFILTERED: &str = "unfiltered";
 /// What volumes the launcher shows, beside `config.json`.
 pub(crate) const VOLUMES_FILE: &str = "volumes.json";
 /// What images it mounts as volumes, by the places of these.
@@ -63,7 +65,7 @@ pub(crate) fn make(
     if let Some(layers) = &plan.layers {
         let root = store.ok_or(BundleError::NoStore)?.make_root(container.as_str(), layers)?;
         let root = serde_json::to_vec(&root).map_err(|error| failed(error.into()))?;
-        private_file::write(&bundle.join(ROOT_FILE), &root).map_err(failed)?;
+        private_file::write_for_now(&bundle.join(ROOT_FILE), &root).map_err(failed)?;
     }
     if !plan.image_volumes.is_empty() {
         let mut images = BTreeMap::new();
@@ -86,7 +88,7 @@ pub(crate) fn make(
             private_file::make_directory(&secrets).map_err(failed)?;
         }
         let path = secrets.join(&secret.name);
-        private_file::write(&path, &secret.content).map_err(failed)?;
+        private_file::write_for_now(&path, &secret.content).map_err(failed)?;
         fs::set_permissions(&path, fs::Permissions::from_mode(0o400)).map_err(failed)?;
         if nix::unistd::geteuid().is_root() {
             std::os::unix::fs::chown(&path, Some(plan.user.uid), Some(plan.user.gid)).map_err(failed)?;
@@ -98,7 +100,7 @@ pub(crate) fn make(
     });
     for (name, text) in [("hosts", plan.names.hosts.clone()), ("resolv.conf", resolver)] {
         let Some(text) = text else { continue };
-        private_file::write(&bundle.join(name), text.as_bytes()).map_err(failed)?;
+        private_file::write_for_now(&bundle.join(name), text.as_bytes()).map_err(failed)?;
         // Whoever the task is reads them.
         fs::set_permissions(bundle.join(name), fs::Permissions::from_mode(0o644)).map_err(failed)?;
     }
@@ -108,10 +110,10 @@ pub(crate) fn make(
     ] {
         if let Some(text) = text {
             let text = text.map_err(|error| failed(error.into()))?;
-            private_file::write(&bundle.join(name), &text).map_err(failed)?;
+            private_file::write_for_now(&bundle.join(name), &text).map_err(failed)?;
         }
     }
-    private_file::write(&bundle.join("config.json"), config.as_bytes()).map_err(failed)
+    private_file::write_for_now(&bundle.join("config.json"), config.as_bytes()).map_err(failed)
 }
 
 /// Removes the bundle; the sandbox stays for whoever wants to read it.

@@ -58,26 +58,51 @@ impl Checkpoint {
         self.directory.join("agent.json")
     }
 
+    /// Makes the runs fit to be read. They are not waited for when they are written: what they are about ends with the
+    /// machine's power. So those of an earlier boot may be cut, and one that is has nothing to tell.
+    pub(crate) fn settle(&self, boot_id: &str) -> Result<(), CheckpointError> {
+        let own = self.directory.join("boot");
+        let failed = |path: &Path| {
+            let path = path.to_owned();
+            move |source| CheckpointError::Read { path, source }
+        };
+        if private_file::read(&own).map_err(failed(&own))?.as_deref() == Some(boot_id.as_bytes()) {
+            return Ok(());
+        }
+        for kind in ["tasks", "executors"] {
+            let directory = self.directory.join(kind);
+            for entry in fs::read_dir(&directory).into_iter().flatten() {
+                let path = entry.map_err(failed(&directory))?.path();
+                let content = private_file::read(&path).map_err(failed(&path))?.unwrap_or_default();
+                if serde_json::from_slice::<serde_json::Value>(&content).is_err() {
+                    tracing::warn!(path = %path.display(), "a checkpoint was cut by the machine's end");
+                    private_file::remove(&path).map_err(failed(&path))?;
+                }
+            }
+        }
+        private_file::write(&own, boot_id.as_bytes()).map_err(|source| CheckpointError::Write { path: own, source })
+    }
+
     /// Writes a run.
     pub(crate) fn save(&self, record: &Record) -> Result<(), CheckpointError> {
-        self.write(&self.record(&record.container), record)
+        self.write_for_now(&self.record(&record.container), record)
     }
 
     /// Removes a run.
     pub(crate) fn forget(&self, container: &ContainerId) -> Result<(), CheckpointError> {
         let path = self.record(container);
-        private_file::remove(&path).map_err(|source| CheckpointError::Write { path, source })
+        private_file::remove_for_now(&path).map_err(|source| CheckpointError::Write { path, source })
     }
 
     /// Writes an executor.
     pub(crate) fn save_executor(&self, record: &ExecutorRecord) -> Result<(), CheckpointError> {
-        self.write(&self.executor(&record.container), record)
+        self.write_for_now(&self.executor(&record.container), record)
     }
 
     /// Removes an executor.
     pub(crate) fn forget_executor(&self, container: &ContainerId) -> Result<(), CheckpointError> {
         let path = self.executor(container);
-        private_file::remove(&path).map_err(|source| CheckpointError::Write { path, source })
+        private_file::remove_for_now(&path).map_err(|source| CheckpointError::Write { path, source })
     }
 
     fn executor(&self, container: &ContainerId) -> PathBuf {
@@ -129,6 +154,13 @@ impl Checkpoint {
         Ok(records)
     }
 
+    fn write_for_now(&self, path: &Path, value: &impl Serialize) -> Result<(), CheckpointError> {
+        let text = serde_json::to_vec(value)
+            .map_err(|source| CheckpointError::Unreadable { path: path.to_owned(), source })?;
+        private_file::replace_for_now(path, &text)
+            .map_err(|source| CheckpointError::Write { path: path.to_owned(), source })
+    }
+
     fn write(&self, path: &Path, value: &impl Serialize) -> Result<(), CheckpointError> {
         let text = serde_json::to_vec(value)
             .map_err(|source| CheckpointError::Unreadable { path: path.to_owned(), source })?;
@@ -161,6 +193,13 @@ mod tests {
         fs::write(dir.path().join("tasks/c1.new"), "{\"ver").unwrap();
         assert!(checkpoint.load_records().unwrap().is_empty());
         assert!(!dir.path().join("tasks/c1.new").exists());
+        // Cut by the end of another boot it is gone; of this one it would be our mistake.
+        checkpoint.settle("one").unwrap();
+        fs::write(dir.path().join("tasks/c1.json"), "{\"ver").unwrap();
+        checkpoint.settle("one").unwrap();
+        assert!(matches!(checkpoint.load_records(), Err(CheckpointError::Unreadable { .. })));
+        checkpoint.settle("two").unwrap();
+        assert!(checkpoint.load_records().unwrap().is_empty());
         fs::write(dir.path().join("tasks/c1.json"), "{}").unwrap();
         assert!(matches!(checkpoint.load_records(), Err(CheckpointError::Unreadable { .. })));
     }

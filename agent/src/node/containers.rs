@@ -1,12 +1,13 @@
-//! The agent's line to the launcher: a thread that asks one thing after the other, in the order it was told.
+//! The agent's lines to the launchers: a thread for each, that asks one thing after the other. What is about one container
+//! goes the same way.
 
 use std::path::PathBuf;
-use std::sync::mpsc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc};
 use std::time::{Duration, Instant};
 
 use agent_core::agent::Input;
 use agent_core::bridge::{Address, NamedNetwork};
-use agent_core::handover::{ContainerState, LauncherReply, LauncherRequest, MAX_PACKET};
+use agent_core::handover::{ContainerState, LauncherReply, LauncherRequest, MAX_PACKET, launcher_of};
 use agent_core::launch::Plan;
 use agent_core::record::Process;
 use agent_images::Store;
@@ -45,10 +46,10 @@ pub(crate) enum Job {
     Delete(ContainerId),
 }
 
-/// The way to the thread. Its queue has no bound of its own: each task has at most a few jobs in it, and the master
+/// The way to the threads. Their queues have no bound of their own: each task has at most a few jobs in one, and the master
 /// bounds the tasks by the node's resources.
 #[derive(Clone, Debug)]
-pub(crate) struct Containers(mpsc::Sender<Job>);
+pub(crate) struct Containers(Vec<mpsc::Sender<Job>>);
 
 /// The launcher could not be asked.
 #[derive(Debug, thiserror::Error)]
@@ -66,9 +67,9 @@ pub(crate) enum LauncherError {
 }
 
 impl Containers {
-    /// Starts the thread on an open line.
+    /// Starts a thread for each line.
     pub(crate) fn start(
-        line: Line,
+        lines: Vec<Line>,
         bundles: PathBuf,
         store: Option<Store>,
         bridge: Bridge,
@@ -76,25 +77,43 @@ impl Containers {
         projects: Option<Projects>,
         events: Events,
     ) -> std::io::Result<Self> {
-        let (sender, jobs) = mpsc::channel();
-        std::thread::Builder::new().name("containers".to_owned()).stack_size(512 * 1024).spawn(move || {
+        let bridge = Arc::new(Mutex::new(bridge));
+        let start = |line: Line| {
+            let (sender, jobs) = mpsc::channel();
+            let (bundles, store, bridge, events) = (bundles.clone(), store.clone(), Arc::clone(&bridge), events.clone());
+            let (cni, projects) = (cni.clone(), projects.clone());
             let mut worker = Worker { line, bundles, store, bridge, cni, projects, events };
-            let mut waiting = Vec::new();
-            while let Some(job) = next(&jobs, &mut waiting) {
-                worker.perform(job);
-            }
-        })?;
-        Ok(Self(sender))
+            std::thread::Builder::new().name("containers".to_owned()).stack_size(512 * 1024).spawn(move || {
+                let mut waiting = Vec::new();
+                while let Some(job) = next(&jobs, &mut waiting) {
+                    worker.perform(job);
+                }
+            })?;
+            Ok(sender)
+        };
+        lines.into_iter().map(start).collect::<std::io::Result<_>>().map(Self)
     }
 
     /// Queues a job.
     pub(crate) fn tell(&self, job: Job) {
-        // The thread ends only with the process.
-        let _ = self.0.send(job);
+        let line = self.0.get(launcher_of(job.container().as_str(), self.0.len()));
+        // The threads end only with the process.
+        let _ = line.map(|line| line.send(job));
     }
 }
 
 impl Job {
+    const fn container(&self) -> &ContainerId {
+        match self {
+            Self::Prepare { container, .. }
+            | Self::Create { container, .. }
+            | Self::Signal { container, .. }
+            | Self::Start(container)
+            | Self::KillAll(container)
+            | Self::Delete(container) => container,
+        }
+    }
+
     /// What is short goes before what is long: a container that exists shall not wait for others to be made. A
     /// removal stays before what may make the same container again.
     const fn rank(&self) -> u8 {
@@ -193,7 +212,7 @@ struct Worker {
     bundles: PathBuf,
     /// Where roots of containers with an image are.
     store: Option<Store>,
-    bridge: Bridge,
+    bridge: Arc<Mutex<Bridge>>,
     cni: Option<Cni>,
     projects: Option<Projects>,
     events: Events,
@@ -269,10 +288,15 @@ impl Worker {
         }
     }
 
+    /// One that failed with it in hand has left it as it was.
+    fn bridge(&self) -> MutexGuard<'_, Bridge> {
+        self.bridge.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// A container that should be on the bridge and is not does not run.
     fn connect(&mut self, id: &ContainerId, process: Process, network: Option<Address>) -> Result<Process, String> {
         let Some(address) = network else { return Ok(process) };
-        let attached = self.bridge.attach(id.as_str(), process.pid, &address);
+        let attached = self.bridge().attach(id.as_str(), process.pid, &address);
         attached.map(|()| process).map_err(|error| chain(&error))
     }
 
@@ -322,7 +346,7 @@ impl Worker {
             }
             std::thread::sleep(RETRY);
         }
-        self.bridge.detach(container.as_str());
+        self.bridge().detach(container.as_str());
         if let Err(error) = bundle::remove(&self.bundles.join(container.as_str())) {
             tracing::warn!(%container, %error, "a bundle could not be removed");
         }

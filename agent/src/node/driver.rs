@@ -149,6 +149,7 @@ pub(crate) async fn run(settings: Settings) -> Result<Infallible, DriverError> {
     let (status, mut lines) = mpsc::channel(STATUS_LINES);
     let mut init = InitClient::connect(&settings.run.init_socket(), events.clone())?;
     let checkpoint = Checkpoint::new(&settings.state);
+    checkpoint.settle(&settings.boot_id)?;
     let mut kept = checkpoint.load()?;
     if settings.hosted && kept.machine.is_none() {
         kept.machine = Some(uuid::Uuid::new_v4().to_string());

@@ -50,7 +50,7 @@ pub(crate) enum ReadError {
     Id(String),
     #[error("there is no task `{0}` on this node, or its sandbox is gone")]
     NoTask(String),
-    #[error("the node has no log `{0}`: there are console, init, agent, launcher and devices")]
+    #[error("the node has no log `{0}`: there are console, init, agent, launcher, launcher-2 and devices")]
     NoLog(String),
     #[error("cannot read `{path}`: {source}")]
     Open { path: String, source: io::Error },
@@ -180,6 +180,7 @@ impl Reader {
                     "init" => "init.log",
                     "agent" => "agent.log",
                     "launcher" => "launcher.log",
+                    "launcher-2" => "launcher-2.log",
                     "devices" => "devices.log",
                     _ => return Err(ReadError::NoLog(name.clone())),
                 };

@@ -5,6 +5,33 @@ use std::io::{self, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::Path;
 
+/// Writes a file of a container's bundle: read when the container is made, and of no use after the machine has begun
+/// anew, so nothing is waited for.
+pub(crate) fn write_for_now(path: &Path, content: &[u8]) -> io::Result<()> {
+    let mut options = File::options();
+    options.write(true).create(true).truncate(true).mode(0o600).open(path)?.write_all(content)
+}
+
+/// Replaces a file for whoever reads it while this machine runs: the old or the new content, also after this process has
+/// ended, whenever that is. After a power cut it may be anything.
+pub(crate) fn replace_for_now(path: &Path, content: &[u8]) -> io::Result<()> {
+    let temporary = path.with_extension("new");
+    let written = write_for_now(&temporary, content).and_then(|()| fs::rename(&temporary, path));
+    if written.is_err() {
+        // A full disk: do not leave half a file on it.
+        let _ = fs::remove_file(&temporary);
+    }
+    written
+}
+
+/// Removes a file, if it is there; after a power cut it may be there again.
+pub(crate) fn remove_for_now(path: &Path) -> io::Result<()> {
+    match fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        Ok(()) | Err(_) => Ok(()),
+    }
+}
+
 /// Replaces a file: a reader sees the old or the new content, also after a power cut.
 pub(crate) fn write(path: &Path, content: &[u8]) -> io::Result<()> {
     let temporary = path.with_extension("new");

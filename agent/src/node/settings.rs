@@ -170,6 +170,7 @@ impl Settings {
             cgroup_parent: run_dir::task_cgroup(),
             pids_max: pids_max(&config),
             unconfined,
+            unlimited: run_dir::without_limits(),
             only_user,
             images: Images {
                 directory: directory.display().to_string(),

@@ -34,7 +34,7 @@ use super::probes::{self, Look};
 use super::projects::{self, Projects};
 use super::settings::Settings;
 use crate::logging::chain;
-use crate::uptime;
+use crate::{run_dir, uptime};
 
 /// After this long a checkpoint that could not be written is tried again. Until then nothing that depends on it is
 /// done, so nothing is lost; tasks that run go on.
@@ -87,7 +87,9 @@ impl Supervision {
     ) -> Result<Self, SupervisionError> {
         let checkpoint = Checkpoint::new(&settings.state);
         let records = checkpoint.load_records()?;
-        let mut line = Line::new(settings.run.launcher_socket());
+        let mut lines: Vec<Line> =
+            (0..run_dir::launchers()).map(|number| Line::new(settings.run.launcher_socket(number))).collect();
+        let line = lines.first_mut().expect("there is a launcher");
         let containers = line.list()?;
         let pids = containers.iter().filter_map(|state| state.pid);
         let found = Found {
@@ -132,7 +134,8 @@ impl Supervision {
             let known: std::collections::BTreeSet<String> = agent.containers().map(ToString::to_string).collect();
             std::thread::spawn(move || cni.recover(&known));
         }
-        let containers = Containers::start(line, settings.state.join("bundles"), store, bridge, cni, projects.clone(), events.clone())
+        let bundles = settings.state.join("bundles");
+        let containers = Containers::start(lines, bundles, store, bridge, cni, projects.clone(), events.clone())
             .map_err(SupervisionError::Thread)?;
         Ok(Self {
             agent,

@@ -12,6 +12,7 @@ pub mod packet;
 pub mod pidfd;
 pub mod quota;
 pub mod sealed;
+pub mod seccomp;
 pub mod signal;
 pub mod terminal;
 pub mod wait;

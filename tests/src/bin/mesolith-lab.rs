@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use anyhow::Result;
 use clap::{Args, Parser, Subcommand};
-use tests::lab::{self, Commits, Failover, Format, Freshness, Load, Part, Stay, Up};
+use tests::lab::{self, Commits, Containers, Failover, Format, Freshness, Load, Part, Place, Stay, Up};
 use tests::rack::{self, Accelerator, Kind, Programs};
 
 #[global_allocator]
@@ -62,6 +62,8 @@ enum Verb {
         #[arg(long, default_value_t = 256)]
         payload: usize,
     },
+    /// How long containers take, beside other runtimes, and how many tasks one agent launches a second.
+    Containers(ContainersArgs),
     /// Simulated agents of a bench.
     #[command(hide = true)]
     Fleet {
@@ -173,7 +175,36 @@ struct FailoverArgs {
     kills: usize,
 }
 
+#[derive(Args)]
+struct ContainersArgs {
+    /// How many containers each runtime makes, by turns; none is no comparison.
+    #[arg(long, default_value_t = 40)]
+    rounds: usize,
+    /// How many tasks run at the same time, one count after the other; none is no agent.
+    #[arg(long, value_delimiter = ',', default_values_t = [100, 1000])]
+    counts: Vec<usize>,
+    /// The other runtimes.
+    #[arg(long, value_delimiter = ',', default_values_t = ["crun", "runc", "youki"].map(str::to_owned))]
+    beside: Vec<String>,
+    /// Only runtimes by turns, no agent.
+    #[arg(long)]
+    runtimes_only: bool,
+    /// Only on this host.
+    #[arg(long, conflicts_with = "node")]
+    native: bool,
+    /// Only in a virtual server.
+    #[arg(long)]
+    node: bool,
+    /// For programs.
+    #[arg(long)]
+    json: bool,
+}
+
 fn main() -> ExitCode {
+    // A machine that booted for a bench alone.
+    if std::process::id() == 1 {
+        return lab::run_as_init();
+    }
     match run(Options::parse()) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
@@ -221,6 +252,18 @@ fn run(options: Options) -> Result<()> {
             Ok(())
         }
         Verb::Bench => lab::bench(&dir),
+        Verb::Containers(args) => {
+            let both = [(Place::Native, !args.node), (Place::Node, !args.native)];
+            let containers = Containers {
+                rounds: args.rounds,
+                beside: args.beside,
+                counts: if args.runtimes_only { Vec::new() } else { args.counts },
+                places: both.into_iter().filter(|(_, wanted)| *wanted).map(|(place, _)| place).collect(),
+                tools: dir.join("tools/bin"),
+                dir,
+            };
+            lab::containers(&containers, if args.json { Format::Json } else { Format::Text })
+        }
         Verb::Failover(args) => lab::failover(&Failover {
             agents: args.agents,
             tasks: args.tasks,

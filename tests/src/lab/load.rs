@@ -2,6 +2,7 @@
 //! the real master. Figures of Mesos beside ours were recorded in another run, on two cores.
 
 mod commits;
+mod containers;
 mod etcd;
 mod event;
 mod failover;
@@ -22,6 +23,7 @@ use super::Format;
 use crate::bare_master::BareMaster;
 use crate::simulated::{Admission, Agents, Spec, Told};
 pub use commits::{Commits, commits};
+pub use containers::{Containers, Place, containers, run_as_init};
 pub use failover::{Failover, failover};
 pub use fleet::{Part, part};
 use process::Process;

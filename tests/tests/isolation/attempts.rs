@@ -41,7 +41,7 @@ fn own_program(world: &mut World) {
     };
     assert_eq!(code, 77, "the program could be changed, or was not there");
     world.tasks.kill("own-program").unwrap();
-    world.tasks.wait_end("own-program", SOON).unwrap();
+    world.tasks.wait_first_end("own-program", SOON).unwrap();
 }
 
 /// One task makes of a directory a link and back, as fast as it can, while others have it mounted: they see the
@@ -65,7 +65,7 @@ fn changing_links(world: &mut World) {
         assert!(end["state"] == "TASK_FINISHED" || refused, "{end}");
     }
     world.tasks.kill("changing").unwrap();
-    world.tasks.wait_end("changing", SOON).unwrap();
+    world.tasks.wait_first_end("changing", SOON).unwrap();
     world.output("changed", "rm -rf host/race host/kept host/away", host("/dev/shm"));
     std::thread::sleep(Duration::from_millis(100));
 }

@@ -33,7 +33,7 @@ fn named_capabilities(world: &mut World) {
     let set = json!({"capabilities": ["CHOWN", "KILL"]});
     let more = json!({"container": {"type": "MESOS", "linux_info": {"effective_capabilities": set}}});
     world.launch("capabilities", json!({"value": STATUS, "user": "nobody"}), more);
-    let end = world.tasks.wait_end("capabilities", SOON).unwrap();
+    let end = world.tasks.wait_first_end("capabilities", SOON).unwrap();
     assert_eq!(end["state"], "TASK_FINISHED", "{end}");
     let said = world.stdout("capabilities");
     for line in ["CapEff:0000000000000021", "CapBnd:0000000000000021", "CapAmb:0000000000000021", "65534"] {
@@ -73,7 +73,7 @@ fn privileges(world: &mut World) {
     let command = json!({"value": "mkdir m && mount -t tmpfs tmpfs m && grep sandbox/m /proc/mounts; grep -E '^Seccomp:' /proc/self/status"});
     world.tasks.take(std::time::Duration::from_secs(1)).unwrap();
     launch_by(&mut trusted, "authorized", command, asked);
-    let end = trusted.wait_end("authorized", SOON).unwrap();
+    let end = trusted.wait_first_end("authorized", SOON).unwrap();
     assert_eq!(end["state"], "TASK_FINISHED", "{end} {}", trusted.stdout("authorized").unwrap_or_default());
     let said = trusted.stdout("authorized").unwrap();
     assert!(said.contains("/mnt/mesos/sandbox/m") && said.contains("Seccomp:\t0"), "{said}");

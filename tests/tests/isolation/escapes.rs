@@ -1,6 +1,8 @@
 //! Attempts to get out of a container, or to take the node along. Each is contained; that the node is healthy after it is
 //! checked by whoever runs the case.
 
+use std::time::{Duration, Instant};
+
 use serde_json::json;
 
 use super::{Case, PIDS, SOON, World, scalar};
@@ -13,6 +15,9 @@ pub(super) const CASES: &[Case] = &[
     ("open files without end", descriptors),
     ("links in volumes", links),
 ];
+
+/// So long at most a disk is filled with files.
+const FILLS: Duration = Duration::from_secs(40);
 
 /// As root in a container: each must fail.
 pub(super) const FORBIDDEN: &[(&str, &str)] = &[
@@ -70,13 +75,13 @@ fn forbidden(world: &mut World) {
 fn fork_bomb(world: &mut World) {
     world.launch("bomb", json!({"value": "b() { b | b & }; b; sleep 600"}), json!({}));
     world.tasks.wait_state("bomb", "TASK_RUNNING", SOON).unwrap();
-    std::thread::sleep(std::time::Duration::from_secs(5));
+    std::thread::sleep(Duration::from_secs(5));
     let container = world.container("bomb");
     if let Some(threads) = container["statistics"]["threads"].as_u64() {
         assert!(threads <= PIDS as u64, "{container}");
         world.tasks.kill("bomb").unwrap();
     }
-    world.tasks.wait_end("bomb", SOON).unwrap();
+    world.tasks.wait_first_end("bomb", SOON).unwrap();
 }
 
 fn memory_bomb(world: &mut World) {
@@ -95,15 +100,17 @@ fn disk_fill(world: &mut World) {
         "{end}"
     );
     // Files of nothing take memory as well; how long it takes depends on the machine.
-    let more = json!({"resources": [scalar("cpus", 1.0), scalar("mem", 32.0)]});
+    let more = json!({"resources": [scalar("cpus", 0.5), scalar("mem", 32.0)]});
     world.launch("inodes", json!({"value": "i=0; mkdir d; while echo > d/$i; do i=$((i+1)); done"}), more);
-    std::thread::sleep(std::time::Duration::from_secs(40));
     world.is_healthy("many files");
-    world.tasks.take(std::time::Duration::from_secs(1)).unwrap();
+    let deadline = Instant::now() + FILLS;
+    while world.tasks.ends("inodes").is_empty() && Instant::now() < deadline {
+        world.tasks.take(Duration::from_millis(200)).unwrap();
+    }
     if world.tasks.ends("inodes").is_empty() {
         world.tasks.kill("inodes").unwrap();
     }
-    world.tasks.wait_end("inodes", SOON).unwrap();
+    world.tasks.wait_first_end("inodes", SOON).unwrap();
 }
 
 fn descriptors(world: &mut World) {
@@ -114,7 +121,7 @@ fn descriptors(world: &mut World) {
     world.wait_stdout("descriptors", "open");
     world.is_healthy("many open files");
     world.tasks.kill("descriptors").unwrap();
-    world.tasks.wait_end("descriptors", SOON).unwrap();
+    world.tasks.wait_first_end("descriptors", SOON).unwrap();
 }
 
 /// The sandbox's own links are followed by nobody on the node: neither by who reads files nor by who mounts.
@@ -122,7 +129,7 @@ fn links(world: &mut World) {
     world.output("links", "ln -s /etc/hosts away; ln -s /run/mesolith/agent agent; ln -s / root; echo made", json!({}));
     for path in ["away", "agent/agent.json", "root/etc/hosts"] {
         let url = format!("{}/mesolith/v1/tasks/{}/links/files/{path}", world.rack.api_url(), world.tasks.framework.id);
-        let answer = tests::http::get(&url, std::time::Duration::from_secs(30)).unwrap();
+        let answer = tests::http::get(&url, Duration::from_secs(30)).unwrap();
         assert_ne!(answer.status, 200, "{path}: {}", answer.text());
     }
     // A volume's mount point that is a link is not where it says.

@@ -9,6 +9,7 @@ mod attempts;
 mod confinement;
 mod devices;
 mod escapes;
+mod lasting;
 mod limits;
 mod namespaces;
 mod network;
@@ -60,6 +61,7 @@ fn containers_get_what_they_were_promised_and_nothing_else() {
         failed.extend(outcome.is_err().then_some(name));
     }
     assert!(failed.is_empty(), "failed: {}", failed.join(", "));
+    world.tasks.only_one_end_each().unwrap();
     world.tasks.framework.call("TEARDOWN", &Value::Null).unwrap();
     world.rack.end().unwrap();
 }
@@ -69,8 +71,9 @@ type Case = (&'static str, fn(&mut World));
 /// All of them, or those whose names hold a part of `ISOLATION_ONLY` (with commas): for whoever works on one.
 fn cases() -> Vec<Case> {
     let only = std::env::var("ISOLATION_ONLY").unwrap_or_default();
-    let all = [confinement::CASES, volumes::CASES, limits::CASES, network::CASES, escapes::CASES];
-    let all = [all.concat(), stored::CASES.to_vec(), attempts::CASES.to_vec(), devices::CASES.to_vec(), namespaces::CASES.to_vec()].concat();
+    let all = [lasting::BEGUN, confinement::CASES, volumes::CASES, limits::CASES, network::CASES, escapes::CASES];
+    let more = [stored::CASES, attempts::CASES, devices::CASES, namespaces::CASES, lasting::LOOKED_AT];
+    let all = [all.concat(), more.concat()].concat();
     let chosen: Vec<Case> =
         all.into_iter().filter(|(name, _)| only.split(',').any(|part| name.contains(part))).collect();
     assert!(!chosen.is_empty(), "no case is called like {only}");
@@ -109,7 +112,7 @@ impl World {
         assert_eq!(self.faults.pids().unwrap()["agent"], self.agent, "{after}: the agent died of it");
         let id = format!("healthy-after-{}", after.replace(' ', "-"));
         self.launch(&id, json!({"value": "echo fine"}), json!({}));
-        let end = self.tasks.wait_end(&id, SOON).unwrap();
+        let end = self.tasks.wait_first_end(&id, SOON).unwrap();
         assert_eq!((&end["state"], self.stdout(&id).as_str()), (&json!("TASK_FINISHED"), "fine\n"), "{after}: {end}");
     }
 
@@ -121,7 +124,7 @@ impl World {
     /// Runs one to its end.
     fn run(&mut self, id: &str, command: &str, more: Value) -> Value {
         self.launch(id, json!({ "value": command }), more);
-        self.tasks.wait_end(id, SOON).unwrap()
+        self.tasks.wait_first_end(id, SOON).unwrap()
     }
 
     /// Runs one that has to finish; what it wrote.

@@ -14,7 +14,7 @@ pub(super) const CASES: &[Case] = &[
     ("what cannot be connected", refused),
 ];
 
-fn resources(begin: u32, end: u32) -> Value {
+pub(super) fn resources(begin: u32, end: u32) -> Value {
     let ports = json!({"name": "ports", "type": "RANGES", "ranges": {"range": [{"begin": begin, "end": end}]}});
     json!([scalar("cpus", 0.1), scalar("mem", 48.0), ports])
 }
@@ -81,7 +81,7 @@ fn bridge(world: &mut World) {
     assert!(statistics["net_rx_bytes"].as_u64().unwrap_or(0) > 0, "{statistics}");
     // The third gets the address that is free again, and the port.
     world.tasks.kill("one").unwrap();
-    assert_eq!(world.tasks.wait_end("one", SOON).unwrap()["state"], "TASK_KILLED");
+    assert_eq!(world.tasks.wait_first_end("one", SOON).unwrap()["state"], "TASK_KILLED");
     assert_eq!(fetch(world, 31_100, "index.html"), "", "its port is nobody's");
     world.launch("three", json!({"value": serve("three")}), mapped(31_100, 80));
     let status = world.tasks.wait_state("three", "TASK_RUNNING", SOON).unwrap();
@@ -93,7 +93,7 @@ fn bridge(world: &mut World) {
     }
     for id in ["two", "three"] {
         world.tasks.kill(id).unwrap();
-        world.tasks.wait_end(id, SOON).unwrap();
+        world.tasks.wait_first_end(id, SOON).unwrap();
     }
     let left = world.output("left", "ls /sys/class/net | grep -c '^mv' ; true", json!({}));
     assert_eq!(left, "0\n", "interfaces are left");
@@ -104,11 +104,9 @@ fn shared(world: &mut World) {
     assert_eq!(said, "1\n", "a task that asks for nothing has the node's");
 }
 
-/// On the node's network a task has the ports of its offer, and this node ends those that take others.
+/// On the node's network a task has the ports of its offer, and this node ends those that take others. One that does not
+/// runs meanwhile: `super::lasting`.
 fn theft(world: &mut World) {
-    let more = json!({"resources": resources(31_300, 31_300)});
-    let honest = "( while true; do echo mine | nc -l -p 31300; done ) & sleep 30; echo done";
-    world.launch("honest", json!({ "value": honest }), more);
     let more = json!({"resources": resources(31_310, 31_310)});
     let end = world.run("thief", "( while true; do echo taken | nc -l -p 31301; done ) & sleep 600", more);
     assert_eq!(
@@ -118,7 +116,6 @@ fn theft(world: &mut World) {
     );
     assert_eq!(end["message"], "Container is listening on unallocated ports: 31301", "{end}");
     assert_eq!(end["limitation"]["resources"][0]["ranges"]["range"][0]["begin"], 31_301, "{end}");
-    assert_eq!(world.tasks.wait_end("honest", SOON).unwrap()["state"], "TASK_FINISHED");
 }
 
 fn refused(world: &mut World) {

@@ -40,7 +40,7 @@ fn kept(world: &mut World) {
     assert!(listed.contains("team/db") && listed.contains("11") && !listed.contains("sealed"), "{listed}");
     let (command, container) = uses("team/db");
     world.launch("by-reference", command, json!({ "container": container }));
-    let end = world.tasks.wait_end("by-reference", SOON).unwrap();
+    let end = world.tasks.wait_first_end("by-reference", SOON).unwrap();
     assert_eq!(end["state"], "TASK_FINISHED", "{end}");
     assert_eq!(world.stdout("by-reference"), "sealed word\nsealed word-r--------\n");
     // Nowhere else: neither in what the master shows and keeps, nor in its log.
@@ -58,13 +58,13 @@ fn kept(world: &mut World) {
     assert!(put.status.success(), "{put:?}");
     let (command, container) = uses("closed/key");
     world.launch("closed-secret", command, json!({ "container": container }));
-    let end = world.tasks.wait_end("closed-secret", SOON).unwrap();
+    let end = world.tasks.wait_first_end("closed-secret", SOON).unwrap();
     assert_eq!((&end["state"], &end["reason"]), (&json!("TASK_ERROR"), &json!("REASON_TASK_UNAUTHORIZED")), "{end}");
     assert!(cli(world, &["secrets", "delete", "team/db"], "").status.success());
     assert!(!cli(world, &["secrets", "delete", "team/db"], "").status.success());
     let (command, container) = uses("team/db");
     world.launch("deleted", command, json!({ "container": container }));
-    let end = world.tasks.wait_end("deleted", SOON).unwrap();
+    let end = world.tasks.wait_first_end("deleted", SOON).unwrap();
     assert!(end["message"].as_str().unwrap().contains("no secret 'team/db'"), "{end}");
 }
 
@@ -91,7 +91,7 @@ fn of_pods(world: &mut World) {
     };
     world.tasks.accept_first(operations, SOON).unwrap();
     for (id, said) in [("pod-one", "one of the pod\n"), ("pod-two", "from one\ntwo of the pod\n")] {
-        let end = world.tasks.wait_end(id, SOON).unwrap();
+        let end = world.tasks.wait_first_end(id, SOON).unwrap();
         assert_eq!((end["state"].as_str(), world.stdout(id).as_str()), (Some("TASK_FINISHED"), said), "{end}");
     }
 }

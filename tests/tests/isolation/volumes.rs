@@ -73,7 +73,7 @@ fn secrets(world: &mut World) {
     let command = json!({"value": "cat secret/file; echo; ls -l secret/file | cut -c1-10; echo \"$TOKEN\"; echo x > secret/file || echo read-only",
         "user": "nobody", "environment": {"variables": [{"name": "TOKEN", "type": "SECRET", "secret": secret}]}});
     world.launch("secrets", command, more);
-    let end = world.tasks.wait_end("secrets", SOON).unwrap();
+    let end = world.tasks.wait_first_end("secrets", SOON).unwrap();
     assert_eq!(end["state"], "TASK_FINISHED", "{end}");
     assert_eq!(world.stdout("secrets"), "pass word\n-r--------\npass word\nread-only\n");
     let reference = json!({"type": "REFERENCE", "reference": {"name": "nobody-made-it"}});
@@ -133,7 +133,7 @@ fn persistent(world: &mut World) {
     let is_disk = |one: &Value| one["name"] == "disk" && one["disk"].is_null();
     let make = [json!({"type": "RESERVE", "of": [reserved(16.0)]}), json!({"type": "CREATE", "of": [volume(16.0)]})];
     on_volume(world, "v-first", "echo first > data/file; ls -ld data | cut -c1-10", &make, &is_disk);
-    let end = world.tasks.wait_end("v-first", SOON).unwrap();
+    let end = world.tasks.wait_first_end("v-first", SOON).unwrap();
     assert_eq!(end["state"], "TASK_FINISHED", "{end}");
     // The next task finds it, also across the agent's death.
     on_volume(
@@ -153,8 +153,8 @@ fn persistent(world: &mut World) {
         std::thread::sleep(Duration::from_millis(500));
     }
     world.tasks.kill("v-second").unwrap();
-    assert_eq!(world.tasks.wait_end("v-second", SOON).unwrap()["state"], "TASK_KILLED");
-    on_volume(world, "v-third", "cat data/file; sleep 25", &[], &is_volume);
+    assert_eq!(world.tasks.wait_first_end("v-second", SOON).unwrap()["state"], "TASK_KILLED");
+    on_volume(world, "v-third", "cat data/file; sleep 3000", &[], &is_volume);
     assert_eq!(world.wait_stdout("v-third", "second"), "first\nsecond\n");
     // Statistics know it.
     let deadline = Instant::now() + SOON;
@@ -168,19 +168,20 @@ fn persistent(world: &mut World) {
         assert!(Instant::now() < deadline, "no statistics of the volume: {}", world.container("v-third"));
         std::thread::sleep(Duration::from_millis(500));
     }
-    assert_eq!(world.tasks.wait_end("v-third", SOON).unwrap()["state"], "TASK_FINISHED");
+    world.tasks.kill("v-third").unwrap();
+    assert_eq!(world.tasks.wait_first_end("v-third", SOON).unwrap()["state"], "TASK_KILLED");
     // A task with names of its own finds it its own, and whoever comes after, too.
     let names = super::namespaces::own_names();
     let look = "id -u; ls -ln data/file | tr -s ' ' | cut -d' ' -f3; echo own >> data/file";
     on_volume_as(world, "v-own", look, &[], &is_volume, names);
-    let end = world.tasks.wait_end("v-own", SOON).unwrap();
+    let end = world.tasks.wait_first_end("v-own", SOON).unwrap();
     assert_eq!((&end["state"], world.stdout("v-own").as_str()), (&json!("TASK_FINISHED"), "0\n0\n"), "{end}");
     on_volume(world, "v-common", look, &[], &is_volume);
-    let end = world.tasks.wait_end("v-common", SOON).unwrap();
+    let end = world.tasks.wait_first_end("v-common", SOON).unwrap();
     assert_eq!((&end["state"], world.stdout("v-common").as_str()), (&json!("TASK_FINISHED"), "0\n0\n"), "{end}");
     // Too much is the end, and the words say of what.
     on_volume(world, "v-full", "dd if=/dev/zero of=data/big bs=1M count=20; sleep 600", &[], &is_volume);
-    let end = world.tasks.wait_end("v-full", SOON).unwrap();
+    let end = world.tasks.wait_first_end("v-full", SOON).unwrap();
     assert_eq!(end["reason"], "REASON_CONTAINER_LIMITATION_DISK", "{end}");
     assert!(end["message"].as_str().unwrap().contains("persistent volume 'v1'"), "{end}");
     // Destroyed and made anew it is empty.
@@ -196,6 +197,6 @@ fn persistent(world: &mut World) {
     };
     let make = [json!({"type": "CREATE", "of": [volume(16.0)]})];
     on_volume(world, "v-anew", "ls data | wc -l", &make, &is_reserved);
-    let end = world.tasks.wait_end("v-anew", SOON).unwrap();
+    let end = world.tasks.wait_first_end("v-anew", SOON).unwrap();
     assert_eq!((end["state"].as_str(), world.stdout("v-anew").trim()), (Some("TASK_FINISHED"), "0"), "{end}");
 }

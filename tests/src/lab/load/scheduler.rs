@@ -101,6 +101,14 @@ impl Scheduler {
         self.call(event::bare(&self.framework, "REVIVE")).await
     }
 
+    /// Removes the framework, and with it its tasks.
+    pub(super) async fn teardown(mut self) -> Result<()> {
+        self.call(event::bare(&self.framework, "TEARDOWN")).await?;
+        // The stream ends with the framework.
+        while self.events.next().await.is_ok() {}
+        Ok(())
+    }
+
     async fn decline(&mut self) -> Result<()> {
         let ids: Vec<String> = self.held.drain(..).map(|(id, ..)| id).collect();
         if ids.is_empty() {
