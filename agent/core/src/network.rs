@@ -14,5 +14,6 @@ mod trial;
 pub use kernel::{BondOptions, Kernel, Kind, Owner, Refusal, Route, Seen, Step};
 pub use plan::plan;
 pub use resolve::{Found, Layer, Source, Wanted, WantedKind, WantedLink, primary, resolve};
+pub(crate) use router::domains as dhcp6_domains;
 pub use router::{Advertisement, SOLICITATION};
 pub use trial::{Change, Kept, Offered, Outcome, Trial};

@@ -92,7 +92,8 @@ impl Reader {
     /// `ifname=storage0:52:54:00:77:00:01`
     fn alias(&mut self, value: &str) -> Result<(), String> {
         let (name, mac) = value.split_once(':').ok_or("write ifname=NAME:MAC")?;
-        let mac: Selector = mac.parse().map_err(|_| format!("`{mac}` is no MAC"))?;
+        let selector = mac.parse().ok().filter(|selector| matches!(selector, Selector::Mac(_)));
+        let mac = selector.ok_or_else(|| format!("`{mac}` is no MAC"))?;
         self.aliases.insert(name.to_owned(), mac);
         Ok(())
     }

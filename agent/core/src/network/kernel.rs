@@ -114,6 +114,7 @@ pub struct Route {
 
 /// One thing to ask of the kernel. Displayed as people would write it.
 #[derive(Clone, Debug, Eq, PartialEq)]
+#[allow(missing_docs)] // the fields of the steps are what they are called
 pub enum Step {
     /// A new bond, down, without ports.
     CreateBond { link: String, options: BondOptions },

@@ -91,7 +91,7 @@ fn remember<K: Ord>(known: &mut BTreeMap<K, u64>, what: K, until: u64) {
 }
 
 /// Names as labels with their lengths; zeros fill the rest.
-fn domains(body: &[u8]) -> Vec<String> {
+pub(crate) fn domains(body: &[u8]) -> Vec<String> {
     let (mut domains, mut labels, mut rest) = (Vec::new(), Vec::new(), body);
     while let Some((length, behind)) = rest.split_first() {
         if *length == 0 {
