@@ -28,6 +28,7 @@ use agent_core::network::{
     Advertisement, Change, Found, Kernel, Kept, Kind, Layer, Offered, Outcome, Source, Trial, Wanted, plan, primary,
     resolve,
 };
+use api::network::Ipv6Method;
 use tokio::net::UdpSocket;
 use tokio::sync::{mpsc, watch};
 
@@ -245,16 +246,22 @@ impl Network {
             self.follow_routers();
         }
         self.failed(failures);
-        for link in solicited {
-            if let (Some(socket), Some(seen)) = (self.router_socket.clone(), self.kernel.links.get(&link)) {
-                tokio::spawn(routers::solicit(socket, seen.index));
-            }
-        }
         let lldp = self.settings.config.lldp;
         let hostname = self.settings.config.name.clone();
-        for link in self.clients.follow(&self.kernel, &self.wanted, &self.routers, hostname.as_deref(), lldp) {
+        let came = self.clients.follow(&self.kernel, &self.wanted, &self.routers, hostname.as_deref(), lldp);
+        for link in &came {
             tracing::info!(%link, "the carrier is there");
             let _ = self.events.send(Event::HardwareChanged).await;
+        }
+        // The kernel asks when a link comes up, but an agent that starts anew has not heard the answer.
+        for link in solicited.iter().chain(came.iter().filter(|link| !solicited.contains(link))) {
+            let hears = self.wanted.links.get(link).is_some_and(|link| link.methods.ipv6 != Ipv6Method::Off);
+            if !hears {
+                continue;
+            }
+            if let (Some(socket), Some(seen)) = (self.router_socket.clone(), self.kernel.links.get(link)) {
+                tokio::spawn(routers::solicit(socket, seen.index));
+            }
         }
         self.forget_what_was_not_asked_for();
         self.name_servers();

@@ -97,6 +97,8 @@ impl Trial {
             Settings { try_seconds: None, ..other.clone() } == Settings { try_seconds: None, ..offered.settings.clone() }
         };
         if same(&self.in_force().settings) {
+            // What failed is no longer asked for: asked for again, it is tried again.
+            self.kept.failed = None;
             if self.trying.is_none() {
                 self.kept.confirmed = offered;
             }

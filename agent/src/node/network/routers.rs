@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use agent_core::network::SOLICITATION;
-use nix::sys::socket::sockopt::Ipv6Ttl;
+use nix::sys::socket::sockopt::Ipv6MulticastHops;
 use nix::sys::socket::{AddressFamily, SockFlag, SockProtocol, SockType, setsockopt, socket};
 use tokio::net::UdpSocket;
 use tokio::sync::mpsc;
@@ -34,7 +34,7 @@ pub(super) fn open() -> Option<Arc<UdpSocket>> {
         let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
         let fd = socket(AddressFamily::Inet6, SockType::Raw, flags, Some(SockProtocol::IcmpV6))?;
         // Routers take none that came from further away.
-        setsockopt(&fd, Ipv6Ttl, &255)?;
+        setsockopt(&fd, Ipv6MulticastHops, &255)?;
         UdpSocket::from_std(fd.into())
     };
     open().inspect_err(|error| tracing::info!(%error, "routers of IPv6 are not heard")).ok().map(Arc::new)
