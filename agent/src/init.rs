@@ -11,6 +11,7 @@ mod clients;
 mod console;
 mod descriptors;
 mod exits;
+mod farewell;
 mod faults;
 pub(crate) mod hosted;
 mod log_file;

@@ -94,6 +94,9 @@ impl Modules {
     }
 }
 
+/// Parameters that are other than a module's own. `bonding` would make a `bond0` of a mode nobody asked for.
+const USUAL: [(&str, &str); 1] = [("bonding", "max_bonds=0")];
+
 /// What the kernel's command line says of a module: `NAME.PARAMETER=VALUE`, where `-` and `_` are the same in a name. The
 /// kernel itself reads this only for drivers that are part of it.
 fn parameters(command_line: &str, module: &str) -> CString {
@@ -103,7 +106,9 @@ fn parameters(command_line: &str, module: &str) -> CString {
         let (name, setting) = word.split_once('.')?;
         (plain(name) == module).then_some(setting)
     });
-    CString::new(own.collect::<Vec<_>>().join(" ")).unwrap_or_default()
+    let usual = USUAL.iter().filter(|(name, _)| *name == module).map(|(_, setting)| *setting);
+    // The kernel takes the last word of a parameter.
+    CString::new(usual.chain(own).collect::<Vec<_>>().join(" ")).unwrap_or_default()
 }
 
 /// The module in a zstd frame. A damaged one is what the kernel, too, calls a file that is no module.
@@ -124,6 +129,7 @@ mod tests {
         assert_eq!(parameters(line, "ramoops").to_str(), Ok("mem_address=0x8000000 ecc=1"));
         assert_eq!(parameters(line, "efi_pstore").to_str(), Ok("x=1"));
         assert_eq!(parameters(line, "nvme").to_str(), Ok(""));
+        assert_eq!(parameters("bonding.max_bonds=2", "bonding").to_str(), Ok("max_bonds=0 max_bonds=2"));
     }
 
     #[test]

@@ -13,6 +13,7 @@ pub mod id;
 #[cfg(feature = "link")]
 pub mod link;
 pub mod milli;
+pub mod network;
 pub mod node_api;
 pub mod ranges;
 pub mod recordio;

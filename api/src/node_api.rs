@@ -62,6 +62,8 @@ pub enum Method {
     Links,
     /// Where packets go.
     Routes,
+    /// What the network is to be, who says so, and what of it could not be.
+    Network,
     /// What runs, tasks included.
     Processes,
     /// The containers of tasks, with what they use.
@@ -82,13 +84,14 @@ pub enum Method {
 
 impl Method {
     /// Every one.
-    pub const ALL: [Self; 14] = [
+    pub const ALL: [Self; 15] = [
         Self::Version,
         Self::Inventory,
         Self::Stats,
         Self::Mounts,
         Self::Links,
         Self::Routes,
+        Self::Network,
         Self::Processes,
         Self::Containers,
         Self::Dmesg,
@@ -109,6 +112,7 @@ impl Method {
             Self::Mounts => "mounts",
             Self::Links => "links",
             Self::Routes => "routes",
+            Self::Network => "network",
             Self::Processes => "processes",
             Self::Containers => "containers",
             Self::Dmesg => "dmesg",
@@ -142,6 +146,7 @@ impl Method {
             | Self::Mounts
             | Self::Links
             | Self::Routes
+            | Self::Network
             | Self::Time
             | Self::Disks => NodeRole::Reader,
             // Command lines and messages tell what people run.

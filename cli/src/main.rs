@@ -10,6 +10,7 @@ mod hw;
 mod logs;
 mod master;
 mod masters;
+mod network;
 mod node;
 mod nodes;
 mod offers;
@@ -28,10 +29,12 @@ mod version;
 
 use std::process::ExitCode;
 
+use api::node_api::Method;
 use clap::Parser;
 
+use crate::advice::advise;
 use crate::cluster::Which;
-use crate::options::{Options, Verb};
+use crate::options::{NetworkChange, Options, Verb};
 use crate::render::{Format, Output};
 
 fn main() -> ExitCode {
@@ -67,7 +70,11 @@ async fn perform(options: Options) -> anyhow::Result<u8> {
         Verb::Exec(what) => return exec::exec(&master, &what).await,
         Verb::Attach(what) => return exec::attach(&master, &what).await,
         Verb::Hw { node } => hw::show(&master, &output, &node).await?,
-        Verb::Node { node, method } => node::call(&master, &output, &node, method).await?,
+        Verb::Node { node, method: Method::Network, network } => network::perform(&master, &output, &node, &network).await?,
+        Verb::Node { network: NetworkChange { change: Some(word), .. }, method, .. } => {
+            return Err(advise(format!("`{method} {word}`: only `network` can be set"), "mesolith node NODE network set FILE"));
+        }
+        Verb::Node { node, method, .. } => node::call(&master, &output, &node, method).await?,
         Verb::Stats { node } => stats::show(&master, &output, node.as_deref()).await?,
         Verb::Rules { what } => rules::perform(&master, &output, &what).await?,
         Verb::Claim(what) => fleet::claim(&master, &output, &what).await?,

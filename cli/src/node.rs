@@ -13,15 +13,20 @@ use crate::fleet;
 use crate::master::{Ask, Master, segment};
 use crate::render::{Cell, Format, Output, Row, mebibytes};
 
-/// Asks a node through the master.
-pub(crate) async fn call(master: &Master, output: &Output, node: &str, method: Method) -> Result<()> {
+/// The name of a node, also of one that waits to be claimed.
+pub(crate) async fn name_of(master: &Master, node: &str) -> Result<String> {
     let state = State::read(master).await?;
-    let name = match state.find_node(node) {
+    Ok(match state.find_node(node) {
         Some(node) => node.name().to_owned(),
         // One that waits to be claimed is in no list of Mesos's.
         None if fleet::is_unclaimed(master, node).await => node.to_owned(),
         None => state.node(node)?.name().to_owned(),
-    };
+    })
+}
+
+/// Asks a node through the master.
+pub(crate) async fn call(master: &Master, output: &Output, node: &str, method: Method) -> Result<()> {
+    let name = name_of(master, node).await?;
     let path = format!("/mesolith/v1/nodes/{}/api/{method}", segment(&name));
     let verb = if method.changes() { Verb::POST } else { Verb::GET };
     let body = master.fetch(Ask::with_body(verb, path, "application/json", Vec::new())).await?;
@@ -47,7 +52,7 @@ pub(crate) async fn call(master: &Master, output: &Output, node: &str, method: M
             let inventory: hwdetect::Inventory = serde_json::from_value(answer)?;
             output.print(&hwdetect::render(&inventory, hwdetect::Style::Plain))
         }
-        Method::Version | Method::Stats | Method::Time => output.value(&answer),
+        Method::Version | Method::Stats | Method::Time | Method::Network => output.value(&answer),
         Method::Disks => rows::<Disk>(output, &answer["disks"]),
         Method::Wipe => output.print(&format!("{name} forgets its keys and starts again\n")),
         Method::Reboot => output.print(&format!("{name} ends and starts again\n")),
@@ -193,15 +198,18 @@ struct Link;
 
 impl Kind for Link {
     const HEADINGS: &'static [&'static str] =
-        &["LINK", "STATE", "MAC", "MTU", "ADDRESSES", "RECEIVED", "SENT", "ERRORS"];
+        &["LINK", "KIND", "STATE", "MBIT/S", "MAC", "MTU", "ADDRESSES", "BY", "RECEIVED", "SENT", "ERRORS"];
 
     fn cells(one: &Value) -> Vec<Cell> {
         vec![
             Cell::text(plain(&one["name"])),
+            Cell::text(kind(one)),
             Cell::text(plain(&one["state"])),
+            Cell::number(plain(&one["speed_mbps"])),
             Cell::text(plain(&one["mac"])),
             Cell::number(plain(&one["mtu"])),
             Cell::text(plain(&one["addresses"])),
+            Cell::text(plain(&one["source"])),
             size(&one["received_bytes"]),
             size(&one["sent_bytes"]),
             Cell::number(plain(&one["receive_errors"])),
@@ -209,11 +217,25 @@ impl Kind for Link {
     }
 }
 
+/// `802.3ad of eth0 eth1`, `VLAN 100 of bond0`, `port of bond0`.
+fn kind(link: &Value) -> String {
+    let text = |key: &str| plain(&link[key]);
+    if link["bond"].is_string() {
+        return format!("port of {}", text("bond"));
+    }
+    match link["kind"].as_str() {
+        Some("bond") => format!("{} of {}", text("mode"), text("ports")),
+        Some("vlan") => format!("VLAN {} of {}", text("id"), text("of")),
+        Some(other) => other.to_owned(),
+        None => String::new(),
+    }
+}
+
 #[derive(Debug)]
 struct Route;
 
 impl Kind for Route {
-    const HEADINGS: &'static [&'static str] = &["NETWORK", "GATEWAY", "LINK", "METRIC"];
+    const HEADINGS: &'static [&'static str] = &["NETWORK", "GATEWAY", "LINK", "METRIC", "BY"];
 
     fn cells(one: &Value) -> Vec<Cell> {
         vec![
@@ -221,6 +243,7 @@ impl Kind for Route {
             Cell::text(plain(&one["gateway"])),
             Cell::text(plain(&one["link"])),
             Cell::number(plain(&one["metric"])),
+            Cell::text(plain(&one["source"])),
         ]
     }
 }

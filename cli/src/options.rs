@@ -39,10 +39,12 @@ pub(crate) enum Verb {
     Node {
         /// Its name, agent id or address
         node: String,
-        /// version, inventory, stats, mounts, links, routes, time, disks (role reader); processes, containers, dmesg, reboot
+        /// version, inventory, stats, mounts, links, routes, network, time, disks (role reader); processes, containers, dmesg, reboot
         /// (operator); power-off, wipe (admin)
         #[arg(value_parser = method)]
         method: Method,
+        #[command(flatten)]
+        network: NetworkChange,
     },
     /// What the containers of tasks use at this moment, asked of the nodes (role operator)
     Stats {
@@ -217,6 +219,23 @@ pub(crate) enum Rules {
     },
 }
 
+/// Behind `network`.
+#[derive(Args, Debug)]
+pub(crate) struct NetworkChange {
+    /// With `network`: show (the usual), set FILE, revert
+    #[arg(value_name = "show|set|revert", value_parser = ["show", "set", "revert"])]
+    pub(crate) change: Option<String>,
+    /// With `network set`: what the network is to be, as JSON; `-` is standard input
+    #[arg(value_name = "FILE")]
+    pub(crate) file: Option<PathBuf>,
+    /// How long the node looks for its master with it before it goes back to what was before (60)
+    #[arg(long = "try", value_name = "SECONDS")]
+    pub(crate) try_seconds: Option<u32>,
+    /// It stays whatever happens: somebody else may have to set it right at the machine
+    #[arg(long, conflicts_with = "try_seconds")]
+    pub(crate) now: bool,
+}
+
 #[derive(Debug, Subcommand)]
 pub(crate) enum Secrets {
     /// Their names, without what is secret
@@ -271,11 +290,14 @@ pub(crate) struct WrittenRule {
     #[arg(long, value_name = "REGEX")]
     pub(crate) node: Option<String>,
     /// An attribute to set; may be repeated
-    #[arg(long, value_name = "NAME=VALUE", required_unless_present = "reserve")]
+    #[arg(long, value_name = "NAME=VALUE", required_unless_present_any = ["reserve", "network"])]
     pub(crate) set: Vec<String>,
     /// Reserve for this role what nobody has reserved and no task uses, as it becomes free
     #[arg(long, value_name = "ROLE")]
     pub(crate) reserve: Option<String>,
+    /// What their networks are to be: a file of JSON, tried by each node before it stays
+    #[arg(long, value_name = "FILE")]
+    pub(crate) network: Option<PathBuf>,
 }
 
 #[derive(Args, Debug)]

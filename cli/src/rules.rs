@@ -22,6 +22,8 @@ struct Rule {
     set: BTreeMap<String, String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     reserve: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    network: Option<api::network::Settings>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -44,6 +46,11 @@ impl Row for RuleRow<'_> {
         let machines = self.rule.machines.iter().map(|(field, value)| format!("{field}={}", plain(value)));
         let reserve = self.rule.reserve.iter().map(|role| format!("reserved for {role}"));
         let set = self.rule.set.iter().map(|(name, value)| format!("{name}={value}")).chain(reserve);
+        let network = self.rule.network.iter().map(|network| {
+            let links: Vec<&str> = network.links.keys().map(String::as_str).collect();
+            format!("network {}", links.join(","))
+        });
+        let set = set.chain(network);
         vec![
             Cell::number(self.number.to_string()),
             Cell::text(&self.rule.name),
@@ -166,7 +173,8 @@ fn written(rule: &WrittenRule) -> Result<Rule> {
             return Err(advise(format!("`{name}` is set twice"), "a rule sets each name once"));
         }
     }
-    Ok(Rule { name: rule.name.clone(), machines, set, reserve: rule.reserve.clone() })
+    let network = rule.network.as_deref().map(crate::network::read).transpose()?;
+    Ok(Rule { name: rule.name.clone(), machines, set, reserve: rule.reserve.clone(), network })
 }
 
 #[cfg(test)]
@@ -185,6 +193,7 @@ mod tests {
             node: None,
             set: vec!["rack={rack}".to_owned(), "url=http://a=b".to_owned()],
             reserve: Some("web".to_owned()),
+            network: None,
         };
         let rule = serde_json::to_value(written(&options).unwrap()).unwrap();
         let expected = serde_json::json!({"name": "racks",

@@ -687,6 +687,7 @@ impl Session {
             ToAgent::ShutdownFramework { framework } => {
                 FromMaster::ShutdownFramework(link::ShutdownFramework { framework_id: framework.into() })
             }
+            ToAgent::Network { json, rule } => FromMaster::Network(link::NetworkSettings { json, rule }),
             ToAgent::Volumes { persistent, first } => {
                 let format = Format { refined: true, allocation_role: None };
                 FromMaster::Volumes(link::Volumes { persistent: resources_to_wire(&persistent, &format), first })

@@ -23,6 +23,7 @@ use crate::framework::Framework;
 use crate::http;
 
 mod accelerator;
+pub mod cables;
 mod console;
 mod control;
 mod dnsmasq;

@@ -70,8 +70,36 @@ pub struct NodeConfig {
     pub cni_config: Option<String>,
     /// `mesolith.cni_plugins=/path`: the plugins.
     pub cni_plugins: Option<String>,
+    /// `ip=`, `bond=`, `vlan=` and their like: see [`crate::network::dracut`].
+    pub network: Option<api::network::Settings>,
+    /// `mesolith.lldp=off`: whether we say who we are on every link, and hear others.
+    pub lldp: Lldp,
+    /// `mesolith.dns=direct`: programs ask the network's name servers themselves.
+    pub dns: Dns,
     /// Keys under `mesolith.` that this version does not know: another part may.
     pub unknown: Vec<String>,
+}
+
+/// What is done with LLDP.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub enum Lldp {
+    /// We hear, and say who we are.
+    #[default]
+    On,
+    /// We only hear.
+    Listen,
+    /// Neither.
+    Off,
+}
+
+/// Whom programs ask for names.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub enum Dns {
+    /// The node, which keeps answers.
+    #[default]
+    Cache,
+    /// The network's servers.
+    Direct,
 }
 
 /// What becomes of a task that takes more than it was given.
@@ -103,7 +131,12 @@ impl NodeConfig {
     pub fn parse(cmdline: &str) -> Result<Self, ConfigMistakes> {
         let mut config = Self::default();
         let mut mistakes = Vec::new();
-        for word in words(cmdline) {
+        let all = words(cmdline);
+        match crate::network::dracut::parse(all.iter().map(String::as_str)) {
+            Ok(network) => config.network = network,
+            Err(wrong) => mistakes.extend(wrong),
+        }
+        for word in all {
             let Some((key, value)) = word.split_once('=') else { continue };
             let Some(key) = key.strip_prefix("mesolith.") else { continue };
             config.set(key, value, &mut mistakes);
@@ -202,6 +235,17 @@ impl NodeConfig {
                     mistakes.push(format!("mesolith.ntp: `{value}` is not a list of time servers"));
                 }
             }
+            "lldp" => match value {
+                "on" => self.lldp = Lldp::On,
+                "listen" => self.lldp = Lldp::Listen,
+                "off" => self.lldp = Lldp::Off,
+                _ => mistakes.push(format!("mesolith.lldp: `{value}` is not on, listen or off")),
+            },
+            "dns" => match value {
+                "cache" => self.dns = Dns::Cache,
+                "direct" => self.dns = Dns::Direct,
+                _ => mistakes.push(format!("mesolith.dns: `{value}` is not cache or direct")),
+            },
             "io_max" => match DiskLimit::parse(value) {
                 Ok(limits) => self.disk_limits = limits,
                 Err(entry) => {

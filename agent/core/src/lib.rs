@@ -1,6 +1,6 @@
 //! The agent's decisions, without IO.
 //!
-//! The life of a machine: [`cmdline`] says where the master is, [`dhcp`] brings an address, [`sntp`] the
+//! The life of a machine: [`cmdline`] says where the master is, [`network`] what its links shall be, [`dhcp`] and [`dhcp6`] bring addresses, [`dns`] names, [`sntp`] the
 //! time, [`lldp`] the switches it is plugged into, [`capacity`] turns what was found into resources and
 //! [`attributes`] into what constraints match on, [`registration`] walks from searching to registered, [`standby`] keeps the
 //! next leader at hand. Then the life of a task: [`agent::Agent`] takes a `RunTask`, [`launch`] turns it into a
@@ -21,6 +21,8 @@ pub mod container;
 pub mod cores;
 pub mod debounce;
 pub mod dhcp;
+pub mod dhcp6;
+pub mod dns;
 pub mod ending;
 pub mod executor;
 pub mod garbage;
@@ -30,6 +32,7 @@ pub mod ids;
 pub mod image;
 pub mod launch;
 pub mod lldp;
+pub mod network;
 pub mod overrun;
 pub mod randomness;
 pub mod record;

@@ -11,6 +11,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::{Pid, sync};
 
 use super::cgroups;
+use super::farewell;
 use super::phases::{self, Phases};
 use super::supervisor::Supervisor;
 use crate::uptime;
@@ -87,6 +88,7 @@ const LAST_CALL: Duration = Duration::from_secs(30);
 /// Ends the machine. Returns only if the kernel refuses.
 pub(crate) fn end_machine(supervisor: &mut Supervisor, action: PowerAction) {
     supervisor.watchdog.guard_the_end();
+    farewell::say();
     let mut phases = Phases::watched_by(phases::end_hangs(action));
     phases.begin("kill", UNMOUNT);
     // Everything but us.

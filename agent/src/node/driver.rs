@@ -3,6 +3,7 @@
 mod at_the_door;
 mod joining;
 mod master_said;
+mod new_network;
 mod outlook;
 mod standing_by;
 pub(crate) mod watching;
@@ -115,6 +116,8 @@ struct Driver {
     seen: BTreeMap<api::ContainerId, Seen>,
     /// What the network knows of our place.
     surroundings: Surroundings,
+    /// To who looks after the network; a host's is not ours.
+    network: Option<mpsc::Sender<network::Word>>,
     /// When to look at the machine again.
     look: Debounce,
     /// A look under way, and whether something happened since it began.
@@ -177,11 +180,14 @@ pub(crate) async fn run(settings: Settings) -> Result<Infallible, DriverError> {
     init.call(InitRequest::WatchExits);
     init.say(&format!("agent started, {} tasks", supervision.agent.running()));
 
+    let mut network_words = None;
     if settings.hosted {
         let online = Online { address: None, domain: None };
         let _ = events.send(Event::Online(online)).await;
     } else {
-        tokio::spawn(network::run(settings.clone(), events.clone(), status.clone()));
+        let (words, driver_said) = mpsc::channel(network::WORDS);
+        network_words = Some(words);
+        tokio::spawn(network::run(settings.clone(), events.clone(), status.clone(), driver_said));
     }
     let opening = if settings.config.agent_api.is_some() { door::Opening::Everybody } else { door::Opening::Executors };
     tokio::spawn(door::serve(listener, Door::new(events.clone(), opening)));
@@ -213,6 +219,7 @@ pub(crate) async fn run(settings: Settings) -> Result<Infallible, DriverError> {
         watching: None,
         seen: BTreeMap::new(),
         surroundings: Surroundings::default(),
+        network: network_words,
         look: Debounce::default(),
         looking: None,
         told: None,
@@ -348,6 +355,7 @@ impl Driver {
                 self.surroundings = *surroundings;
                 self.look.nudge(uptime::millis());
             }
+            Event::NetworkChanged => self.find_the_master_anew(),
             Event::HardwareChanged => self.look.nudge(uptime::millis()),
             Event::Watched(watched) => self.watched(*watched),
             Event::Told(told) => {
@@ -382,10 +390,7 @@ impl Driver {
     fn came_online(&mut self, online: Online) {
         if self.online.as_ref().is_some_and(|old| *old != online) {
             // The master knows us by the old address.
-            self.next_session();
-            self.end_session();
-            self.end_standby();
-            self.registration = None;
+            self.forget_the_master();
         }
         self.supervision.agent.site_mut().address = online.address.map(|address| address.to_string());
         self.online = Some(online);

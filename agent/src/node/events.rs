@@ -1,6 +1,6 @@
 //! What the driver hears.
 
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 
 use agent_core::agent::Input;
 use agent_core::attributes::Surroundings;
@@ -33,6 +33,8 @@ pub(crate) enum Event {
     FromMaster { generation: u64, message: Box<FromMaster> },
     /// What the network knows of the machine's place is other than before.
     Surroundings(Box<Surroundings>),
+    /// The network is other than before: the master has to be found anew.
+    NetworkChanged,
     /// The hardware may be other than before.
     HardwareChanged,
     /// What a session that is being opened tells the master of the machine.
@@ -64,7 +66,7 @@ pub(crate) enum Event {
 /// What the network gave us.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub(crate) struct Online {
-    pub(crate) address: Option<Ipv4Addr>,
+    pub(crate) address: Option<IpAddr>,
     pub(crate) domain: Option<String>,
 }
 

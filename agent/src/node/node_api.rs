@@ -67,6 +67,7 @@ impl Asked {
             | Method::Mounts
             | Method::Links
             | Method::Routes
+            | Method::Network
             | Method::Processes
             | Method::Containers
             | Method::Time
@@ -86,6 +87,7 @@ impl Asked {
             Method::Mounts => counters::mounts(),
             Method::Links => network::links(),
             Method::Routes => network::routes(),
+            Method::Network => Ok(super::network::report::now()),
             Method::Processes => processes::list(),
             Method::Containers => Ok(statistics::containers(running)),
             Method::Dmesg => kernel_log::read(),

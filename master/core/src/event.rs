@@ -172,6 +172,8 @@ pub enum Event {
         /// On which node.
         node: NodeName,
     },
+    /// A rule that says what networks are to be came, went or is another.
+    NetworkRulesChanged,
     /// An agent has other resources or attributes.
     CapacityChanged {
         /// Which.

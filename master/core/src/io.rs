@@ -376,6 +376,13 @@ pub enum ToAgent {
         /// Which.
         framework: FrameworkId,
     },
+    /// What the rules say of its network; sent again whenever that may be another.
+    Network {
+        /// `api::network::Settings`; empty: no rule says anything.
+        json: String,
+        /// Which rule.
+        rule: String,
+    },
     /// Its persistent volumes, all of them: the others were destroyed.
     Volumes {
         /// Each with its size, role and id.

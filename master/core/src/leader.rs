@@ -9,6 +9,7 @@ mod conversion;
 mod executors;
 mod frameworks;
 mod maintenance;
+mod network;
 mod offering;
 mod operations;
 mod operator;

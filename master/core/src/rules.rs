@@ -35,6 +35,9 @@ pub struct Rule {
     /// All that nobody has reserved and no task uses is reserved for this role, as it becomes free.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reserve: Option<String>,
+    /// What their networks are to be.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub network: Option<api::network::Settings>,
 }
 
 /// Which machines a rule is for. What is not given fits all.
@@ -68,7 +71,7 @@ pub enum RuleError {
     #[error("a rule's name is 1 to 64 letters, digits, dots, hyphens and underscores")]
     BadName,
     /// It would do nothing, or too much.
-    #[error("a rule sets 1 to {MAX_SET} attributes, or reserves")]
+    #[error("a rule sets 1 to {MAX_SET} attributes, or reserves, or says what a network is to be")]
     BadSet,
     /// It names no machine at all.
     #[error("a rule says which machines it is for: mac, serial, subnet, switch, switch_port or node")]
@@ -106,6 +109,12 @@ pub enum RuleError {
         /// The group.
         group: String,
     },
+    /// The network of nobody.
+    #[error("network: {0}")]
+    BadNetwork(#[from] api::network::SettingsError),
+    /// Their addresses change with their networks.
+    #[error("a rule for networks names machines by mac, serial, switch, switch_port or node: what is in a subnet changes with it")]
+    NetworkBySubnet,
     /// Not the name of a role.
     #[error("reserve: {0}")]
     BadRole(String),
@@ -141,13 +150,20 @@ impl Rule {
         if self.name.is_empty() || self.name.len() > 64 || !self.name.chars().all(is_name) {
             return Err(RuleError::BadName);
         }
-        if (self.set.is_empty() && self.reserve.is_none()) || self.set.len() > MAX_SET {
+        let nothing = self.set.is_empty() && self.reserve.is_none() && self.network.is_none();
+        if nothing || self.set.len() > MAX_SET {
             return Err(RuleError::BadSet);
         }
         if self.machines == Machines::default() {
             return Err(RuleError::MatchesEverything);
         }
         let matcher = matching::Matcher::new(&self.machines)?;
+        if let Some(network) = &self.network {
+            network.validate()?;
+            if self.machines.subnet.is_some() {
+                return Err(RuleError::NetworkBySubnet);
+            }
+        }
         if let Some(role) = &self.reserve {
             check_length(role)?;
             if role == "*" {

@@ -269,7 +269,9 @@ fn network(from: &mut From<'_>, inventory: &Inventory) {
     let cards: Vec<&Nic> = inventory.nics.iter().filter(|nic| nic.kind == NicKind::Physical).collect();
     from.count("net.count", cards.len());
     from.count("net.links_up", cards.iter().filter(|nic| nic.carrier == Some(true)).count());
-    from.number("net.max_mbps", cards.iter().filter_map(|nic| nic.speed_mbps).max());
+    // A bond of several cards is as fast as they are together.
+    let links = inventory.nics.iter().filter(|nic| matches!(nic.kind, NicKind::Physical | NicKind::Bond));
+    from.number("net.max_mbps", links.filter_map(|nic| nic.speed_mbps).max());
     from.set("net.drivers", cards.iter().filter_map(|nic| nic.driver.as_deref()));
     from.set("net.mac.set", cards.iter().filter_map(|nic| nic.permanent_mac.as_deref().or(nic.mac.as_deref())));
     from.flag("net.sriov", Some(cards.iter().any(|nic| nic.sriov_total_vfs.is_some())));

@@ -171,10 +171,9 @@ impl Driver {
                 let look = move || capacity::detect(&settings, &surroundings, &name, hosted.as_deref());
                 tokio::task::spawn_blocking(look).await.map_err(|error| error.to_string())?
             };
-            let address = match address {
-                Some(address) => address.to_string(),
-                None => own_address(&master).await.map(|address| address.to_string()).unwrap_or_default(),
-            };
+            // The one that is used, of a node with several.
+            let used = own_address(&master).await.ok().or(address);
+            let address = used.map(|address| address.to_string()).unwrap_or_default();
             register.hostname = domain.map_or_else(|| address.clone(), |domain| format!("{name}.{domain}"));
             let _ = events.send(Event::Told(Box::new(detected.told()))).await;
             let _ = events.send(Event::KnownAs { hostname: register.hostname.clone() }).await;

@@ -15,7 +15,7 @@ use crate::node::events::Event;
 use crate::node::file_reader::{self, Reader, Source};
 use crate::node::node_api::{Asked, LAST_WORDS, Owner};
 use crate::node::volumes::{self, Unnamed};
-use crate::node::{residents, task_links, wipe};
+use crate::node::{network, residents, task_links, wipe};
 use crate::uptime;
 
 /// When the memory that starting took is given back.
@@ -45,6 +45,7 @@ impl Driver {
                     });
                 }
                 let ping_timeout_ms = registered.ping_timeout_ms.max(1_000);
+                self.tell_network(network::Word::Found);
                 self.registration(registration::Event::Registered { ping_timeout_ms, term: registered.term });
                 self.renew_certificate();
                 self.supervision.input(Input::Registered { agent });
@@ -55,6 +56,7 @@ impl Driver {
                 self.init.say(&format!("UNCLAIMED: {name} waits: {}", unclaimed.reason));
                 tracing::info!(reason = unclaimed.reason, "this machine waits to be claimed");
                 let ping_timeout_ms = unclaimed.ping_timeout_ms.max(1_000);
+                self.tell_network(network::Word::Found);
                 self.registration(registration::Event::Unclaimed { ping_timeout_ms });
                 self.report_crashes();
             }
@@ -122,6 +124,7 @@ impl Driver {
             from_master::Message::OpenExec(open) => self.open_exec(open),
             from_master::Message::ExecInput(input) => self.execs.word(input),
             from_master::Message::ListFiles(list) => self.list_files(list),
+            from_master::Message::Network(said) => self.network_said(&said),
             from_master::Message::Verdict(verdict) => self.inquiries.answered(verdict),
             from_master::Message::CancelRead(cancel) => {
                 if let Some(reader) = self.readers.remove(&cancel.request) {

@@ -24,14 +24,14 @@ const AGAIN: Duration = Duration::from_secs(5);
 /// News of one link.
 #[derive(Debug)]
 pub(super) struct Heard {
-    pub(super) index: u32,
+    pub(super) link: String,
     pub(super) event: Event,
 }
 
 /// Asks for an address and keeps it, until aborted.
-pub(super) async fn run(index: u32, name: String, mac: [u8; 6], hostname: Option<String>, heard: mpsc::Sender<Heard>) {
+pub(super) async fn run(name: String, mac: [u8; 6], hostname: Option<String>, heard: mpsc::Sender<Heard>) {
     loop {
-        match talk(index, &name, mac, hostname.clone(), &heard).await {
+        match talk(&name, mac, hostname.clone(), &heard).await {
             Ok(()) => return,
             Err(error) => tracing::warn!(link = %name, %error, "DHCP fails, trying again"),
         }
@@ -40,7 +40,6 @@ pub(super) async fn run(index: u32, name: String, mac: [u8; 6], hostname: Option
 }
 
 async fn talk(
-    index: u32,
     name: &str,
     mac: [u8; 6],
     hostname: Option<String>,
@@ -71,7 +70,7 @@ async fn talk(
             };
         }
         if let Some(event) = event
-            && heard.send(Heard { index, event }).await.is_err()
+            && heard.send(Heard { link: name.to_owned(), event }).await.is_err()
         {
             return Ok(());
         }

@@ -4,6 +4,7 @@ use std::io;
 use std::net::IpAddr;
 use std::time::Duration;
 
+use agent_core::cmdline::Lldp;
 use agent_core::lldp::{INTERVAL_MS, own_announcement};
 use hwdetect::lldp::{ETHERTYPE, NEAREST_BRIDGE};
 use tokio::net::UdpSocket;
@@ -34,6 +35,8 @@ pub(super) struct Card {
     pub(super) index: u32,
     pub(super) name: String,
     pub(super) mac: [u8; 6],
+    /// Whether we say who we are.
+    pub(super) lldp: Lldp,
 }
 
 /// Listens and speaks until aborted.
@@ -49,7 +52,7 @@ pub(super) async fn run(card: Card, mut words: watch::Receiver<Words>, frames: m
 }
 
 async fn talk(card: &Card, words: &mut watch::Receiver<Words>, frames: &mpsc::Sender<Frame>) -> io::Result<()> {
-    let Card { index, name, mac } = card;
+    let Card { index, name, mac, lldp } = card;
     // To the runtime one datagram socket is like another: it waits, then calls recv(2) and send(2).
     let socket = UdpSocket::from_std(agent_sys::ethernet::open(*index, ETHERTYPE, NEAREST_BRIDGE)?.into())?;
     let mut interval = tokio::time::interval(Duration::from_millis(INTERVAL_MS));
@@ -71,6 +74,9 @@ async fn talk(card: &Card, words: &mut watch::Receiver<Words>, frames: &mpsc::Se
                 return Ok(());
             },
             _ = interval.tick() => {}
+        }
+        if *lldp != Lldp::On {
+            continue;
         }
         let Words { name: own, address } = words.borrow_and_update().clone();
         let frame = own_announcement(*mac, name, own.as_deref(), address).to_frame(*mac, *index);

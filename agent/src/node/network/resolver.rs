@@ -2,28 +2,50 @@
 
 use std::fs::File;
 use std::io::{self, Write};
+use std::net::IpAddr;
 use std::path::Path;
 
-use agent_core::dhcp::Lease;
+use super::stub;
+
+/// Where names are found.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub(super) struct Names {
+    /// The network's servers, best first.
+    pub(super) servers: Vec<IpAddr>,
+    /// Domains to search in.
+    pub(super) search: Vec<String>,
+    /// Our domain.
+    pub(super) domain: Option<String>,
+    /// Our address.
+    pub(super) address: Option<IpAddr>,
+    /// Who said so: for people.
+    pub(super) source: String,
+    /// The node's own server can be asked.
+    pub(super) cached: bool,
+}
 
 /// Writes both. In place, not by renaming: containers have the files bound, and a rename would leave them the old ones.
-pub(super) fn write(lease: &Lease, name: Option<&str>) -> io::Result<()> {
-    overwrite(Path::new("/etc/resolv.conf"), &resolv_conf(lease))?;
-    overwrite(Path::new("/etc/hosts"), &hosts(lease, name))
+pub(super) fn write(names: &Names, name: Option<&str>) -> io::Result<()> {
+    overwrite(Path::new("/etc/resolv.conf"), &resolv_conf(names))?;
+    overwrite(Path::new("/etc/hosts"), &hosts(names, name))
 }
 
-fn resolv_conf(lease: &Lease) -> String {
+/// The node's own server first. Containers with a network of their own find nobody there, hear so at once, and ask the
+/// next one; so does everybody while the agent starts anew.
+fn resolv_conf(names: &Names) -> String {
+    let own = names.cached.then_some(IpAddr::V4(stub::ADDRESS));
     // The C library reads three servers.
-    let servers = lease.dns.iter().take(3).map(|server| format!("nameserver {server}\n"));
-    let search = lease.domain.iter().map(|domain| format!("search {domain}\n"));
-    search.chain(servers).collect()
+    let servers = own.into_iter().chain(names.servers.iter().copied()).take(3);
+    let servers = servers.map(|server| format!("nameserver {server}\n"));
+    let search = (!names.search.is_empty()).then(|| format!("search {}\n", names.search.join(" ")));
+    search.into_iter().chain(servers).collect()
 }
 
-fn hosts(lease: &Lease, name: Option<&str>) -> String {
+fn hosts(names: &Names, name: Option<&str>) -> String {
     let mut text = "127.0.0.1 localhost\n::1 localhost\n".to_owned();
-    if let Some(name) = name {
-        let full = lease.domain.as_ref().map(|domain| format!("{name}.{domain} ")).unwrap_or_default();
-        text.push_str(&format!("{} {full}{name}\n", lease.address));
+    if let (Some(name), Some(address)) = (name, names.address) {
+        let full = names.domain.as_ref().map(|domain| format!("{name}.{domain} ")).unwrap_or_default();
+        text.push_str(&format!("{address} {full}{name}\n"));
     }
     text
 }
@@ -35,31 +57,21 @@ fn overwrite(path: &Path, text: &str) -> io::Result<()> {
 
 #[cfg(test)]
 mod tests {
-    use std::net::Ipv4Addr;
-
     use super::*;
 
     #[test]
-    fn a_lease_becomes_both_files() {
-        let lease = Lease {
-            address: Ipv4Addr::new(10, 0, 0, 11),
-            prefix_len: 24,
-            routers: vec![],
-            routes: vec![],
-            dns: (1..=4).map(|last| Ipv4Addr::new(10, 0, 0, last)).collect(),
-            ntp: vec![],
+    fn what_is_known_of_names_becomes_both_files() {
+        let mut names = Names {
+            servers: (1..=4).map(|last| [10, 0, 0, last].into()).collect(),
+            search: vec!["rack.example".to_owned(), "example".to_owned()],
             domain: Some("rack.example".to_owned()),
-            hostname: None,
-            mtu: None,
-            location: None,
-            place: None,
-            server: Ipv4Addr::new(10, 0, 0, 1),
-            lease_secs: 60,
-            renew_secs: 30,
-            rebind_secs: 50,
+            address: Some([10, 0, 0, 11].into()),
+            ..Names::default()
         };
-        assert_eq!(resolv_conf(&lease).lines().count(), 4);
-        assert!(resolv_conf(&lease).starts_with("search rack.example\nnameserver 10.0.0.1\n"));
-        assert!(hosts(&lease, Some("node-1")).ends_with("10.0.0.11 node-1.rack.example node-1\n"));
+        assert_eq!(resolv_conf(&names).lines().count(), 4);
+        assert!(resolv_conf(&names).starts_with("search rack.example example\nnameserver 10.0.0.1\n"));
+        names.cached = true;
+        assert!(resolv_conf(&names).ends_with("nameserver 127.0.0.53\nnameserver 10.0.0.1\nnameserver 10.0.0.2\n"));
+        assert!(hosts(&names, Some("node-1")).ends_with("10.0.0.11 node-1.rack.example node-1\n"));
     }
 }

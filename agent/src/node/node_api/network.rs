@@ -6,6 +6,7 @@ use std::net::{Ipv4Addr, Ipv6Addr};
 use serde_json::{Value, json};
 
 use super::kernel_file;
+use crate::node::network::report;
 
 /// Every interface with its addresses and counters.
 pub(super) fn links() -> Result<Value, String> {
@@ -21,13 +22,14 @@ pub(super) fn links() -> Result<Value, String> {
             addresses.entry(one.interface_name).or_default().push(format!("{address}{length}"));
         }
     }
+    let report = report::now();
     let counters = parse_counters(&kernel_file("/proc/net/dev")?);
     let links: Vec<Value> = counters
         .into_iter()
         .map(|(name, [received, errors, dropped, sent])| {
             let file = |file: &str| kernel_file(&format!("/sys/class/net/{name}/{file}")).ok();
             let text = |name: &str| file(name).map(|text| text.trim().to_owned());
-            json!({
+            let mut link = json!({
                 "name": name,
                 "state": text("operstate"),
                 "mac": text("address"),
@@ -37,11 +39,37 @@ pub(super) fn links() -> Result<Value, String> {
                 "receive_errors": errors,
                 "receive_dropped": dropped,
                 "sent_bytes": sent,
-            })
+                // Unknown is -1, of virtual cards for one.
+                "speed_mbps": text("speed").and_then(|speed| speed.parse::<u32>().ok()),
+                "duplex": text("duplex").filter(|duplex| duplex != "unknown"),
+                "carrier_changes": text("carrier_changes").and_then(|changes| changes.parse::<u64>().ok()),
+            });
+            for key in ["kind", "source", "bond", "mode", "ports", "of", "id", "ipv4", "ipv6", "primary", "driver"] {
+                let known = &report["links"][&name][key];
+                if !known.is_null() {
+                    link[key] = known.clone();
+                }
+            }
+            for (key, file) in BONDING {
+                if let Some(value) = text(file).filter(|value| !value.is_empty()) {
+                    link[key] = value.into();
+                }
+            }
+            link
         })
         .collect();
     Ok(json!({ "links": links }))
 }
+
+/// What only bonds and their ports have.
+const BONDING: [(&str, &str); 6] = [
+    ("active_port", "bonding/active_slave"),
+    ("lacp_ports", "bonding/ad_num_ports"),
+    ("lacp_partner", "bonding/ad_partner_mac"),
+    ("hash", "bonding/xmit_hash_policy"),
+    ("port_state", "bonding_slave/state"),
+    ("port_mii", "bonding_slave/mii_status"),
+];
 
 fn prefix_length(mask: &nix::sys::socket::SockaddrStorage) -> Option<u32> {
     let v4 = mask.as_sockaddr_in().map(|mask| mask.ip().to_bits().leading_ones());
@@ -64,6 +92,13 @@ pub(super) fn routes() -> Result<Value, String> {
     let mut routes = parse_ipv4(&kernel_file("/proc/net/route")?);
     // A kernel without IPv6 has no such file.
     routes.extend(parse_ipv6(&kernel_file("/proc/net/ipv6_route").unwrap_or_default()));
+    let report = report::now();
+    for route in &mut routes {
+        let by = route["link"].as_str().map(|link| report["links"][link]["source"].clone()).unwrap_or_default();
+        if !by.is_null() {
+            route["source"] = by;
+        }
+    }
     Ok(json!({ "routes": routes }))
 }
 

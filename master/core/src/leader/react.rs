@@ -77,7 +77,11 @@ impl Leader {
                 self.catch_up(turn, &agent, run, kill, shutdown);
             }
             Event::AgentUnknown { agent, node } => self.agent_unknown(turn, &agent, &node),
-            Event::CapacityChanged { agent } => self.capacity_changed(turn, &agent),
+            Event::CapacityChanged { agent } => {
+                self.capacity_changed(turn, &agent);
+                self.tell_network_by_facts(turn, &agent);
+            }
+            Event::NetworkRulesChanged => self.tell_networks(turn),
             Event::AgentUnreachable { agent, frameworks } => {
                 tracing::warn!(%agent, frameworks = frameworks.len(), "agent is unreachable");
                 self.agent_unreachable(turn, &agent);

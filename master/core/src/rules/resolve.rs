@@ -16,13 +16,15 @@ pub struct Resolved {
     pub facts: Vec<Fact>,
     /// For whom its resources are reserved: the first rule that says so.
     pub reserve: Option<String>,
+    /// What its network is to be: the first rule that says so, and its name.
+    pub network: Option<(String, api::network::Settings)>,
 }
 
 /// Applies rules to what is known of a node. Total: a rule that does not compile (a later version's, say) does nothing.
 #[must_use]
 pub fn resolve(node: &str, address: &str, facts: &[Fact], rules: &[Rule]) -> Resolved {
     let mut all = facts.to_vec();
-    let mut reserve = None;
+    let (mut reserve, mut network) = (None, None);
     if !rules.is_empty() {
         let known = Known::new(node, address, facts);
         for rule in rules {
@@ -30,6 +32,9 @@ pub fn resolve(node: &str, address: &str, facts: &[Fact], rules: &[Rule]) -> Res
             let Some(groups) = matcher.fit(&known) else { continue };
             if reserve.is_none() {
                 reserve.clone_from(&rule.reserve);
+            }
+            if let Some(settings) = rule.network.as_ref().filter(|_| network.is_none()) {
+                network = Some((rule.name.clone(), settings.clone()));
             }
             for (name, template) in &rule.set {
                 let mut value = template.clone();
@@ -46,7 +51,7 @@ pub fn resolve(node: &str, address: &str, facts: &[Fact], rules: &[Rule]) -> Res
     }
     let mut attributes: Vec<Attribute> = winners(&all).into_iter().map(|fact| fact.attribute.clone()).collect();
     attributes.extend(about_the_rack(&all));
-    Resolved { attributes, facts: all, reserve }
+    Resolved { attributes, facts: all, reserve, network }
 }
 
 /// As on a command line: a number is a scalar, `[1-5]` ranges, the rest text.

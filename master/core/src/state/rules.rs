@@ -17,6 +17,10 @@ impl State {
         rule.validate().map_err(|error| Refusal::bad_request(error.to_string()))?;
         let mut rules = Vec::clone(&self.rules);
         let old = rules.iter().position(|known| known.name == rule.name);
+        let of_network = |rule: &Rule| rule.network.is_some();
+        if of_network(&rule) || old.and_then(|at| rules.get(at)).is_some_and(of_network) {
+            events.push(Event::NetworkRulesChanged);
+        }
         if old.is_none() && rules.len() >= MAX_RULES {
             let text = format!("There are {MAX_RULES} rules already");
             return Err(Refusal { status: 409, text });
@@ -37,6 +41,9 @@ impl State {
     pub(super) fn remove_rule(&mut self, name: &str, events: &mut Vec<Event>) -> Result<(), Refusal> {
         if !self.rules.iter().any(|rule| rule.name == name) {
             return Err(Refusal { status: 404, text: format!("No rule is called '{name}'") });
+        }
+        if self.rules.iter().any(|rule| rule.name == name && rule.network.is_some()) {
+            events.push(Event::NetworkRulesChanged);
         }
         let mut rules = Vec::clone(&self.rules);
         rules.retain(|rule| rule.name != name);
