@@ -1,6 +1,7 @@
 //! One gRPC stream per agent: words of the link to the driver, the driver's words to the link.
 
 pub mod beside;
+mod disk_keys;
 mod inquiries;
 mod reading;
 mod standby;
@@ -470,6 +471,7 @@ impl Session {
             | FromAgent::FileList(_)
             | FromAgent::CrashReport(_)
             | FromAgent::Inquiry(_)
+            | FromAgent::DiskKeyWanted(_)
             | FromAgent::NodeReply(_) => Err("the first message of a session must be a registration".to_owned()),
         }
     }
@@ -567,7 +569,9 @@ impl Session {
             }
             FromAgent::ExecOutput(output) => return Ok(self.beside.output(output)),
             FromAgent::CrashReport(report) => return Ok(self.crash(report)),
-            FromAgent::Inquiry(_) if !self.registered => return Ok(None),
+            // Whoever is not known to be ours gets no answer.
+            FromAgent::Inquiry(_) | FromAgent::DiskKeyWanted(_) if !self.registered => return Ok(None),
+            FromAgent::DiskKeyWanted(wanted) => return Ok(self.disk_key(wanted)),
             FromAgent::Inquiry(inquiry) => return Ok(Some(inquiries::answer(&self.guard, &self.node, inquiry))),
             FromAgent::FileList(list) => {
                 self.beside.listed(list);
@@ -690,6 +694,9 @@ impl Session {
             ToAgent::Volumes { persistent, first } => {
                 let format = Format { refined: true, allocation_role: None };
                 FromMaster::Volumes(link::Volumes { persistent: resources_to_wire(&persistent, &format), first })
+            }
+            ToAgent::DiskRules { rules } => {
+                FromMaster::DiskRules(link::DiskRules { json: api::disks::rules_to_wire(&rules) })
             }
             ToAgent::Ping { nonce } => FromMaster::Ping(link::Ping { nonce }),
         }

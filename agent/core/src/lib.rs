@@ -21,6 +21,7 @@ pub mod container;
 pub mod cores;
 pub mod debounce;
 pub mod dhcp;
+pub mod disks;
 pub mod ending;
 pub mod executor;
 pub mod garbage;

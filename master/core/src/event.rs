@@ -172,6 +172,8 @@ pub enum Event {
         /// On which node.
         node: NodeName,
     },
+    /// What the operator wants of disks is other than before.
+    DiskRulesChanged,
     /// An agent has other resources or attributes.
     CapacityChanged {
         /// Which.

@@ -6,6 +6,7 @@ mod agents;
 mod authorization;
 mod calls;
 mod conversion;
+mod disks;
 mod executors;
 mod frameworks;
 mod maintenance;
@@ -168,6 +169,8 @@ pub(crate) struct Leader {
     next_removal: Duration,
     /// Agents that have not come back since the failover.
     recovering: BTreeSet<AgentId>,
+    /// Those that were told of rules for disks.
+    told_of_disks: BTreeSet<AgentId>,
 }
 
 impl Leader {
@@ -202,6 +205,7 @@ impl Leader {
             operation_retries: BTreeMap::new(),
             next_removal: Duration::ZERO,
             recovering: BTreeSet::new(),
+            told_of_disks: BTreeSet::new(),
             config,
         };
         leader.timers.set(Timer::Ping, now.monotonic + leader.config.ping_interval);

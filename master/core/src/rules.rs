@@ -9,6 +9,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 
 use api::attributes::ParseAttributesError;
+use api::disks::{DiskRule, DiskRuleError};
 use serde::{Deserialize, Serialize};
 
 pub use resolve::{Resolved, resolve};
@@ -35,6 +36,9 @@ pub struct Rule {
     /// All that nobody has reserved and no task uses is reserved for this role, as it becomes free.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reserve: Option<String>,
+    /// What is to become of disks of these machines.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub disks: Option<DiskRule>,
 }
 
 /// Which machines a rule is for. What is not given fits all.
@@ -68,7 +72,7 @@ pub enum RuleError {
     #[error("a rule's name is 1 to 64 letters, digits, dots, hyphens and underscores")]
     BadName,
     /// It would do nothing, or too much.
-    #[error("a rule sets 1 to {MAX_SET} attributes, or reserves")]
+    #[error("a rule sets 1 to {MAX_SET} attributes, or reserves, or says what disks are for")]
     BadSet,
     /// It names no machine at all.
     #[error("a rule says which machines it is for: mac, serial, subnet, switch, switch_port or node")]
@@ -106,6 +110,9 @@ pub enum RuleError {
         /// The group.
         group: String,
     },
+    /// What it says of disks.
+    #[error(transparent)]
+    Disks(#[from] DiskRuleError),
     /// Not the name of a role.
     #[error("reserve: {0}")]
     BadRole(String),
@@ -141,13 +148,16 @@ impl Rule {
         if self.name.is_empty() || self.name.len() > 64 || !self.name.chars().all(is_name) {
             return Err(RuleError::BadName);
         }
-        if (self.set.is_empty() && self.reserve.is_none()) || self.set.len() > MAX_SET {
+        if (self.set.is_empty() && self.reserve.is_none() && self.disks.is_none()) || self.set.len() > MAX_SET {
             return Err(RuleError::BadSet);
         }
         if self.machines == Machines::default() {
             return Err(RuleError::MatchesEverything);
         }
         let matcher = matching::Matcher::new(&self.machines)?;
+        if let Some(disks) = &self.disks {
+            disks.validate()?;
+        }
         if let Some(role) = &self.reserve {
             check_length(role)?;
             if role == "*" {

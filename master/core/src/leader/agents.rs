@@ -151,6 +151,7 @@ impl Leader {
         }
         turn.tell_agent(session, ToAgent::Registered { agent: id.clone() });
         self.send_volumes(turn, id, Told::Nothing);
+        self.send_disk_rules(turn, id);
     }
 
     /// What the agent missed.

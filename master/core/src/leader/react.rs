@@ -78,6 +78,7 @@ impl Leader {
             }
             Event::AgentUnknown { agent, node } => self.agent_unknown(turn, &agent, &node),
             Event::CapacityChanged { agent } => self.capacity_changed(turn, &agent),
+            Event::DiskRulesChanged => self.disk_rules_changed(turn),
             Event::AgentUnreachable { agent, frameworks } => {
                 tracing::warn!(%agent, frameworks = frameworks.len(), "agent is unreachable");
                 self.agent_unreachable(turn, &agent);

@@ -1,6 +1,7 @@
 //! From facts and rules to attributes.
 
 use api::attributes::AttributeValue;
+use api::disks::NamedRule;
 use api::facts::{Source, winners};
 use api::{Attribute, Fact};
 
@@ -16,6 +17,8 @@ pub struct Resolved {
     pub facts: Vec<Fact>,
     /// For whom its resources are reserved: the first rule that says so.
     pub reserve: Option<String>,
+    /// What is to become of its disks, in the order of the rules.
+    pub disks: Vec<NamedRule>,
 }
 
 /// Applies rules to what is known of a node. Total: a rule that does not compile (a later version's, say) does nothing.
@@ -23,6 +26,7 @@ pub struct Resolved {
 pub fn resolve(node: &str, address: &str, facts: &[Fact], rules: &[Rule]) -> Resolved {
     let mut all = facts.to_vec();
     let mut reserve = None;
+    let mut disks = Vec::new();
     if !rules.is_empty() {
         let known = Known::new(node, address, facts);
         for rule in rules {
@@ -31,6 +35,7 @@ pub fn resolve(node: &str, address: &str, facts: &[Fact], rules: &[Rule]) -> Res
             if reserve.is_none() {
                 reserve.clone_from(&rule.reserve);
             }
+            disks.extend(rule.disks.iter().map(|one| NamedRule { name: rule.name.clone(), disks: one.clone() }));
             for (name, template) in &rule.set {
                 let mut value = template.clone();
                 for group in self::groups(template) {
@@ -46,7 +51,7 @@ pub fn resolve(node: &str, address: &str, facts: &[Fact], rules: &[Rule]) -> Res
     }
     let mut attributes: Vec<Attribute> = winners(&all).into_iter().map(|fact| fact.attribute.clone()).collect();
     attributes.extend(about_the_rack(&all));
-    Resolved { attributes, facts: all, reserve }
+    Resolved { attributes, facts: all, reserve, disks }
 }
 
 /// As on a command line: a number is a scalar, `[1-5]` ranges, the rest text.
