@@ -203,6 +203,9 @@ pub(crate) fn adopt_pool(guid: Guid, work_dir: &Path) -> Result<(), MountingErro
         // The tmpfs of a machine without disks; whoever has something open there keeps it.
         let _ = umount2(&images, MntFlags::MNT_DETACH);
     }
+    // At the next boot it is this one again, whatever else is picked meanwhile.
+    let mark = mount_point(guid).join(super::board::POOL);
+    fs::write(&mark, []).map_err(|source| MountingError::Directory { path: mark, source })?;
     let none: Option<&str> = None;
     mount(Some(&data), work_dir, none, MsFlags::MS_BIND, none)
         .map_err(|errno| MountingError::Mount { device: data.clone(), at: work_dir.to_owned(), source: errno.into() })?;
