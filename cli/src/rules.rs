@@ -1,8 +1,11 @@
 //! `mesolith rules`: what the operator knows of nodes that they do not know themselves.
 
+pub(crate) mod disks;
+
 use std::collections::BTreeMap;
 
 use anyhow::Result;
+use api::disks::DiskRule;
 use hyper::Method;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -22,6 +25,8 @@ struct Rule {
     set: BTreeMap<String, String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     reserve: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    disks: Option<DiskRule>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -44,6 +49,7 @@ impl Row for RuleRow<'_> {
         let machines = self.rule.machines.iter().map(|(field, value)| format!("{field}={}", plain(value)));
         let reserve = self.rule.reserve.iter().map(|role| format!("reserved for {role}"));
         let set = self.rule.set.iter().map(|(name, value)| format!("{name}={value}")).chain(reserve);
+        let set = set.chain(self.rule.disks.iter().map(disks::shown));
         vec![
             Cell::number(self.number.to_string()),
             Cell::text(&self.rule.name),
@@ -74,6 +80,8 @@ struct Effect {
     sets: BTreeMap<String, Value>,
     #[serde(default)]
     reserve: Option<String>,
+    #[serde(default)]
+    disks: Option<DiskRule>,
     changes: Vec<Change>,
 }
 
@@ -91,6 +99,7 @@ impl Row for Effect {
         let shown = |value: &Option<Value>| value.as_ref().map_or_else(|| "nothing".to_owned(), plain);
         let reserve = self.reserve.iter().map(|role| format!("reserved for {role}"));
         let sets = self.sets.iter().map(|(name, value)| format!("{name}={}", plain(value))).chain(reserve);
+        let sets = sets.chain(self.disks.iter().map(disks::shown));
         let changes = self
             .changes
             .iter()
@@ -166,7 +175,7 @@ fn written(rule: &WrittenRule) -> Result<Rule> {
             return Err(advise(format!("`{name}` is set twice"), "a rule sets each name once"));
         }
     }
-    Ok(Rule { name: rule.name.clone(), machines, set, reserve: rule.reserve.clone() })
+    Ok(Rule { name: rule.name.clone(), machines, set, reserve: rule.reserve.clone(), disks: rule.disks.rule() })
 }
 
 #[cfg(test)]
@@ -185,6 +194,7 @@ mod tests {
             node: None,
             set: vec!["rack={rack}".to_owned(), "url=http://a=b".to_owned()],
             reserve: Some("web".to_owned()),
+            disks: disks::WrittenDisks::default(),
         };
         let rule = serde_json::to_value(written(&options).unwrap()).unwrap();
         let expected = serde_json::json!({"name": "racks",

@@ -6,3 +6,9 @@ pub mod decide;
 pub mod gpt;
 pub mod layout;
 pub mod preparing;
+
+/// What kind of disk it is: one of [`api::disks::CLASSES`].
+#[must_use]
+pub fn class(disk: &hwdetect::Disk) -> &'static str {
+    crate::attributes::disk_type(disk)
+}

@@ -16,18 +16,20 @@ mod wiping;
 pub(crate) mod worker;
 
 pub(crate) use board::Board;
-pub(crate) use mounting::DISKS;
-pub(crate) use volumes::is_there;
+pub(crate) use volumes::{awaited, is_there};
 pub(crate) use wiping::wipe;
 
 use std::time::Duration;
+
+use agent_core::disks::gpt::Guid;
+use mounting::MountingError;
 
 use super::settings::Settings;
 
 /// How often file systems are looked at for errors, and disks for what is new.
 pub(crate) const EVERY: Duration = Duration::from_secs(30);
 /// How often disks are asked how they are.
-const HEALTH: Duration = Duration::from_secs(300);
+const HEALTH: Duration = Duration::from_secs(60);
 /// How often they are told what is not used any more.
 const TRIM: Duration = Duration::from_secs(24 * 3600);
 
@@ -47,6 +49,11 @@ pub(crate) fn at_start(settings: &Settings) {
             Err(error) => settings.disks.failed(guid, &crate::logging::chain(&error)),
         }
     }
+}
+
+/// Makes the pool the work directory.
+pub(crate) fn adopt(guid: Guid, settings: &Settings) -> Result<(), MountingError> {
+    mounting::adopt_pool(guid, &settings.work_dir)
 }
 
 /// Keeps what the node has to know again after its next boot.

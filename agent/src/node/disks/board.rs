@@ -259,6 +259,6 @@ fn resource(used: &Used) -> Option<Resource> {
     let size = ResourceValue::Scalar(Milli(used.part.offered_mib().saturating_mul(1000)));
     let mut resource = Resource::unreserved("disk", size);
     let source = DiskSource { kind, root, ..DiskSource::default() };
-    resource.disk = Some(ResourceDisk { source: Some(source), ..ResourceDisk::default() });
+    resource.disk = Some(Box::new(ResourceDisk { source: Some(source), ..ResourceDisk::default() }));
     Some(resource)
 }

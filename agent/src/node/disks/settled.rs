@@ -3,17 +3,25 @@
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 /// Nothing new for so long: that was all.
 const QUIET: Duration = Duration::from_millis(500);
 /// A controller without a driver, or a disk that does not spin up, must not keep a node from working.
 const LONGEST: Duration = Duration::from_secs(20);
+/// After that every disk has had its time.
+const BOOTED_MS: u64 = 120_000;
 const LOOK: Duration = Duration::from_millis(50);
 
 /// Waits until every controller has its driver and no new disk has come for a moment. At once on machines without
 /// controllers.
 pub(crate) async fn settled() {
+    // Once in the life of this process: later disks are plugged in.
+    static DONE: AtomicBool = AtomicBool::new(false);
+    if DONE.swap(true, Ordering::Relaxed) || crate::uptime::millis() > BOOTED_MS {
+        return;
+    }
     let began = Instant::now();
     let mut disks = names();
     let mut since = began;

@@ -28,7 +28,7 @@ pub(crate) struct Passed {
 
 /// What is ours and finished is mounted, whatever rules there are: they were followed when it was made. Reads the disks'
 /// tables.
-pub(super) fn mount_ours(settings: &Settings) {
+pub(crate) fn mount_ours(settings: &Settings) {
     let board = &settings.disks;
     for disk in disks() {
         if let Content::Ours(layout) = look_once(board, &disk) {

@@ -20,6 +20,8 @@ pub(super) struct Passes {
     /// Something happened: there is to be another one at once.
     nudged: bool,
     last_ms: u64,
+    /// Tasks were to wait for the pool.
+    held_back: bool,
 }
 
 impl Driver {
@@ -61,7 +63,9 @@ impl Driver {
         if self.passes.running || !due {
             return;
         }
-        self.passes = Passes { running: true, nudged: false, last_ms: now };
+        self.passes.running = true;
+        self.passes.nudged = false;
+        self.passes.last_ms = now;
         let (settings, events) = (self.settings.clone(), self.events.clone());
         tokio::task::spawn_blocking(move || {
             save_state(&settings);
@@ -78,6 +82,10 @@ impl Driver {
             self.look.nudge(uptime::millis());
         }
         self.adopt_pool()?;
+        if self.passes.held_back && !self.settings.disks.awaits_pool() {
+            // There will be none: the master sends what waited for it to the next process.
+            return Err(DriverError::PoolAdopted);
+        }
         self.look_at_disks();
         Ok(())
     }
@@ -111,7 +119,9 @@ impl Driver {
 
     /// Tasks had better wait until the pool of the last boot is open: the master sends them again to the process after this
     /// one.
-    pub(super) fn must_wait_for_pool(&self) -> bool {
-        self.settings.disks.awaits_pool()
+    pub(super) fn must_wait_for_pool(&mut self) -> bool {
+        let waits = self.settings.disks.awaits_pool();
+        self.passes.held_back |= waits;
+        waits
     }
 }
