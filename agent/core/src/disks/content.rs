@@ -42,6 +42,23 @@ pub fn no_mark(geometry: Geometry) -> Write {
     Write { offset: MARK_AT, bytes: vec![0; geometry.sector as usize] }
 }
 
+/// Is it ours and finished? Reads the table and nothing else: for a boot, which looks at every disk.
+#[must_use]
+pub fn ours(of: &(impl Readable + ?Sized), geometry: Geometry) -> Option<Layout> {
+    let sane = geometry.is_sane() && !is_marked(of, geometry).ok()?;
+    let table = if sane { Table::read(of, geometry).ok()? } else { None };
+    table.as_ref().and_then(Layout::of).filter(Layout::is_ready)
+}
+
+fn is_marked(of: &(impl Readable + ?Sized), geometry: Geometry) -> io::Result<bool> {
+    let mut bytes = [0; 28];
+    if of.size() < MARK_AT + 28 {
+        return Ok(false);
+    }
+    of.read_at(MARK_AT, &mut bytes)?;
+    Ok(bytes == mark(geometry).bytes[..28])
+}
+
 /// Looks at a disk.
 #[must_use]
 pub fn look(of: &(impl Readable + ?Sized), geometry: Geometry) -> Content {
@@ -52,12 +69,8 @@ fn look_at(of: &(impl Readable + ?Sized), geometry: Geometry) -> io::Result<Cont
     if !geometry.is_sane() {
         return Ok(Content::Unreadable(format!("its sectors have {} bytes", geometry.sector)));
     }
-    let mut bytes = [0; 28];
-    if of.size() >= MARK_AT + 28 {
-        of.read_at(MARK_AT, &mut bytes)?;
-        if bytes == mark(geometry).bytes[..28] {
-            return Ok(Content::Unfinished);
-        }
+    if is_marked(of, geometry)? {
+        return Ok(Content::Unfinished);
     }
     if let Some(layout) = Table::read(of, geometry)?.as_ref().and_then(Layout::of) {
         return Ok(if layout.is_ready() { Content::Ours(layout) } else { Content::Unfinished });

@@ -130,7 +130,7 @@ impl Board {
     }
 
     /// It cannot be used.
-    pub(super) fn failed(&self, guid: Guid, why: &str) {
+    pub(crate) fn failed(&self, guid: Guid, why: &str) {
         tracing::error!(partition = %guid, why, "a disk of ours cannot be used");
         if let Some(used) = self.lock().parts.get_mut(&guid) {
             used.failure = Some(why.to_owned());
@@ -219,7 +219,7 @@ impl Board {
 
 impl Known {
     /// The partition that is the work directory's: one that was before, else the first.
-    fn pool(&self) -> Option<&Used> {
+    pub(super) fn pool(&self) -> Option<&Used> {
         let paths = || self.parts.values().filter(|used| used.part.purpose == Purpose::Path);
         let marked = paths().find(|used| mount_point(used.part.guid).join(POOL).exists());
         marked.or_else(|| paths().min_by_key(|used| (&used.serial, used.part.guid)))

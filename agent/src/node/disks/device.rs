@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use agent_core::disks::content::{self, Content};
 use agent_core::disks::gpt::{Geometry, Write};
+use agent_core::disks::layout::Layout;
 use hwdetect::Disk;
 use hwdetect::signature::Readable;
 
@@ -46,6 +47,12 @@ pub(crate) fn look(disk: &Disk) -> Content {
         Ok(file) => content::look(&Opened { file, bytes: disk.size_bytes.unwrap_or_default() }, geometry(disk)),
         Err(error) => Content::Unreadable(error.to_string()),
     }
+}
+
+/// Is it ours? Of a disk of somebody else's little is read.
+pub(crate) fn ours(disk: &Disk) -> Option<Layout> {
+    let file = File::open(path(disk)).ok()?;
+    content::ours(&Opened { file, bytes: disk.size_bytes.unwrap_or_default() }, geometry(disk))
 }
 
 /// Writes to a disk that nobody else uses; each stage is on the disk before the next begins. Refuses while a partition is

@@ -69,6 +69,18 @@ fn opened(guid: Guid) -> Option<PathBuf> {
     Some(Path::new("/dev").join(name))
 }
 
+/// Loads the drivers the programs and the kernel need: some are asked for by names nobody looks up.
+pub(crate) fn load_drivers(part: &Part) {
+    let mut names = vec![part.filesystem.name()];
+    if part.encrypted {
+        names.extend(["dm-mod", "dm-crypt", "algif_skcipher"]);
+    }
+    for name in names {
+        // A driver that is missing shows in what is tried next.
+        let _ = std::process::Command::new("/usr/sbin/modprobe").arg(name).env_clear().status();
+    }
+}
+
 /// Makes what belongs on a partition. `device` is the partition's.
 pub(crate) fn make(
     part: &Part,
@@ -77,6 +89,7 @@ pub(crate) fn make(
     key: Option<&[u8]>,
     flash: Flash,
 ) -> Result<(), MountingError> {
+    load_drivers(part);
     let (guid, device) = (part.guid.to_string(), device.display().to_string());
     let target = match key.filter(|_| part.encrypted) {
         Some(key) => {
@@ -142,6 +155,7 @@ pub(crate) fn use_part(
     if is_mounted(&at) {
         return Ok(());
     }
+    load_drivers(part);
     let device = match (part.encrypted, tools, key) {
         (false, _, _) => device.to_owned(),
         (true, Some(tools), Some(key)) => open(part, device, tools, key, flash)?,

@@ -48,8 +48,10 @@ pub(super) fn settle(board: &Board) {
         let Some(persistent) = known.persistent.clone() else { return };
         let roots: Vec<PathBuf> = persistent.iter().filter_map(|one| root_of(one).map(PathBuf::from)).collect();
         known.named.extend(roots);
+        // What is on the work directory's disk is the work directory's.
+        let pool = known.pool().map(|pool| pool.part.guid);
         let of = |purpose: Purpose| -> Vec<PathBuf> {
-            let parts = known.parts.values().filter(|used| used.part.purpose == purpose);
+            let parts = known.parts.values().filter(|used| used.part.purpose == purpose && Some(used.part.guid) != pool);
             let mounted = parts.filter(|used| is_mounted(&mount_point(used.part.guid)));
             mounted.map(|used| data(used.part.guid)).collect()
         };
@@ -68,7 +70,8 @@ pub(super) fn settle(board: &Board) {
     }
     for root in paths {
         let unnamed = if board.lock().named.contains(&root) { Unnamed::Remove } else { Unnamed::SetAside };
-        report(&root, volumes::keep(&root, &persistent, unnamed));
+        let own = persistent.filter(|resource| root_of(resource).is_some_and(|found| Path::new(found) == root));
+        report(&root, volumes::keep(&root, &own, unnamed));
         report(&root, volumes::collect(&root, SystemTime::now()));
     }
 }

@@ -31,7 +31,7 @@ pub(crate) struct Passed {
 pub(crate) fn mount_ours(settings: &Settings) {
     let board = &settings.disks;
     for disk in disks() {
-        if let Content::Ours(layout) = look_once(board, &disk) {
+        if let Some(layout) = device::ours(&disk) {
             take(board, settings, &disk, &layout, None);
         }
     }
@@ -65,9 +65,7 @@ pub(crate) fn pass(settings: &Settings) -> Passed {
         // Nobody has said anything: what is ours is used as it is.
         None => {
             for candidate in &candidates {
-                if let Content::Ours(layout) = &candidate.content {
-                    take(board, settings, &candidate.disk, layout, None);
-                }
+                follow(board, settings, candidate, Decision::Leave);
             }
         }
         Some(rules) => {
@@ -123,13 +121,16 @@ fn follow(board: &Board, settings: &Settings, candidate: &Candidate, decision: D
             if let Content::Ours(layout) = content {
                 take(board, settings, disk, layout, None);
                 let mut known = board.lock();
+                // Until a master has said otherwise, it is as it was.
+                let unwanted = known.rules.is_some();
                 for part in &layout.parts {
                     if let Some(used) = known.parts.get_mut(&part.guid) {
-                        used.unwanted = true;
+                        used.unwanted = unwanted;
                     }
                 }
                 drop(known);
-                shown("in use", None, "no rule wants it any more: nothing new is put on it".to_owned());
+                let why = if unwanted { "no rule wants it any more: nothing new is put on it" } else { "" };
+                shown("in use", None, why.to_owned());
             } else {
                 shown("unused", None, String::new());
             }

@@ -111,7 +111,7 @@ impl Driver {
                 Err(DriverError::PoolAdopted)
             }
             Err(error) => {
-                tracing::error!(error = %chain(&error), "the pool cannot be the work directory");
+                self.settings.disks.failed(guid, &chain(&error));
                 Ok(())
             }
         }
@@ -120,7 +120,13 @@ impl Driver {
     /// Tasks had better wait until the pool of the last boot is open: the master sends them again to the process after this
     /// one.
     pub(super) fn must_wait_for_pool(&mut self) -> bool {
-        let waits = self.settings.disks.awaits_pool();
+        let disks = &self.settings.disks;
+        let is_next = disks.pool_to_adopt(&self.settings.work_dir).is_some();
+        let nothing_runs = self.supervision.agent.containers().next().is_none();
+        let waits = disks.awaits_pool() || (is_next && nothing_runs);
+        if is_next && waits {
+            self.look_at_disks_now();
+        }
         self.passes.held_back |= waits;
         waits
     }
