@@ -260,7 +260,8 @@ mod tests {
 
     #[test]
     fn a_rule_is_read_as_it_is_written_and_says_what_is_wrong() {
-        let good = rule(r#"{"pick":{"class":["nvme"],"min_gb":400},"use":"mount","filesystem":"xfs","encrypted":true}"#);
+        let good =
+            rule(r#"{"pick":{"class":["nvme"],"min_gb":400},"use":"mount","filesystem":"xfs","encrypted":true}"#);
         assert_eq!(good.validate(), Ok(()));
         assert_eq!(rule(&serde_json::to_string(&good).unwrap()), good);
         for (text, wrong) in [

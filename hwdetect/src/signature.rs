@@ -150,7 +150,8 @@ pub fn signatures(of: &(impl Readable + ?Sized)) -> io::Result<Vec<&'static str>
     if has_partitions(&head) {
         add("MBR");
     }
-    let is_blank = |bytes: &[u8]| bytes.iter().all(|byte| *byte == bytes[0]) && matches!(bytes.first(), None | Some(0 | 0xff));
+    let is_blank =
+        |bytes: &[u8]| bytes.iter().all(|byte| *byte == bytes[0]) && matches!(bytes.first(), None | Some(0 | 0xff));
     let begin = &head[..head.len().min(EMPTY)];
     if found.is_empty() && !(is_blank(begin) && is_blank(&last)) {
         found.push("data of an unknown kind");

@@ -138,8 +138,9 @@ impl Lock {
                 )
             })?;
             ensure!(
-                pins.iter().all(|known| known.role != pin.role
-                    || (pin.role == Role::DiskTools && known.package != pin.package)),
+                pins.iter().all(
+                    |known| known.role != pin.role || (pin.role == Role::DiskTools && known.package != pin.package)
+                ),
                 "line {}: {} is pinned twice",
                 number + 1,
                 pin.role.word()
@@ -171,7 +172,8 @@ pub(crate) fn update(path: &Path, cache: &Path, console: &Console) -> Result<Loc
     let mut apt = Apt::new(cache);
     apt.refresh(console)?;
     let mut pins = Vec::new();
-    for (role, package) in Role::ALL.into_iter().flat_map(|role| role.packages().into_iter().map(move |one| (role, one)))
+    for (role, package) in
+        Role::ALL.into_iter().flat_map(|role| role.packages().into_iter().map(move |one| (role, one)))
     {
         let mut stanza = apt.show(package)?;
         if role == Role::Kernel {

@@ -521,8 +521,8 @@ impl Session {
             return None;
         }
         self.calls.insert(request, reply);
-        let (method, role) = (method.name().to_owned(), role.name().to_owned());
-        Some(FromMaster::NodeCall(link::NodeCall { request, method, role, principal }))
+        let method = method.name().to_owned();
+        Some(FromMaster::NodeCall(link::NodeCall { request, method, role: role.name().to_owned(), principal }))
     }
 
     /// Takes an answer. It is given to whoever asked as it is: it has to be an object of JSON.
@@ -563,13 +563,11 @@ impl Session {
                     // It waits in a session that begins with its registration.
                     return Ok(Some(FromMaster::Refused(link::Refused { reason, retry: true, leader: String::new() })));
                 }
-                let message = Message::Registers { session: self.id, registration };
-                self.driver.send(message).await.map_err(|_| Ended)?;
+                self.driver.send(Message::Registers { session: self.id, registration }).await.map_err(|_| Ended)?;
                 return Ok(None);
             }
             FromAgent::ExecOutput(output) => return Ok(self.beside.output(output)),
             FromAgent::CrashReport(report) => return Ok(self.crash(report)),
-            // Whoever is not known to be ours gets no answer.
             FromAgent::Inquiry(_) | FromAgent::DiskKeyWanted(_) if !self.registered => return Ok(None),
             FromAgent::DiskKeyWanted(wanted) => return Ok(self.disk_key(wanted)),
             FromAgent::Inquiry(inquiry) => return Ok(Some(inquiries::answer(&self.guard, &self.node, inquiry))),
@@ -695,9 +693,7 @@ impl Session {
                 let format = Format { refined: true, allocation_role: None };
                 FromMaster::Volumes(link::Volumes { persistent: resources_to_wire(&persistent, &format), first })
             }
-            ToAgent::DiskRules { rules } => {
-                FromMaster::DiskRules(link::DiskRules { json: api::disks::rules_to_wire(&rules) })
-            }
+            ToAgent::DiskRules { rules } => disk_keys::rules(&rules),
             ToAgent::Ping { nonce } => FromMaster::Ping(link::Ping { nonce }),
         }
     }

@@ -141,7 +141,11 @@ mod tests {
             let cut = usize::try_from(self.roll(length + 1)).unwrap();
             let mut torn = content;
             // As long as it was to be, or shorter; zeros, or nothing.
-            if self.roll(2) == 0 { torn.truncate(cut) } else { torn[cut..].fill(0) }
+            if self.roll(2) == 0 {
+                torn.truncate(cut)
+            } else {
+                torn[cut..].fill(0)
+            }
             torn
         }
 

@@ -7,6 +7,11 @@ use api::link::from_master::Message as FromMaster;
 use super::Session;
 use crate::secrets::SecretError;
 
+/// The operator's rules, as the link carries them.
+pub(super) fn rules(rules: &[api::disks::NamedRule]) -> FromMaster {
+    FromMaster::DiskRules(link::DiskRules { json: api::disks::rules_to_wire(rules) })
+}
+
 impl Session {
     /// Answers, or does what takes a moment: the node asks again.
     pub(super) fn disk_key(&self, wanted: link::DiskKeyWanted) -> Option<FromMaster> {

@@ -16,7 +16,8 @@ fn rules_make_disks_of_use_and_what_is_somebody_elses_stays() {
     let mut server = Server::start(&[]);
     let disks = server.disks();
     let of = |disks: &[Value], serial: &str, field: &str| {
-        let disk = disks.iter().find(|disk| disk["serial"] == serial).unwrap_or_else(|| panic!("no {serial}: {disks:?}"));
+        let disk =
+            disks.iter().find(|disk| disk["serial"] == serial).unwrap_or_else(|| panic!("no {serial}: {disks:?}"));
         disk[field].as_str().unwrap_or_default().to_owned()
     };
     for serial in ["NVA1", "VB1", "ZA1"] {
@@ -29,7 +30,9 @@ fn rules_make_disks_of_use_and_what_is_somebody_elses_stays() {
     server.rule(&["data", "--disks", "mount", "--disk-class", "virtual", "--filesystem", "xfs", "--encrypted"]);
     server.rule(&["old", "--disks", "mount", "--disk-class", "hdd"]);
     let disks = server.wait_disks("all disks are as the rules say", |disks| {
-        of(disks, "NVA1", "state") == "in use" && of(disks, "VB1", "state") == "in use" && of(disks, "ZA1", "state") == "refused"
+        of(disks, "NVA1", "state") == "in use"
+            && of(disks, "VB1", "state") == "in use"
+            && of(disks, "ZA1", "state") == "refused"
     });
     assert_eq!(of(&disks, "NVA1", "content"), "ours: state ext4, path ext4");
     assert_eq!(of(&disks, "VB1", "content"), "ours: mount xfs luks");
@@ -54,6 +57,9 @@ fn rules_make_disks_of_use_and_what_is_somebody_elses_stays() {
     assert_eq!(server.tasks.wait_end("second", SOON).unwrap()["state"], "TASK_FINISHED");
     assert_eq!(server.tasks.stdout("second").unwrap(), "kept\n");
     let on_disk = server.bytes("virtio");
-    assert!(on_disk.windows(6).any(|window| window == b"LUKS\xba\xbe") && !on_disk.windows(5).any(|window| window == b"kept\n"));
+    assert!(
+        on_disk.windows(6).any(|window| window == b"LUKS\xba\xbe")
+            && !on_disk.windows(5).any(|window| window == b"kept\n")
+    );
     server.rack.end().unwrap();
 }

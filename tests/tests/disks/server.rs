@@ -48,7 +48,12 @@ impl Server {
             let drive = format!("if=none,id={name},format=raw,file={}", path.display());
             args.extend(["-drive".to_owned(), drive, "-device".to_owned(), device.to_owned()]);
         }
-        File::options().write(true).open(directory.path().join("sata")).unwrap().write_all_at(b"LABELONE", 512).unwrap();
+        File::options()
+            .write(true)
+            .open(directory.path().join("sata"))
+            .unwrap()
+            .write_all_at(b"LABELONE", 512)
+            .unwrap();
         args.extend(more.iter().map(|one| (*one).to_owned()));
         options.node_qemu_args.insert("node-1".to_owned(), args);
         let rack = Rack::start(options).unwrap();
@@ -83,7 +88,8 @@ impl Server {
     /// Keeps a rule for the node.
     pub(crate) fn rule(&self, arguments: &[&str]) {
         let (name, rest) = arguments.split_first().unwrap();
-        let all: Vec<&str> = ["rules", "add", name, "--node", "node-1"].into_iter().chain(rest.iter().copied()).collect();
+        let all: Vec<&str> =
+            ["rules", "add", name, "--node", "node-1"].into_iter().chain(rest.iter().copied()).collect();
         self.cli(&all);
     }
 

@@ -248,13 +248,13 @@ mod tests {
     #[test]
     fn a_node_has_one_place_for_its_state() {
         let rules = rules(&[r#"{"use":"state","pick":{"class":["nvme"]}}"#]);
-        let disks = [
-            disk("1", 100, Transport::Nvme, Content::Empty),
-            disk("2", 100, Transport::Nvme, Content::Empty),
-        ];
+        let disks = [disk("1", 100, Transport::Nvme, Content::Empty), disk("2", 100, Transport::Nvme, Content::Empty)];
         let decisions = shown(&decide(&rules, &disks));
         assert_eq!(decisions, ["prepare r0 Here", "refuse r0: the node's state is on another disk already"]);
-        let disks = [disk("1", 100, Transport::Nvme, Content::Empty), disk("2", 100, Transport::Nvme, ours(r#"{"use":"state"}"#))];
+        let disks = [
+            disk("1", 100, Transport::Nvme, Content::Empty),
+            disk("2", 100, Transport::Nvme, ours(r#"{"use":"state"}"#)),
+        ];
         assert_eq!(shown(&decide(&rules, &disks))[1], "use r0 state ext4");
     }
 

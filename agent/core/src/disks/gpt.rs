@@ -305,7 +305,10 @@ mod tests {
             attributes: 1 << 48,
             name: name.to_owned(),
         };
-        Table { disk: Guid([9; 16]), entries: vec![entry(1, 3, "mesolith state ext4"), entry(3, 6, "mesolith path xfs")] }
+        Table {
+            disk: Guid([9; 16]),
+            entries: vec![entry(1, 3, "mesolith state ext4"), entry(3, 6, "mesolith path xfs")],
+        }
     }
 
     fn written(table: &Table, geometry: Geometry) -> Vec<u8> {
@@ -360,7 +363,10 @@ mod tests {
         let (_, json, _) = run(&["--json"]);
         let told: serde_json::Value = serde_json::from_str(&json).unwrap();
         let told = &told["partitiontable"];
-        assert_eq!((told["label"].as_str(), told["id"].as_str()), (Some("gpt"), Some("09090909-0909-0909-0909-090909090909")));
+        assert_eq!(
+            (told["label"].as_str(), told["id"].as_str()),
+            (Some("gpt"), Some("09090909-0909-0909-0909-090909090909"))
+        );
         assert_eq!((told["firstlba"].as_u64(), told["lastlba"].as_u64()), (Some(34), Some((8 << 11) - 34)));
         let second = &told["partitions"][1];
         assert_eq!((second["start"].as_u64(), second["size"].as_u64()), (Some(3 << 11), Some(3 << 11)));

@@ -187,8 +187,9 @@ impl Board {
             source: Source::Kernel,
             evidence: evidence.to_owned(),
         };
-        let number = |name: &str, value: u64| {
-            Attribute { name: name.to_owned(), value: api::attributes::AttributeValue::Scalar(Milli(value * 1000)) }
+        let number = |name: &str, value: u64| Attribute {
+            name: name.to_owned(),
+            value: api::attributes::AttributeValue::Scalar(Milli(value * 1000)),
         };
         let mut facts = Vec::new();
         let failing = known.health.values().filter(|health| health.verdict == Verdict::Failing).count();

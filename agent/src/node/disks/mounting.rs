@@ -95,8 +95,21 @@ pub(crate) fn make(
         Some(key) => {
             // The key is by chance and long: making it expensive to guess would only take time at every boot.
             let format = [
-                "luksFormat", "--type", "luks2", "--batch-mode", "--key-file", "-", "--pbkdf", "pbkdf2",
-                "--pbkdf-force-iterations", "1000", "--uuid", &guid, "--label", "mesolith", &device,
+                "luksFormat",
+                "--type",
+                "luks2",
+                "--batch-mode",
+                "--key-file",
+                "-",
+                "--pbkdf",
+                "pbkdf2",
+                "--pbkdf-force-iterations",
+                "1000",
+                "--uuid",
+                &guid,
+                "--label",
+                "mesolith",
+                &device,
             ];
             tools.run("cryptsetup", &format, key, OPEN)?;
             open(part, Path::new(&device), tools, key, flash)?.display().to_string()
@@ -171,8 +184,11 @@ pub(crate) fn use_part(
         FileSystem::Ext4 => Some("errors=remount-ro"),
         FileSystem::Xfs => None,
     };
-    mount(Some(&device), &at, Some(part.filesystem.name()), flags, options)
-        .map_err(|errno| MountingError::Mount { device, at: at.clone(), source: errno.into() })?;
+    mount(Some(&device), &at, Some(part.filesystem.name()), flags, options).map_err(|errno| MountingError::Mount {
+        device,
+        at: at.clone(),
+        source: errno.into(),
+    })?;
     let data = data(part.guid);
     fs::create_dir_all(&data).map_err(directory(&data))
 }
@@ -221,8 +237,11 @@ pub(crate) fn adopt_pool(guid: Guid, work_dir: &Path) -> Result<(), MountingErro
     let mark = mount_point(guid).join(super::board::POOL);
     fs::write(&mark, []).map_err(|source| MountingError::Directory { path: mark, source })?;
     let none: Option<&str> = None;
-    mount(Some(&data), work_dir, none, MsFlags::MS_BIND, none)
-        .map_err(|errno| MountingError::Mount { device: data.clone(), at: work_dir.to_owned(), source: errno.into() })?;
+    mount(Some(&data), work_dir, none, MsFlags::MS_BIND, none).map_err(|errno| MountingError::Mount {
+        device: data.clone(),
+        at: work_dir.to_owned(),
+        source: errno.into(),
+    })?;
     use std::os::unix::fs::DirBuilderExt;
     match fs::DirBuilder::new().mode(0o711).create(&images) {
         Err(error) if error.kind() != io::ErrorKind::AlreadyExists => {

@@ -51,7 +51,8 @@ pub(super) fn settle(board: &Board) {
         // What is on the work directory's disk is the work directory's.
         let pool = known.pool().map(|pool| pool.part.guid);
         let of = |purpose: Purpose| -> Vec<PathBuf> {
-            let parts = known.parts.values().filter(|used| used.part.purpose == purpose && Some(used.part.guid) != pool);
+            let parts =
+                known.parts.values().filter(|used| used.part.purpose == purpose && Some(used.part.guid) != pool);
             let mounted = parts.filter(|used| is_mounted(&mount_point(used.part.guid)));
             mounted.map(|used| data(used.part.guid)).collect()
         };

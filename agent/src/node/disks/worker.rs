@@ -146,7 +146,10 @@ fn follow(board: &Board, settings: &Settings, candidate: &Candidate, decision: D
             take(board, settings, disk, &layout, Some(&rule));
             let failure = {
                 let mut known = board.lock();
-                let parts = layout.parts.iter().filter_map(|part| Some(part.guid).filter(|guid| known.parts.contains_key(guid)));
+                let parts = layout
+                    .parts
+                    .iter()
+                    .filter_map(|part| Some(part.guid).filter(|guid| known.parts.contains_key(guid)));
                 let guids: Vec<Guid> = parts.collect();
                 let mut failure = None;
                 for guid in guids {
@@ -169,13 +172,26 @@ fn follow(board: &Board, settings: &Settings, candidate: &Candidate, decision: D
                 Ok(Some(layout)) => {
                     let millis = u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX);
                     let what = layout.describe();
-                    tracing::info!(disk = disk.name, serial = disk.serial, rule = rule.name, what, millis, "a disk is prepared");
+                    tracing::info!(
+                        disk = disk.name,
+                        serial = disk.serial,
+                        rule = rule.name,
+                        what,
+                        millis,
+                        "a disk is prepared"
+                    );
                     take(board, settings, disk, &layout, Some(&rule.name));
                     shown("in use", Some(rule.name), what);
                 }
                 Ok(None) => shown("preparing", Some(rule.name), "waits for a key from a master".to_owned()),
                 Err(reason) => {
-                    tracing::error!(disk = disk.name, serial = disk.serial, rule = rule.name, reason, "a disk is not prepared");
+                    tracing::error!(
+                        disk = disk.name,
+                        serial = disk.serial,
+                        rule = rule.name,
+                        reason,
+                        "a disk is not prepared"
+                    );
                     shown("failed", Some(rule.name), reason);
                 }
             }
@@ -240,8 +256,13 @@ fn prepare(
     let io = |error: std::io::Error| format!("it cannot be written: {error}");
     let tools = Tools::unpack(settings.run.path()).map_err(|error| chain(&error))?;
     tracing::warn!(
-        disk = disk.name, serial = disk.serial, model = disk.model, rule = rule.name, was = describe(content),
-        becomes = layout.describe(), "a disk is prepared: what is on it goes"
+        disk = disk.name,
+        serial = disk.serial,
+        model = disk.model,
+        rule = rule.name,
+        was = describe(content),
+        becomes = layout.describe(),
+        "a disk is prepared: what is on it goes"
     );
     let too_small = || "it is too small".to_owned();
     board.lock().contents.insert(key.clone(), Content::Unfinished);
@@ -280,7 +301,9 @@ fn take(board: &Board, settings: &Settings, disk: &Disk, layout: &Layout, rule: 
             continue;
         }
         match take_part(board, settings, disk, part) {
-            Ok(true) => tracing::info!(disk = disk.name, partition = %part.guid, purpose = %part.purpose, rule, "a disk is in use"),
+            Ok(true) => {
+                tracing::info!(disk = disk.name, partition = %part.guid, purpose = %part.purpose, rule, "a disk is in use")
+            }
             Ok(false) => {}
             Err(reason) => board.failed(part.guid, &reason),
         }

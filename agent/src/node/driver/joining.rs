@@ -7,9 +7,9 @@ use api::link::{ExecutorReport, Register, TaskReport, from_agent};
 
 use super::Driver;
 use crate::node::authorities::News;
+use crate::node::disks::{settled, worker};
 use crate::node::events::{Event, JoinFailure};
 use crate::node::identity::Identity;
-use crate::node::disks::{settled, worker};
 use crate::node::{capacity, join, link, machine, supervision};
 
 impl Driver {
