@@ -169,8 +169,8 @@ pub(crate) struct Leader {
     next_removal: Duration,
     /// Agents that have not come back since the failover.
     recovering: BTreeSet<AgentId>,
-    /// Those that were told of rules for disks.
-    told_of_disks: BTreeSet<AgentId>,
+    /// What agents were told of rules for disks, as far as any were.
+    told_of_disks: BTreeMap<AgentId, Vec<api::disks::NamedRule>>,
 }
 
 impl Leader {
@@ -205,7 +205,7 @@ impl Leader {
             operation_retries: BTreeMap::new(),
             next_removal: Duration::ZERO,
             recovering: BTreeSet::new(),
-            told_of_disks: BTreeSet::new(),
+            told_of_disks: BTreeMap::new(),
             config,
         };
         leader.timers.set(Timer::Ping, now.monotonic + leader.config.ping_interval);
