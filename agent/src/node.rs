@@ -17,6 +17,7 @@ mod containers;
 mod crash_reports;
 mod directory;
 mod disk_usage;
+mod disks;
 mod door;
 mod driver;
 mod events;

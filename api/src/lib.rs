@@ -6,6 +6,7 @@
 
 pub mod attributes;
 pub mod condition;
+pub mod disks;
 pub mod exec;
 pub mod facts;
 pub mod file_mode;

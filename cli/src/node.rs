@@ -161,16 +161,21 @@ impl Kind for Container {
 struct Disk;
 
 impl Kind for Disk {
-    const HEADINGS: &'static [&'static str] = &["DISK", "KIND", "SIZE", "MODEL", "SERIAL", "FIRMWARE"];
+    const HEADINGS: &'static [&'static str] =
+        &["DISK", "CLASS", "SIZE", "MODEL", "SERIAL", "HEALTH", "CONTENT", "STATE", "RULE", "WHY"];
 
     fn cells(one: &Value) -> Vec<Cell> {
         vec![
             Cell::text(plain(&one["name"])),
-            Cell::text(plain(&one["kind"])),
+            Cell::text(plain(&one["class"])),
             size(&one["size_bytes"]),
             Cell::text(plain(&one["model"])),
             Cell::text(plain(&one["serial"])),
-            Cell::text(plain(&one["firmware"])),
+            Cell::text(plain(&one["health"]["verdict"])),
+            Cell::text(plain(&one["content"])),
+            Cell::text(plain(&one["state"])),
+            Cell::text(plain(&one["rule"])),
+            Cell::text(plain(&one["reason"])),
         ]
     }
 }

@@ -1,5 +1,6 @@
 //! The command line.
 
+use crate::rules::disks::WrittenDisks;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -267,6 +268,8 @@ Examples:
   mesolith rules add racks --switch 'tor-(?<rack>r[0-9]+)-.*' --switch-port 'Ethernet1/(?<unit>[0-9]+)' \\
       --set rack={rack} --set rack.unit={unit}
   mesolith rules add lab --subnet 10.77.0.0/24 --set zone=lab
+  mesolith rules add pool --node '.*' --disks path --disk-class nvme --disk-count 1 --state-mib 512
+  mesolith rules add data --node 'db-.*' --disks mount --disk-class hdd --filesystem xfs --encrypted
   mesolith rules test spare --mac 52:54:00:* --set tier=spare")]
 pub(crate) struct WrittenRule {
     /// What to call it
@@ -290,7 +293,7 @@ pub(crate) struct WrittenRule {
     #[arg(long, value_name = "REGEX")]
     pub(crate) node: Option<String>,
     /// An attribute to set; may be repeated
-    #[arg(long, value_name = "NAME=VALUE", required_unless_present_any = ["reserve", "network"])]
+    #[arg(long, value_name = "NAME=VALUE", required_unless_present_any = ["reserve", "network", "disks"])]
     pub(crate) set: Vec<String>,
     /// Reserve for this role what nobody has reserved and no task uses, as it becomes free
     #[arg(long, value_name = "ROLE")]
@@ -298,6 +301,8 @@ pub(crate) struct WrittenRule {
     /// What their networks are to be: a file of JSON, tried by each node before it stays
     #[arg(long, value_name = "FILE")]
     pub(crate) network: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) disks: WrittenDisks,
 }
 
 #[derive(Args, Debug)]

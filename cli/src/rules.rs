@@ -1,8 +1,11 @@
 //! `mesolith rules`: what the operator knows of nodes that they do not know themselves.
 
+pub(crate) mod disks;
+
 use std::collections::BTreeMap;
 
 use anyhow::Result;
+use api::disks::DiskRule;
 use hyper::Method;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -24,6 +27,7 @@ struct Rule {
     reserve: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     network: Option<api::network::Settings>,
+    disks: Option<DiskRule>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -50,7 +54,7 @@ impl Row for RuleRow<'_> {
             let links: Vec<&str> = network.links.keys().map(String::as_str).collect();
             format!("network {}", links.join(","))
         });
-        let set = set.chain(network);
+        let set = set.chain(network).chain(self.rule.disks.iter().map(disks::shown));
         vec![
             Cell::number(self.number.to_string()),
             Cell::text(&self.rule.name),
@@ -81,6 +85,8 @@ struct Effect {
     sets: BTreeMap<String, Value>,
     #[serde(default)]
     reserve: Option<String>,
+    #[serde(default)]
+    disks: Option<DiskRule>,
     changes: Vec<Change>,
 }
 
@@ -98,6 +104,7 @@ impl Row for Effect {
         let shown = |value: &Option<Value>| value.as_ref().map_or_else(|| "nothing".to_owned(), plain);
         let reserve = self.reserve.iter().map(|role| format!("reserved for {role}"));
         let sets = self.sets.iter().map(|(name, value)| format!("{name}={}", plain(value))).chain(reserve);
+        let sets = sets.chain(self.disks.iter().map(disks::shown));
         let changes = self
             .changes
             .iter()
@@ -174,7 +181,8 @@ fn written(rule: &WrittenRule) -> Result<Rule> {
         }
     }
     let network = rule.network.as_deref().map(crate::network::read).transpose()?;
-    Ok(Rule { name: rule.name.clone(), machines, set, reserve: rule.reserve.clone(), network })
+    let (reserve, disks) = (rule.reserve.clone(), rule.disks.rule());
+    Ok(Rule { name: rule.name.clone(), machines, set, reserve, network, disks })
 }
 
 #[cfg(test)]
@@ -194,6 +202,7 @@ mod tests {
             set: vec!["rack={rack}".to_owned(), "url=http://a=b".to_owned()],
             reserve: Some("web".to_owned()),
             network: None,
+            disks: disks::WrittenDisks::default(),
         };
         let rule = serde_json::to_value(written(&options).unwrap()).unwrap();
         let expected = serde_json::json!({"name": "racks",

@@ -30,6 +30,8 @@ mod nic;
 mod pci;
 mod platform;
 mod report;
+pub mod signature;
+pub mod smart;
 pub mod smbios;
 mod sysroot;
 mod tpm;

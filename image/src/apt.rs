@@ -140,8 +140,8 @@ impl Apt {
         let program = command.get_program().to_owned();
         command.output().with_context(|| {
             format!(
-                "cannot run {}: packages come by apt; elsewhere give the files with --kernel, --busybox and \
-                 --ca-certificates",
+                "cannot run {}: packages come by apt; elsewhere give the files with --kernel, --busybox, \
+                 --ca-certificates and --disk-tools",
                 program.display()
             )
         })

@@ -5,6 +5,7 @@
 //! kernel linux-image-6.1.0-56-amd64 6.1.192-2 amd64 <sha256>
 //! task-root busybox-static 1:1.35.0-4+deb12u1+b1 amd64 <sha256>
 //! certificates ca-certificates 20250419~deb12u2 all <sha256>
+//! disk-tools e2fsprogs 1.47.0-2+b2 amd64 <sha256>
 //! ```
 //!
 //! The date is the day of pinning and the image's build time, so that no clock has a say in its bytes.
@@ -12,6 +13,7 @@
 use crate::apt::Apt;
 use crate::console::Console;
 use crate::digest::write_file;
+use crate::disk_tools;
 use anyhow::{Context, Result, bail, ensure};
 use std::fs;
 use std::path::Path;
@@ -31,16 +33,19 @@ pub(crate) enum Role {
     Kernel,
     TaskRoot,
     Certificates,
+    /// Several packages: the programs that make and open what is on disks, and their libraries.
+    DiskTools,
 }
 
 impl Role {
-    const ALL: [Role; 3] = [Role::Kernel, Role::TaskRoot, Role::Certificates];
+    const ALL: [Role; 4] = [Role::Kernel, Role::TaskRoot, Role::Certificates, Role::DiskTools];
 
     pub(crate) fn word(self) -> &'static str {
         match self {
             Role::Kernel => "kernel",
             Role::TaskRoot => "task-root",
             Role::Certificates => "certificates",
+            Role::DiskTools => "disk-tools",
         }
     }
 
@@ -50,15 +55,17 @@ impl Role {
             Role::Kernel => "--kernel",
             Role::TaskRoot => "--busybox",
             Role::Certificates => "--ca-certificates",
+            Role::DiskTools => "--disk-tools",
         }
     }
 
-    /// The package to ask apt for when pinning. The kernel's is a meta package that depends on the newest real one.
-    fn package(self) -> &'static str {
+    /// The packages to ask apt for when pinning. The kernel's is a meta package that depends on the newest real one.
+    fn packages(self) -> Vec<&'static str> {
         match self {
-            Role::Kernel => "linux-image-amd64",
-            Role::TaskRoot => "busybox-static",
-            Role::Certificates => "ca-certificates",
+            Role::Kernel => vec!["linux-image-amd64"],
+            Role::TaskRoot => vec!["busybox-static"],
+            Role::Certificates => vec!["ca-certificates"],
+            Role::DiskTools => disk_tools::packages(),
         }
     }
 }
@@ -78,7 +85,7 @@ pub(crate) struct Pin {
 pub(crate) struct Lock {
     /// Seconds since 1970 of that day's beginning, in UTC.
     pub(crate) date_unix: u64,
-    pins: [Pin; 3],
+    pins: Vec<Pin>,
 }
 
 impl Lock {
@@ -92,8 +99,9 @@ impl Lock {
         Lock::parse(&text).with_context(|| format!("in lock file {}", path.display()))
     }
 
-    pub(crate) fn pin(&self, role: Role) -> &Pin {
-        self.pins.iter().find(|pin| pin.role == role).expect("a lock has a pin for every role")
+    /// The packages of a role: one, or all of its tools'.
+    pub(crate) fn pins(&self, role: Role) -> impl Iterator<Item = &Pin> {
+        self.pins.iter().filter(move |pin| pin.role == role)
     }
 
     fn parse(text: &str) -> Result<Lock> {
@@ -130,7 +138,9 @@ impl Lock {
                 )
             })?;
             ensure!(
-                pins.iter().all(|known| known.role != pin.role),
+                pins.iter().all(
+                    |known| known.role != pin.role || (pin.role == Role::DiskTools && known.package != pin.package)
+                ),
                 "line {}: {} is pinned twice",
                 number + 1,
                 pin.role.word()
@@ -140,7 +150,6 @@ impl Lock {
         if let Some(role) = Role::ALL.into_iter().find(|role| pins.iter().all(|pin| pin.role != *role)) {
             bail!("no package is pinned for {}", role.word());
         }
-        let pins = pins.try_into().ok().context("more packages than there are roles")?;
         Ok(Lock { date_unix: date_unix.context("the date of pinning is missing")?, pins })
     }
 
@@ -163,12 +172,14 @@ pub(crate) fn update(path: &Path, cache: &Path, console: &Console) -> Result<Loc
     let mut apt = Apt::new(cache);
     apt.refresh(console)?;
     let mut pins = Vec::new();
-    for role in Role::ALL {
-        let mut stanza = apt.show(role.package())?;
+    for (role, package) in
+        Role::ALL.into_iter().flat_map(|role| role.packages().into_iter().map(move |one| (role, one)))
+    {
+        let mut stanza = apt.show(package)?;
         if role == Role::Kernel {
             let depends = stanza.field("Depends")?;
             let real = depends.split([' ', ',', '|']).find(|word| word.starts_with("linux-image-"));
-            let real = real.with_context(|| format!("{} depends on no kernel: {depends}", role.package()))?;
+            let real = real.with_context(|| format!("{package} depends on no kernel: {depends}"))?;
             stanza = apt.show(real)?;
         }
         pins.push(Pin {
@@ -179,7 +190,6 @@ pub(crate) fn update(path: &Path, cache: &Path, console: &Console) -> Result<Loc
             sha256: stanza.field("SHA256")?.to_owned(),
         });
     }
-    let pins: [Pin; 3] = pins.try_into().ok().context("one package for each role")?;
     // Unchanged packages keep their date: an update that finds nothing new changes nothing in the image.
     if let Ok(text) = fs::read_to_string(path)
         && let Ok(known) = Lock::parse(&text)
@@ -242,7 +252,7 @@ mod tests {
         let digest = "0123456789abcdef".repeat(4);
         format!(
             "date 2026-11-21\nkernel k 6.1-2 amd64 {digest}\ntask-root b 1:1.35+b1 amd64 {digest}\n\
-             certificates c 2025~deb12 all {digest} # why\n"
+             certificates c 2025~deb12 all {digest} # why\ndisk-tools e 1 amd64 {digest}\ndisk-tools x 2 amd64 {digest}\n"
         )
     }
 
@@ -250,7 +260,8 @@ mod tests {
     fn a_lock_reads_back_as_written() {
         let lock = Lock::parse(&text()).unwrap();
         assert_eq!(lock.date_unix, 1_795_219_200);
-        assert_eq!(lock.pin(Role::TaskRoot).version, "1:1.35+b1");
+        assert_eq!(lock.pins(Role::TaskRoot).next().unwrap().version, "1:1.35+b1");
+        assert_eq!(lock.pins(Role::DiskTools).map(|pin| pin.package.as_str()).collect::<Vec<_>>(), ["e", "x"]);
         assert_eq!(Lock::parse(&lock.render()).unwrap(), lock);
     }
 
@@ -270,6 +281,8 @@ mod tests {
             (text().replace("abcdef", "abcdeX"), "line 2"),
             (text().replace("date 2026-11-21\n", ""), "date of pinning"),
             (text().lines().take(3).collect::<Vec<_>>().join("\n"), "pinned for certificates"),
+            (text().lines().take(4).collect::<Vec<_>>().join("\n"), "pinned for disk-tools"),
+            (text().replace("disk-tools x", "disk-tools e"), "disk-tools is pinned twice"),
         ];
         for (text, expected) in cases {
             let error = format!("{:#}", Lock::parse(&text).unwrap_err());

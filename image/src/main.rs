@@ -5,6 +5,7 @@ mod apt;
 mod console;
 mod deb;
 mod digest;
+mod disk_tools;
 mod firmware;
 mod inspect;
 mod kernel;
@@ -34,7 +35,7 @@ struct Arguments {
 enum Verb {
     /// Build a PXE bundle: vmlinuz, initramfs.img, manifest.json and SIZES. The same input gives the same bytes.
     Pxe(pxe::Arguments),
-    /// Pin the newest kernel, busybox and CA certificates that apt offers.
+    /// Pin the newest kernel, busybox, CA certificates and disk tools that apt offers.
     UpdateLock {
         /// The lock file to rewrite.
         #[arg(long, value_name = "FILE", default_value = lock::DEFAULT_PATH)]

@@ -41,10 +41,10 @@ pub(crate) fn compress(
 }
 
 /// One frame that names its content's size, which the loader wants to know first.
-fn frame(content: &[u8], level: i32) -> Result<Vec<u8>> {
+pub(crate) fn frame(content: &[u8], level: i32) -> Result<Vec<u8>> {
     let mut compressor = zstd::bulk::Compressor::new(level).context("cannot start zstd")?;
     compressor.include_checksum(true).context("cannot start zstd")?;
-    compressor.compress(content).context("cannot compress a module")
+    compressor.compress(content).context("cannot compress a file")
 }
 
 #[cfg(test)]

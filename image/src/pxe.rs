@@ -9,7 +9,7 @@ use crate::kernel::Kernel;
 use crate::lock::{self, Lock, Role};
 use crate::report::{self, Item, Report, Source};
 use crate::rootfs::Release;
-use crate::{agent, module_set, packed, rootfs, task_root};
+use crate::{agent, disk_tools, module_set, packed, rootfs, task_root};
 use anyhow::{Context, Result, ensure};
 use initramfs::modules::{PACKED, Selection};
 use initramfs::{Manifest, cpio};
@@ -40,6 +40,9 @@ pub(crate) struct Arguments {
     /// Take the CA certificates from this package instead of the pinned one.
     #[arg(long, value_name = "FILE.deb")]
     ca_certificates: Option<PathBuf>,
+    /// Take the programs for disks and their libraries from these packages instead of the pinned ones.
+    #[arg(long, value_name = "FILE.deb")]
+    disk_tools: Vec<PathBuf>,
     /// Firmware, laid out like /lib/firmware; intel-ucode/ and amd-ucode/ in it become early microcode.
     #[arg(long, value_name = "DIR")]
     firmware: Option<PathBuf>,
@@ -92,6 +95,7 @@ pub(crate) fn build(arguments: &Arguments, console: &Console) -> Result<()> {
     let kernel_input = obtain(Role::Kernel, &arguments.kernel)?;
     let busybox_input = obtain(Role::TaskRoot, arguments.busybox.as_slice())?;
     let certificates_input = obtain(Role::Certificates, arguments.ca_certificates.as_slice())?;
+    let tools_input = obtain(Role::DiskTools, &arguments.disk_tools)?;
     let busybox = busybox_input
         .packages
         .iter()
@@ -114,6 +118,7 @@ pub(crate) fn build(arguments: &Arguments, console: &Console) -> Result<()> {
     let mut manifest = Manifest::new();
     rootfs::add(&mut manifest, agent, certificates, &release)?;
     task_root::add(&mut manifest, busybox)?;
+    let (tools, programs) = disk_tools::pack(&tools_input.packages, arguments.zstd_level)?;
     let modules_dir = format!("usr/lib/modules/{}", kernel.release);
     manifest.file(&format!("{modules_dir}/{MODULE_INDEX}"), 0o644, index.into_bytes())?;
     firmware.add(&mut manifest)?;
@@ -121,7 +126,10 @@ pub(crate) fn build(arguments: &Arguments, console: &Console) -> Result<()> {
         report_firmware(&selection, &firmware, console);
     }
 
-    let modules = pack_modules(&modules_dir, &selection, arguments.zstd_level, console)?;
+    let mut modules = pack_modules(&modules_dir, &selection, arguments.zstd_level, console)?;
+    for (path, bytes) in tools {
+        modules.file(&path, 0o644, bytes)?;
+    }
     let archive = cpio::write(&manifest, source_date_epoch)?;
     let mut image = firmware.early_archive(source_date_epoch)?;
     let stage = console.stage("compress initramfs", archive.len() as u64);
@@ -132,7 +140,7 @@ pub(crate) fn build(arguments: &Arguments, console: &Console) -> Result<()> {
     image.resize(image.len().next_multiple_of(4), 0);
     image.extend(cpio::write(&modules, source_date_epoch)?);
 
-    let sources = [kernel_input.sources, busybox_input.sources, certificates_input.sources];
+    let sources = [kernel_input.sources, busybox_input.sources, certificates_input.sources, tools_input.sources];
     let report = Report {
         image_version: version.to_owned(),
         kernel: kernel.release.clone(),
@@ -140,6 +148,7 @@ pub(crate) fn build(arguments: &Arguments, console: &Console) -> Result<()> {
         module_set: set_name(&arguments.modules),
         zstd_level: arguments.zstd_level,
         packages: sources.into_iter().flatten().collect(),
+        programs,
         artefacts: vec![Item::new("vmlinuz", kernel.vmlinuz), Item::new("initramfs.img", &image)],
         files: [&manifest, &modules].into_iter().flat_map(Report::files_of).collect(),
     };
@@ -159,8 +168,9 @@ fn input(role: Role, given: &[PathBuf], lock: &Lock, apt: &mut Apt, console: &Co
         Ok(())
     };
     if given.is_empty() {
-        let pin = lock.pin(role);
-        add(format!("{} {}", pin.package, pin.version), &apt.package(pin, console)?)?;
+        for pin in lock.pins(role) {
+            add(format!("{} {}", pin.package, pin.version), &apt.package(pin, console)?)?;
+        }
     }
     for path in given {
         add(set_name(&path.to_string_lossy()), &read(path)?)?;

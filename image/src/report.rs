@@ -2,7 +2,7 @@
 
 use crate::console::human;
 use crate::digest::sha256;
-use crate::{firmware, rootfs, task_root};
+use crate::{disk_tools, firmware, rootfs, task_root};
 use anyhow::{Context, Result, ensure};
 use initramfs::{EntryKind, Manifest};
 use serde::{Deserialize, Serialize};
@@ -28,6 +28,9 @@ pub(crate) struct Report {
     pub(crate) zstd_level: i32,
     /// The packages it was made of.
     pub(crate) packages: Vec<Source>,
+    /// Every program and library that is not ours, with what it is there for.
+    #[serde(default)]
+    pub(crate) programs: Vec<Program>,
     /// The bundle's own files.
     pub(crate) artefacts: Vec<Item>,
     /// What the initramfs contains: regular files only, after the early microcode archive. Modules are compressed.
@@ -40,6 +43,16 @@ pub(crate) struct Source {
     pub(crate) role: String,
     pub(crate) name: String,
     pub(crate) sha256: String,
+}
+
+/// Something that can be run and is not ours.
+#[derive(Serialize, Deserialize)]
+pub(crate) struct Program {
+    pub(crate) name: String,
+    pub(crate) size: u64,
+    /// Of what it is unpacked to.
+    pub(crate) sha256: String,
+    pub(crate) reason: String,
 }
 
 /// A file, by what it holds.
@@ -79,6 +92,7 @@ impl Report {
             ("  firmware", firmware::PATH),
             ("  task root", task_root::PATH),
             ("  CA certificates", rootfs::CERTIFICATES),
+            ("  disk tools", disk_tools::PATH),
             ("  other", ""),
         ];
         let mut left: Vec<&Item> = self.files.iter().collect();

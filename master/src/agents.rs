@@ -1,6 +1,7 @@
 //! One gRPC stream per agent: words of the link to the driver, the driver's words to the link.
 
 pub mod beside;
+mod disk_keys;
 mod inquiries;
 mod reading;
 mod standby;
@@ -470,6 +471,7 @@ impl Session {
             | FromAgent::FileList(_)
             | FromAgent::CrashReport(_)
             | FromAgent::Inquiry(_)
+            | FromAgent::DiskKeyWanted(_)
             | FromAgent::NodeReply(_) => Err("the first message of a session must be a registration".to_owned()),
         }
     }
@@ -519,8 +521,8 @@ impl Session {
             return None;
         }
         self.calls.insert(request, reply);
-        let (method, role) = (method.name().to_owned(), role.name().to_owned());
-        Some(FromMaster::NodeCall(link::NodeCall { request, method, role, principal }))
+        let method = method.name().to_owned();
+        Some(FromMaster::NodeCall(link::NodeCall { request, method, role: role.name().to_owned(), principal }))
     }
 
     /// Takes an answer. It is given to whoever asked as it is: it has to be an object of JSON.
@@ -561,13 +563,13 @@ impl Session {
                     // It waits in a session that begins with its registration.
                     return Ok(Some(FromMaster::Refused(link::Refused { reason, retry: true, leader: String::new() })));
                 }
-                let message = Message::Registers { session: self.id, registration };
-                self.driver.send(message).await.map_err(|_| Ended)?;
+                self.driver.send(Message::Registers { session: self.id, registration }).await.map_err(|_| Ended)?;
                 return Ok(None);
             }
             FromAgent::ExecOutput(output) => return Ok(self.beside.output(output)),
             FromAgent::CrashReport(report) => return Ok(self.crash(report)),
-            FromAgent::Inquiry(_) if !self.registered => return Ok(None),
+            FromAgent::Inquiry(_) | FromAgent::DiskKeyWanted(_) if !self.registered => return Ok(None),
+            FromAgent::DiskKeyWanted(wanted) => return Ok(self.disk_key(wanted)),
             FromAgent::Inquiry(inquiry) => return Ok(Some(inquiries::answer(&self.guard, &self.node, inquiry))),
             FromAgent::FileList(list) => {
                 self.beside.listed(list);
@@ -692,6 +694,7 @@ impl Session {
                 let format = Format { refined: true, allocation_role: None };
                 FromMaster::Volumes(link::Volumes { persistent: resources_to_wire(&persistent, &format), first })
             }
+            ToAgent::DiskRules { rules } => disk_keys::rules(&rules),
             ToAgent::Ping { nonce } => FromMaster::Ping(link::Ping { nonce }),
         }
     }

@@ -4,6 +4,7 @@
 //! copies hold nothing readable. A secret is bound to its name, so that nobody who can write tables can exchange two.
 //! When another authority follows, everything is sealed anew with its key before the old one is forgotten.
 
+mod disk_keys;
 pub(crate) mod sealing;
 
 use std::collections::BTreeMap;
@@ -154,7 +155,11 @@ impl Secrets {
     /// # Errors
     /// There is none, or the table cannot be changed.
     pub fn remove(&self, name: &str) -> Result<(), SecretError> {
-        self.table.change(|all| all.remove(name).map(drop).ok_or_else(|| SecretError::Unknown(name.to_owned())))
+        let unknown = || SecretError::Unknown(name.to_owned());
+        if disk_keys::is_disk_key(name) {
+            return Err(unknown());
+        }
+        self.table.change(|all| all.remove(name).map(drop).ok_or_else(unknown))
     }
 
     /// All of them, without what is secret.
@@ -167,7 +172,7 @@ impl Secrets {
             by: entry.by.clone(),
             unix_ms: entry.unix_ms,
         };
-        all.iter().map(listed).collect()
+        all.iter().filter(|(name, _)| !disk_keys::is_disk_key(name)).map(listed).collect()
     }
 
     /// What a task names, for the node that is to run it. One that is missing is left out: the node says so.
@@ -179,7 +184,7 @@ impl Secrets {
         }
         let all = self.table.all();
         let value = |name: &str| {
-            let Some(entry) = all.get(name) else {
+            let Some(entry) = all.get(name).filter(|_| !disk_keys::is_disk_key(name)) else {
                 tracing::warn!(task = %task.task_id, secret = name, "a task names a secret there is not");
                 return None;
             };
@@ -214,11 +219,11 @@ mod tests {
         Authority::new(dir, Ca::open(dir, 1_700_000_000).unwrap(), issue).unwrap()
     }
 
-    fn secrets(dir: &std::path::Path, keeper: &Keeper) -> Secrets {
+    pub(super) fn secrets(dir: &std::path::Path, keeper: &Keeper) -> Secrets {
         Secrets::new(keeper.clone(), authority(dir))
     }
 
-    fn task(name: &str) -> TaskInfo {
+    pub(super) fn task(name: &str) -> TaskInfo {
         let text = format!(
             r#"{{"task_id":{{"value":"t"}},"command":{{"environment":{{"variables":[{{"name":"A","type":"SECRET",
                 "secret":{{"type":"REFERENCE","reference":{{"name":"{name}"}}}}}}]}}}}}}"#

@@ -5,6 +5,8 @@
 
 mod collector;
 mod hardware;
+
+pub(crate) use hardware::disk_type;
 mod place;
 mod spelling;
 

@@ -23,6 +23,7 @@ pub mod debounce;
 pub mod dhcp;
 pub mod dhcp6;
 pub mod dns;
+pub mod disks;
 pub mod ending;
 pub mod executor;
 pub mod garbage;

@@ -87,11 +87,16 @@ pub(crate) fn detect(
         agent_version: env!("CARGO_PKG_VERSION").to_owned(),
         image_version: if settings.hosted { None } else { image_version() },
     };
-    let facts = attributes::facts(&own, &inventory, surroundings, &settings.config.attributes);
+    let mut facts = attributes::facts(&own, &inventory, surroundings, &settings.config.attributes);
+    facts.extend(settings.disks.facts());
     // Post-refinement form: it can say everything.
     let format = Format { refined: true, allocation_role: None };
+    let mut offered = resources(&sizes(settings, &inventory), &settings.config.resources);
+    for disk in settings.disks.resources() {
+        offered.add(disk);
+    }
     let capacity = Capacity {
-        resources: resources_to_wire(&resources(&sizes(settings, &inventory), &settings.config.resources), &format),
+        resources: resources_to_wire(&offered, &format),
         facts: facts_to_wire(&facts),
         ..Capacity::default()
     };
@@ -110,11 +115,12 @@ fn gpus(settings: &Settings, inventory: &Inventory) -> Vec<Gpu> {
 
 fn sizes(settings: &Settings, inventory: &Inventory) -> Facts {
     let gpus = gpus(settings, inventory).len();
+    let pool = settings.disks.pool_mib();
     Facts {
         cpus: u64::from(inventory.cpu.threads),
         memory_bytes: inventory.memory.total_bytes.unwrap_or_default(),
-        disk_bytes: file_system_bytes(&settings.work_dir),
-        disk_in_memory: !settings.hosted,
+        disk_bytes: pool.map_or_else(|| file_system_bytes(&settings.work_dir), |mib| mib << 20),
+        disk_in_memory: !settings.hosted && pool.is_none(),
         gpus: u64::try_from(gpus).unwrap_or(0),
     }
 }

@@ -1,6 +1,7 @@
 //! The one task that owns the agent's state: it hears, asks the core, and does.
 
 mod at_the_door;
+mod disks;
 mod joining;
 mod master_said;
 mod new_network;
@@ -63,6 +64,8 @@ pub(crate) enum DriverError {
     Init(#[from] GreetingError),
     #[error("init is gone")]
     InitGone,
+    #[error("the work directory is on a disk from now on: starting anew there")]
+    PoolAdopted,
     #[error("cannot read the checkpoint")]
     Checkpoint(#[from] CheckpointError),
     #[error("cannot look after tasks")]
@@ -112,6 +115,8 @@ struct Driver {
     collector: Option<JoinHandle<()>>,
     /// The last look at what tasks take.
     watching: Option<JoinHandle<()>>,
+    /// Looks at the disks.
+    passes: disks::Passes,
     /// What it found.
     seen: BTreeMap<api::ContainerId, Seen>,
     /// What the network knows of our place.
@@ -151,6 +156,14 @@ pub(crate) async fn run(settings: Settings) -> Result<Infallible, DriverError> {
     let (events, mut inbox) = mpsc::channel(EVENTS);
     let (status, mut lines) = mpsc::channel(STATUS_LINES);
     let mut init = InitClient::connect(&settings.run.init_socket(), events.clone())?;
+    let settings = {
+        // Reads disks, and may mount some.
+        let start = move || {
+            super::disks::at_start(&settings);
+            settings
+        };
+        tokio::task::spawn_blocking(start).await?
+    };
     let checkpoint = Checkpoint::new(&settings.state);
     checkpoint.settle(&settings.boot_id)?;
     let mut kept = checkpoint.load()?;
@@ -217,6 +230,7 @@ pub(crate) async fn run(settings: Settings) -> Result<Infallible, DriverError> {
         renewal: None,
         collector: None,
         watching: None,
+        passes: disks::Passes::default(),
         seen: BTreeMap::new(),
         surroundings: Surroundings::default(),
         network: network_words,
@@ -252,7 +266,10 @@ pub(crate) async fn run(settings: Settings) -> Result<Infallible, DriverError> {
             _ = alive.tick() => driver.init.call(InitRequest::Alive),
             _ = garbage.tick() => driver.collect_garbage(),
             _ = renewal.tick() => driver.renew_certificate(),
-            _ = watch.tick() => driver.watch(),
+            _ = watch.tick() => {
+                driver.watch();
+                driver.look_at_disks();
+            }
             _ = crashes.tick() => driver.report_crashes(),
             () = tokio::time::sleep(sleep) => driver.supervision.input(Input::Tick),
         }
@@ -356,7 +373,11 @@ impl Driver {
                 self.look.nudge(uptime::millis());
             }
             Event::NetworkChanged => self.find_the_master_anew(),
-            Event::HardwareChanged => self.look.nudge(uptime::millis()),
+            Event::HardwareChanged => {
+                self.look.nudge(uptime::millis());
+                self.look_at_disks_now();
+            }
+            Event::DisksPassed(passed) => self.disks_passed(passed)?,
             Event::Watched(watched) => self.watched(*watched),
             Event::Told(told) => {
                 self.supervision.agent.site_mut().gpus.clone_from(&told.gpus);

@@ -10,6 +10,7 @@ use api::{ContainerId, FrameworkId, TaskId};
 use tokio::sync::{mpsc, oneshot};
 
 use super::capacity::{Detected, Told};
+use super::disks::worker::Passed;
 use super::door::wish::Wish;
 use super::driver::watching::Watched;
 use super::executors::Asked;
@@ -41,6 +42,8 @@ pub(crate) enum Event {
     Told(Box<Told>),
     /// The machine was looked at again.
     Detected(Box<Detected>),
+    /// The disks were looked at, and what was to be done is done.
+    DisksPassed(Passed),
     /// What tasks wrote was looked at.
     Watched(Box<Watched>),
     /// The session is over, or could not be opened.

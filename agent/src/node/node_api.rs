@@ -16,6 +16,7 @@ use serde_json::{Value, json};
 
 pub(crate) use counters::pressure;
 
+use super::disks::Board;
 use super::statistics::{self, Running};
 use super::timekeeping;
 
@@ -77,7 +78,7 @@ impl Asked {
     }
 
     /// Reads what was asked for. May take a moment: not for the driver's own task.
-    pub(crate) fn answer(&self, boot_id: &str, owner: Owner, running: &[Running]) -> NodeReply {
+    pub(crate) fn answer(&self, boot_id: &str, owner: Owner, running: &[Running], board: &Board) -> NodeReply {
         let result = match self.method {
             Method::Version => Ok(version(boot_id, owner)),
             Method::Inventory => {
@@ -92,7 +93,7 @@ impl Asked {
             Method::Containers => Ok(statistics::containers(running)),
             Method::Dmesg => kernel_log::read(),
             Method::Time => Ok(timekeeping::now()),
-            Method::Disks => disks::list(),
+            Method::Disks => disks::list(board),
             Method::Reboot | Method::PowerOff | Method::Wipe if owner == Owner::Host => {
                 Err("this node is hosted: its machine is not ours to end".to_owned())
             }
@@ -154,7 +155,7 @@ mod tests {
     fn this_machine_answers_every_question_and_a_hosted_one_is_not_ended() {
         for method in Method::ALL {
             let asked = Asked::read(call(method.name(), "admin")).unwrap();
-            let reply = asked.answer("boot", Owner::Host, &[]);
+            let reply = asked.answer("boot", Owner::Host, &[], &Board::default());
             if method.changes() {
                 assert!(reply.error.contains("hosted"), "{method}: {}", reply.error);
             } else if method == Method::Dmesg && !reply.error.is_empty() {

@@ -10,6 +10,7 @@ use agent_core::launch::{Images, PIDS_MAX, Root, Site, User};
 use agent_images::{Registries, RegistriesError};
 use api::attributes::AttributeValue;
 
+use super::disks::Board;
 use super::private_file;
 use crate::arguments::HostedArgs;
 use crate::run_dir::{self, RunDir};
@@ -45,6 +46,8 @@ pub(crate) struct Settings {
     pub(crate) registries: Registries,
     /// The list of certificate authorities, if there is one.
     pub(crate) authorities: Option<PathBuf>,
+    /// What is known of the node's disks, shared by everybody.
+    pub(crate) disks: Board,
 }
 
 /// Why the node cannot even begin.
@@ -203,6 +206,7 @@ impl Settings {
             site,
             registries,
             authorities,
+            disks: Board::default(),
         })
     }
 }

@@ -13,6 +13,7 @@ use api::Resources;
 use rustix::fs::{CWD, Gid, Mode, OFlags, ResolveFlags, Uid};
 use rustix::io::Errno;
 
+use super::disks;
 use crate::renaming::{Renaming, rename_all};
 
 /// Where persistent volumes of the work directory's own disk are.
@@ -27,6 +28,9 @@ const KEPT: Duration = Duration::from_secs(24 * 3600);
 pub(crate) fn prepare(volume: &Staged) -> io::Result<()> {
     if !volume.make {
         return Ok(());
+    }
+    if !disks::awaited(&volume.base) {
+        return Err(io::Error::new(io::ErrorKind::NotFound, "the disk it is on is not there"));
     }
     fs::create_dir_all(&volume.base)?;
     let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
@@ -76,8 +80,10 @@ pub(crate) fn keep(work_dir: &Path, persistent: &Resources, unnamed: Unnamed) ->
             make: true,
             ..Staged::default()
         };
-        prepare(&volume)?;
         named.insert(Path::new(&base).join(path));
+        if disks::is_there(&base) {
+            prepare(&volume)?;
+        }
     }
     let mut gone = 0;
     for path in present(work_dir)? {

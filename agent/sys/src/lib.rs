@@ -3,6 +3,7 @@
 //! Each function is safe outside and makes one call inside, with the reason it is sound beside it.
 
 pub mod clock;
+pub mod disk;
 pub mod ethernet;
 pub mod idmap;
 pub mod inherit;

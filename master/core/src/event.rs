@@ -174,6 +174,8 @@ pub enum Event {
     },
     /// A rule that says what networks are to be came, went or is another.
     NetworkRulesChanged,
+    /// What the operator wants of disks is other than before.
+    DiskRulesChanged,
     /// An agent has other resources or attributes.
     CapacityChanged {
         /// Which.

@@ -6,6 +6,7 @@ pub mod operator;
 use std::sync::Arc;
 use std::time::Duration;
 
+use api::disks::NamedRule;
 use api::v1::scheduler::{Call, Event};
 use api::v1::{AgentCapabilities, ExecutorInfo};
 use api::{AgentId, Attribute, ContainerId, ExecutorId, Fact, FrameworkId, NodeName, Resources, TaskId, TaskState};
@@ -389,6 +390,11 @@ pub enum ToAgent {
         persistent: Resources,
         /// What came before is not known to have been heard.
         first: bool,
+    },
+    /// What the operator wants of its disks.
+    DiskRules {
+        /// In the order in which they count.
+        rules: Vec<NamedRule>,
     },
     /// Answer with the same nonce.
     Ping {

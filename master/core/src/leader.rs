@@ -6,6 +6,7 @@ mod agents;
 mod authorization;
 mod calls;
 mod conversion;
+mod disks;
 mod executors;
 mod frameworks;
 mod maintenance;
@@ -169,6 +170,8 @@ pub(crate) struct Leader {
     next_removal: Duration,
     /// Agents that have not come back since the failover.
     recovering: BTreeSet<AgentId>,
+    /// What agents were told of rules for disks, as far as any were.
+    told_of_disks: BTreeMap<AgentId, Vec<api::disks::NamedRule>>,
 }
 
 impl Leader {
@@ -203,6 +206,7 @@ impl Leader {
             operation_retries: BTreeMap::new(),
             next_removal: Duration::ZERO,
             recovering: BTreeSet::new(),
+            told_of_disks: BTreeMap::new(),
             config,
         };
         leader.timers.set(Timer::Ping, now.monotonic + leader.config.ping_interval);

@@ -9,6 +9,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 
 use api::attributes::ParseAttributesError;
+use api::disks::{DiskRule, DiskRuleError};
 use serde::{Deserialize, Serialize};
 
 pub use resolve::{Resolved, resolve};
@@ -38,6 +39,9 @@ pub struct Rule {
     /// What their networks are to be.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub network: Option<api::network::Settings>,
+    /// What is to become of disks of these machines.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub disks: Option<DiskRule>,
 }
 
 /// Which machines a rule is for. What is not given fits all.
@@ -71,7 +75,7 @@ pub enum RuleError {
     #[error("a rule's name is 1 to 64 letters, digits, dots, hyphens and underscores")]
     BadName,
     /// It would do nothing, or too much.
-    #[error("a rule sets 1 to {MAX_SET} attributes, or reserves, or says what a network is to be")]
+    #[error("a rule sets 1 to {MAX_SET} attributes, or reserves, or says what a network is to be, or what disks are for")]
     BadSet,
     /// It names no machine at all.
     #[error("a rule says which machines it is for: mac, serial, subnet, switch, switch_port or node")]
@@ -115,6 +119,9 @@ pub enum RuleError {
     /// Their addresses change with their networks.
     #[error("a rule for networks names machines by mac, serial, switch, switch_port or node: what is in a subnet changes with it")]
     NetworkBySubnet,
+    /// What it says of disks.
+    #[error(transparent)]
+    Disks(#[from] DiskRuleError),
     /// Not the name of a role.
     #[error("reserve: {0}")]
     BadRole(String),
@@ -150,8 +157,8 @@ impl Rule {
         if self.name.is_empty() || self.name.len() > 64 || !self.name.chars().all(is_name) {
             return Err(RuleError::BadName);
         }
-        let nothing = self.set.is_empty() && self.reserve.is_none() && self.network.is_none();
-        if nothing || self.set.len() > MAX_SET {
+        let else_nothing = self.reserve.is_none() && self.network.is_none() && self.disks.is_none();
+        if (self.set.is_empty() && else_nothing) || self.set.len() > MAX_SET {
             return Err(RuleError::BadSet);
         }
         if self.machines == Machines::default() {
@@ -163,6 +170,9 @@ impl Rule {
             if self.machines.subnet.is_some() {
                 return Err(RuleError::NetworkBySubnet);
             }
+        }
+        if let Some(disks) = &self.disks {
+            disks.validate()?;
         }
         if let Some(role) = &self.reserve {
             check_length(role)?;

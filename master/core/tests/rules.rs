@@ -159,3 +159,25 @@ fn a_rule_reserves_what_is_free_and_the_rest_when_it_becomes_free() {
     write(&mut rig, OperatorWrite::RemoveRule("web".to_owned()));
     assert_eq!(total(&rig), "cpus:4; mem:1024");
 }
+
+#[test]
+fn a_node_is_told_what_its_disks_are_for_and_when_that_changes() {
+    let mut rig = Rig::default();
+    rig.agent(1, "node-1", "cpus:4;mem:1024");
+    rig.sent(1);
+    let pool = r#"{"name":"pool","match":{"node":"node-1"},"disks":{"use":"path","pick":{"class":["nvme"]}}}"#;
+    assert_eq!(write(&mut rig, put(pool)), Some(Response::Ok));
+    assert_eq!(rig.sent(1), [r#"disks ["pool"]"#]);
+    write(&mut rig, put(r#"{"name":"other","match":{"node":"node-2"},"disks":{"use":"mount","pick":{"count":1}}}"#));
+    write(&mut rig, put(r#"{"name":"zone","match":{"node":"node-1"},"set":{"zone":"z"}}"#));
+    assert!(rig.sent(1).is_empty(), "it is another's, or not about disks");
+    rig.agent(3, "node-2", "cpus:4;mem:1024");
+    assert!(rig.sent(3).contains(&r#"disks ["other"]"#.to_owned()));
+    assert_eq!(write(&mut rig, OperatorWrite::RemoveRule("pool".to_owned())), Some(Response::Ok));
+    assert_eq!(rig.sent(1), ["disks []"]);
+    let everything = r#"{"name":"x","match":{"node":"node-1"},"disks":{"use":"path"}}"#;
+    let Some(Response::Refused { status: 400, text }) = write(&mut rig, put(everything)) else {
+        panic!("it is refused")
+    };
+    assert!(text.contains("says not which disks"), "{text}");
+}

@@ -235,7 +235,7 @@ impl Agent {
             | ToAgent::ShutdownExecutor { .. }
             | ToAgent::ForgetExecutor { .. } => {}
             // Of what is written on a node nothing is known here.
-            ToAgent::Volumes { .. } | ToAgent::Network { .. } => {}
+            ToAgent::Volumes { .. } | ToAgent::Network { .. } | ToAgent::DiskRules { .. } => {}
             ToAgent::Ping { nonce } => return vec![Wish::Say(AgentMessage::Pong { nonce })],
         }
         Vec::new()

@@ -227,6 +227,7 @@ impl Session {
             FromAgent::Register(_) | FromAgent::Back(_) | FromAgent::Standby(_) => Err(()),
             // Not ours yet: it is not told who may do what.
             FromAgent::Inquiry(_)
+            | FromAgent::DiskKeyWanted(_)
             | FromAgent::Update(_)
             | FromAgent::Pong(_)
             | FromAgent::ExecutorMessage(_)

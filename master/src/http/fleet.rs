@@ -240,11 +240,14 @@ async fn retire_now(api: &Api, approvers: &Approvers, node: String) -> Response 
     let agent = find_agent(&view, &node);
     let name = agent.as_ref().and_then(|id| view.state.agents.get(id)).map_or(node.clone(), |one| one.node.to_string());
     let (gate, revocations, revoked) = (api.gate.clone(), api.revocations.clone(), name.clone());
+    let secrets = api.secrets.clone();
     let kept = tokio::task::spawn_blocking(move || {
         let released = gate.claims.release(&revoked).map_err(|error| error.to_string())?;
         revocations.revoke_node(&revoked, "retired", unix_ms()).map_err(|error| error.to_string())?;
         // The machine may come again, as one nobody knows; its old certificates stay refused.
         revocations.readmit_node(&revoked, unix_ms()).map_err(|error| error.to_string())?;
+        // What is on its encrypted disks is gone with them, whether it heard of it or not.
+        secrets.forget_disk_keys(&revoked).map_err(|error| error.to_string())?;
         Ok::<bool, String>(released)
     });
     let released = match kept.await {
@@ -283,7 +286,15 @@ pub(super) async fn reprovision(
         return forbidden();
     }
     match wipe(&api, &approvers, &node).await {
-        Ok(()) => answer(&json!({ "reprovisioned": node })),
+        Ok(()) => {
+            // Its disks are emptied: their keys open nothing any more.
+            let (secrets, name) = (api.secrets.clone(), node.clone());
+            let forgotten = tokio::task::spawn_blocking(move || secrets.forget_disk_keys(&name)).await;
+            if !matches!(forgotten, Ok(Ok(_))) {
+                tracing::warn!(%node, "the keys of its disks are kept, although the disks are emptied");
+            }
+            answer(&json!({ "reprovisioned": node }))
+        }
         Err(reason) => text(StatusCode::BAD_GATEWAY, format!("{reason}\n")),
     }
 }

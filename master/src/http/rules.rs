@@ -123,7 +123,8 @@ fn effects(view: &View, rule: &Rule) -> Vec<Value> {
             .map(|fact| fact.attribute.clone())
             .collect();
         let reserve = rule.reserve.as_ref().filter(|_| resolved.reserve == rule.reserve && fits(rule, agent));
-        if sets.is_empty() && reserve.is_none() {
+        let disks = rule.disks.as_ref().filter(|_| resolved.disks.iter().any(|one| one.name == rule.name));
+        if sets.is_empty() && reserve.is_none() && disks.is_none() {
             return None;
         }
         let (before, after) = (values(&agent.attributes), values(&resolved.attributes));
@@ -138,6 +139,7 @@ fn effects(view: &View, rule: &Rule) -> Vec<Value> {
             "agent_id": agent.id,
             "sets": attribute_values(&sets),
             "reserve": reserve,
+            "disks": disks,
             "changes": changes,
         }))
     });

@@ -261,6 +261,8 @@ impl Agent {
             // Nobody has to claim it, it never crashed, and it lives shorter than an authority.
             Message::Unclaimed(_) | Message::CrashTaken(_) | Message::Authorities(_) => {}
             Message::CancelRead(_) | Message::Leading(_) | Message::ExecInput(_) | Message::Verdict(_) => {}
+            // Nor has it disks.
+            Message::DiskRules(_) | Message::DiskKey(_) => {}
             Message::Masters(masters) => {
                 self.stand_by_with(&masters.standby);
                 for link in masters.links {

@@ -230,7 +230,7 @@ fn numa(from: &mut From<'_>, inventory: &Inventory) {
 }
 
 /// What kind of disk it is to somebody who looks for one.
-fn disk_type(disk: &Disk) -> &'static str {
+pub(crate) fn disk_type(disk: &Disk) -> &'static str {
     match disk.transport {
         Some(Transport::Nvme) => "nvme",
         Some(Transport::NvmeFabrics | Transport::Iscsi | Transport::FibreChannel) => "san",

@@ -7,6 +7,7 @@ use api::link::{ExecutorReport, Register, TaskReport, from_agent};
 
 use super::Driver;
 use crate::node::authorities::News;
+use crate::node::disks::{settled, worker};
 use crate::node::events::{Event, JoinFailure};
 use crate::node::identity::Identity;
 use crate::node::{capacity, join, link, machine, supervision};
@@ -165,6 +166,12 @@ impl Driver {
         // The session begins with a look.
         self.look.clear();
         async move {
+            if !settings.hosted {
+                // What is on a disk that comes a moment later, the master would take for lost.
+                settled::settled().await;
+                let settings = settings.clone();
+                let _ = tokio::task::spawn_blocking(move || worker::mount_ours(&settings)).await;
+            }
             // Detected anew for each session and not kept: hardware may come and go, and the inventory is large.
             let detected = {
                 let (name, settings) = (name.clone(), settings.clone());

@@ -84,6 +84,8 @@ impl Driver {
             from_master::Message::RegisterInFull(_) => self.register_in_full(),
             // It is ours already, or no leader we believe.
             from_master::Message::Leading(_) => {}
+            // The master sends it again to the process that follows.
+            from_master::Message::RunTask(_) | from_master::Message::RunGroup(_) if self.must_wait_for_pool() => {}
             from_master::Message::RunTask(run) if !run.executor_container_id.is_empty() => {
                 self.execute(vec![run], Launch::Task);
             }
@@ -125,6 +127,8 @@ impl Driver {
             from_master::Message::ExecInput(input) => self.execs.word(input),
             from_master::Message::ListFiles(list) => self.list_files(list),
             from_master::Message::Network(said) => self.network_said(&said),
+            from_master::Message::DiskRules(rules) => self.disk_rules(&rules),
+            from_master::Message::DiskKey(key) => self.disk_key(key),
             from_master::Message::Verdict(verdict) => self.inquiries.answered(verdict),
             from_master::Message::CancelRead(cancel) => {
                 if let Some(reader) = self.readers.remove(&cancel.request) {
@@ -136,11 +140,13 @@ impl Driver {
     }
 
     /// The master says which persistent volumes there are. In the order of its words: a task that uses one comes after.
-    fn volumes(&self, volumes: api::link::Volumes) {
+    fn volumes(&mut self, volumes: api::link::Volumes) {
         let Ok(persistent) = resources_from_wire(&volumes.persistent) else {
             tracing::error!("the master sent volumes that cannot be read");
             return;
         };
+        self.settings.disks.volumes(&persistent);
+        self.look_at_disks_now();
         let unnamed = if volumes.first { Unnamed::SetAside } else { Unnamed::Remove };
         let work_dir = self.settings.work_dir.clone();
         match volumes::keep(&work_dir, &persistent, unnamed) {
@@ -170,17 +176,24 @@ impl Driver {
         let running = if asked.method == Method::Containers { self.running() } else { Vec::new() };
         let owner = if self.settings.hosted { Owner::Host } else { Owner::We };
         let (boot_id, events) = (self.settings.boot_id.clone(), self.events.clone());
-        let state = self.settings.state.clone();
+        let (state, disks) = (self.settings.state.clone(), self.settings.disks.clone());
         tokio::spawn(async move {
             let power = asked.power().filter(|_| owner == Owner::We);
             let wipes = (asked.method == Method::Wipe && owner == Owner::We).then_some(state);
-            let reply = tokio::task::spawn_blocking(move || asked.answer(&boot_id, owner, &running)).await;
+            let board = disks.clone();
+            let reply = tokio::task::spawn_blocking(move || asked.answer(&boot_id, owner, &running, &board)).await;
             // Whoever asked sees that there is no answer.
             let Ok(reply) = reply else { return };
             let _ = out.send(message(reply)).await;
             if let Some(state) = wipes {
-                match wipe::wipe(&state) {
-                    Ok(files) => tracing::warn!(files, "this node's keys are wiped"),
+                let wiped = tokio::task::spawn_blocking(move || {
+                    let emptied = crate::node::disks::wipe(&disks);
+                    (wipe::wipe(&state), emptied)
+                });
+                // A thread that ends so has said why.
+                let Ok((keys, emptied)) = wiped.await else { return };
+                match keys {
+                    Ok(files) => tracing::warn!(files, disks = emptied, "this node's keys are wiped"),
                     Err(error) => tracing::error!(%error, "not everything was wiped"),
                 }
             }

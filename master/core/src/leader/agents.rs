@@ -3,6 +3,7 @@
 use api::v1::scheduler::Event;
 use api::{AgentId, FrameworkId, NodeName, TaskId};
 
+use super::disks::Occasion;
 use super::executors::executor_of;
 use super::volumes::Told;
 use super::{Contest, Leader, Session, Timer, Turn};
@@ -152,6 +153,7 @@ impl Leader {
         turn.tell_agent(session, ToAgent::Registered { agent: id.clone() });
         self.send_volumes(turn, id, Told::Nothing);
         self.tell_network(turn, id);
+        self.send_disk_rules(turn, id, Occasion::Session);
     }
 
     /// What the agent missed.
@@ -259,6 +261,7 @@ impl Leader {
         self.rescind_agent(turn, id); // they show what is no longer so
         self.allocator.update_total(id, &agent.resources);
         self.allocator.update_facts(id, facts(agent));
+        self.send_disk_rules(turn, id, Occasion::Change);
     }
 
     pub(super) fn ping_all(&mut self, turn: &mut Turn<'_>) {

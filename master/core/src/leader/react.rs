@@ -82,6 +82,7 @@ impl Leader {
                 self.tell_network_by_facts(turn, &agent);
             }
             Event::NetworkRulesChanged => self.tell_networks(turn),
+            Event::DiskRulesChanged => self.disk_rules_changed(turn),
             Event::AgentUnreachable { agent, frameworks } => {
                 tracing::warn!(%agent, frameworks = frameworks.len(), "agent is unreachable");
                 self.agent_unreachable(turn, &agent);

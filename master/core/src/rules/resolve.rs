@@ -1,6 +1,7 @@
 //! From facts and rules to attributes.
 
 use api::attributes::AttributeValue;
+use api::disks::NamedRule;
 use api::facts::{Source, winners};
 use api::{Attribute, Fact};
 
@@ -18,6 +19,8 @@ pub struct Resolved {
     pub reserve: Option<String>,
     /// What its network is to be: the first rule that says so, and its name.
     pub network: Option<(String, api::network::Settings)>,
+    /// What is to become of its disks, in the order of the rules.
+    pub disks: Vec<NamedRule>,
 }
 
 /// Applies rules to what is known of a node. Total: a rule that does not compile (a later version's, say) does nothing.
@@ -25,6 +28,7 @@ pub struct Resolved {
 pub fn resolve(node: &str, address: &str, facts: &[Fact], rules: &[Rule]) -> Resolved {
     let mut all = facts.to_vec();
     let (mut reserve, mut network) = (None, None);
+    let mut disks = Vec::new();
     if !rules.is_empty() {
         let known = Known::new(node, address, facts);
         for rule in rules {
@@ -36,6 +40,7 @@ pub fn resolve(node: &str, address: &str, facts: &[Fact], rules: &[Rule]) -> Res
             if let Some(settings) = rule.network.as_ref().filter(|_| network.is_none()) {
                 network = Some((rule.name.clone(), settings.clone()));
             }
+            disks.extend(rule.disks.iter().map(|one| NamedRule { name: rule.name.clone(), disks: one.clone() }));
             for (name, template) in &rule.set {
                 let mut value = template.clone();
                 for group in self::groups(template) {
@@ -51,7 +56,7 @@ pub fn resolve(node: &str, address: &str, facts: &[Fact], rules: &[Rule]) -> Res
     }
     let mut attributes: Vec<Attribute> = winners(&all).into_iter().map(|fact| fact.attribute.clone()).collect();
     attributes.extend(about_the_rack(&all));
-    Resolved { attributes, facts: all, reserve, network }
+    Resolved { attributes, facts: all, reserve, network, disks }
 }
 
 /// As on a command line: a number is a scalar, `[1-5]` ranges, the rest text.

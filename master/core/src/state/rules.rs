@@ -25,8 +25,9 @@ impl State {
             let text = format!("There are {MAX_RULES} rules already");
             return Err(Refusal { status: 409, text });
         }
+        let mut about_disks = rule.disks.is_some();
         if let Some(at) = old {
-            rules.remove(at);
+            about_disks |= rules.remove(at).disks.is_some();
         }
         let at = match place {
             Place::First => 0,
@@ -35,6 +36,9 @@ impl State {
         rules.insert(at, rule);
         self.rules = Arc::new(rules);
         self.apply_rules(events);
+        if about_disks {
+            events.push(Event::DiskRulesChanged);
+        }
         Ok(())
     }
 
@@ -46,9 +50,12 @@ impl State {
             events.push(Event::NetworkRulesChanged);
         }
         let mut rules = Vec::clone(&self.rules);
-        rules.retain(|rule| rule.name != name);
+        let about_disks = rules.extract_if(.., |rule| rule.name == name).any(|rule| rule.disks.is_some());
         self.rules = Arc::new(rules);
         self.apply_rules(events);
+        if about_disks {
+            events.push(Event::DiskRulesChanged);
+        }
         Ok(())
     }
 

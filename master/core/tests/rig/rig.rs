@@ -375,6 +375,9 @@ pub fn describe_message(message: &ToAgent) -> String {
         ToAgent::Acknowledge { framework, task, uuid } => format!("ack {framework} {task} {}", uuid[0]),
         ToAgent::ShutdownFramework { framework } => format!("shutdown {framework}"),
         ToAgent::Volumes { persistent, first } => format!("volumes first={first} {persistent}"),
+        ToAgent::DiskRules { rules } => {
+            format!("disks {:?}", rules.iter().map(|rule| rule.name.as_str()).collect::<Vec<_>>())
+        }
         ToAgent::Ping { nonce } => format!("ping {nonce}"),
     }
 }
