@@ -175,6 +175,7 @@ mod tests {
             (Method::Mounts, [true, true, true]),
             (Method::Links, [true, true, true]),
             (Method::Routes, [true, true, true]),
+            (Method::Network, [true, true, true]),
             (Method::Processes, [false, true, true]),
             (Method::Containers, [false, true, true]),
             (Method::Dmesg, [false, true, true]),

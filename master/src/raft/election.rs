@@ -5,6 +5,7 @@
 //! only when a majority does not hear a leader either. A leader that dies closes its connections, which is noticed at
 //! once; one that only falls silent has [`PATIENCE`].
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
@@ -146,28 +147,32 @@ impl Election {
         let _in_time = tokio::time::timeout(ELECTION, decided).await.is_ok();
     }
 
-    /// Does a majority not hear a leader, and find our log good enough?
+    /// Does a majority not hear a leader, and find our log good enough? While members come and go, one of the old and one of
+    /// the new.
     async fn would_win(&self, voters: &[u64]) -> bool {
         let question = WouldVote { candidate: self.id, last: self.last.get(), followed: self.is_followed() };
         let mut asked = tokio::task::JoinSet::new();
-        {
+        let configs = {
             let metrics = self.raft.metrics();
             let metrics = metrics.borrow();
             for voter in voters.iter().copied().filter(|voter| *voter != self.id) {
                 let Some(member) = metrics.membership_config.membership().get_node(&voter) else { continue };
                 let (peers, address, question) = (self.peers.clone(), member.addr.clone(), question.clone());
-                asked.spawn(async move { peers.ask::<Opinion>(voter, &address, kind::WOULD_VOTE, &question).await });
+                asked.spawn(async move {
+                    (voter, peers.ask::<Opinion>(voter, &address, kind::WOULD_VOTE, &question).await)
+                });
             }
-        }
-        let (mut yes, deadline) = (1, Instant::now() + ANSWERS);
-        while yes * 2 <= voters.len() {
+            metrics.membership_config.membership().get_joint_config().clone()
+        };
+        let (mut yes, deadline) = (BTreeSet::from([self.id]), Instant::now() + ANSWERS);
+        while !is_quorum(&configs, &yes) {
             let Ok(Some(answer)) = tokio::time::timeout_at(deadline, asked.join_next()).await else { return false };
             match answer {
-                Ok(Ok(opinion)) if opinion.yes => yes += 1,
-                Ok(Ok(opinion)) => {
+                Ok((voter, Ok(opinion))) if opinion.yes => drop(yes.insert(voter)),
+                Ok((_, Ok(opinion))) => {
                     tracing::debug!(reason = opinion.reason, "another master would not vote for this one")
                 }
-                Ok(Err(error)) => tracing::debug!(%error, "another master was not reached"),
+                Ok((_, Err(error))) => tracing::debug!(%error, "another master was not reached"),
                 Err(_) => {}
             }
         }
@@ -180,7 +185,9 @@ impl Election {
         let (state, is_voter) = {
             let metrics = self.raft.metrics();
             let now = metrics.borrow();
-            (now.state, now.membership_config.membership().voter_ids().any(|voter| voter == question.candidate))
+            let mut voters = now.membership_config.membership().voter_ids().peekable();
+            // One that has heard of nobody yet may be needed all the same.
+            (now.state, voters.peek().is_none() || voters.any(|voter| voter == question.candidate))
         };
         let (silence, lost) = self.hearing.silence();
         let enough = if lost { Duration::from_millis(LEASE_MS) } else { PATIENCE };
@@ -203,5 +210,25 @@ impl Election {
             return no("agents wait for me to lead");
         }
         Opinion { yes: true, reason: String::new() }
+    }
+}
+
+/// A majority of each configuration: while members come and go there are two, and neither decides alone.
+fn is_quorum(configs: &[BTreeSet<u64>], yes: &BTreeSet<u64>) -> bool {
+    configs.iter().all(|config| config.intersection(yes).count() * 2 > config.len())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn two_configurations_need_a_majority_each_and_no_more() {
+        let change = [BTreeSet::from([1, 3, 7]), BTreeSet::from([1, 3, 37])];
+        assert!(is_quorum(&change, &BTreeSet::from([1, 3])), "two of the four are both majorities");
+        assert!(!is_quorum(&change, &BTreeSet::from([1, 7])));
+        assert!(!is_quorum(&change, &BTreeSet::from([1, 37])));
+        assert!(is_quorum(&change, &BTreeSet::from([1, 7, 37])));
+        assert!(is_quorum(&change[..1], &BTreeSet::from([3, 7])));
     }
 }
