@@ -31,7 +31,10 @@ const DELETE_TRIES: u32 = 3;
 /// One thing to do.
 #[derive(Debug)]
 pub(crate) enum Job {
-    Prepare { container: ContainerId, plan: Box<Plan> },
+    Prepare {
+        container: ContainerId,
+        plan: Box<Plan>,
+    },
     Create {
         container: ContainerId,
         bundle: String,
@@ -40,7 +43,10 @@ pub(crate) enum Job {
         named_network: Option<NamedNetwork>,
     },
     Start(ContainerId),
-    Signal { container: ContainerId, signal: i32 },
+    Signal {
+        container: ContainerId,
+        signal: i32,
+    },
     KillAll(ContainerId),
     Delete(ContainerId),
 }
@@ -335,7 +341,8 @@ impl Worker {
 /// Without a thread it is done at once, and others wait.
 fn beside(work: impl FnOnce() + Send + 'static) {
     let work = std::sync::Arc::new(std::sync::Mutex::new(Some(work)));
-    let take = |work: &std::sync::Mutex<Option<_>>| work.lock().unwrap_or_else(std::sync::PoisonError::into_inner).take();
+    let take =
+        |work: &std::sync::Mutex<Option<_>>| work.lock().unwrap_or_else(std::sync::PoisonError::into_inner).take();
     let other = std::sync::Arc::clone(&work);
     let run = move || {
         if let Some(work) = take(&other) {

@@ -132,8 +132,16 @@ impl Supervision {
             let known: std::collections::BTreeSet<String> = agent.containers().map(ToString::to_string).collect();
             std::thread::spawn(move || cni.recover(&known));
         }
-        let containers = Containers::start(line, settings.state.join("bundles"), store, bridge, cni, projects.clone(), events.clone())
-            .map_err(SupervisionError::Thread)?;
+        let containers = Containers::start(
+            line,
+            settings.state.join("bundles"),
+            store,
+            bridge,
+            cni,
+            projects.clone(),
+            events.clone(),
+        )
+        .map_err(SupervisionError::Thread)?;
         Ok(Self {
             agent,
             queue: effects.into(),

@@ -70,7 +70,14 @@ type Case = (&'static str, fn(&mut World));
 fn cases() -> Vec<Case> {
     let only = std::env::var("ISOLATION_ONLY").unwrap_or_default();
     let all = [confinement::CASES, volumes::CASES, limits::CASES, network::CASES, escapes::CASES];
-    let all = [all.concat(), stored::CASES.to_vec(), attempts::CASES.to_vec(), devices::CASES.to_vec(), namespaces::CASES.to_vec()].concat();
+    let all = [
+        all.concat(),
+        stored::CASES.to_vec(),
+        attempts::CASES.to_vec(),
+        devices::CASES.to_vec(),
+        namespaces::CASES.to_vec(),
+    ]
+    .concat();
     let chosen: Vec<Case> =
         all.into_iter().filter(|(name, _)| only.split(',').any(|part| name.contains(part))).collect();
     assert!(!chosen.is_empty(), "no case is called like {only}");
