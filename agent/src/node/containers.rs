@@ -216,10 +216,15 @@ impl Worker {
             Job::Create { container, bundle, sandbox, network, named_network } => {
                 let made = self.create(&container, bundle, &sandbox).map_err(|error| chain(&error));
                 let result = made.and_then(|process| self.connect(&container, process, network));
-                if let (Ok(process), Some(wish), Some(cni)) = (&result, named_network, self.cni.clone()) {
-                    return self.join(cni, container, *process, wish);
+                match (&result, named_network, self.cni.clone()) {
+                    (Ok(process), Some(wish), Some(cni)) => return self.join(cni, container, *process, wish),
+                    // The operator has taken it away since it was asked for.
+                    (Ok(_), Some(wish), None) => {
+                        let reason = format!("this node has no network '{}' any more", wish.name);
+                        Input::Created { container, result: Err(reason) }
+                    }
+                    (Ok(_) | Err(_), _, _) => Input::Created { container, result },
                 }
-                Input::Created { container, result }
             }
             Job::Start(container) => {
                 let result = self.start(&container).map_err(|error| chain(&error));

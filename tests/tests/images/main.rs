@@ -184,8 +184,8 @@ impl World {
     /// Everything in it is the container's own, whatever the node's file system can.
     fn an_image_belongs_to_a_user_namespace(&mut self) {
         let command = "id -u; grep -c ' 65536$' /proc/self/uid_map; ls -ln /srv/app/hello | tr -s ' ' | cut -d' ' -f3,4; \
-            echo more >> /srv/app/hello && tail -n1 /srv/app/hello; touch /new && rm /etc/passwd && mv /bin/busybox /bin/box && echo changed; \
-            pwd; /bin/box ls -lnd /made/for/me | /bin/box tr -s ' ' | /bin/box cut -d' ' -f3";
+            echo more >> /srv/app/hello && tail -n1 /srv/app/hello; touch /new && rm /etc/passwd && mv /bin/busybox /bin/busybox-2 && echo changed; \
+            pwd; b=/bin/busybox-2; $b ls -lnd /made/for/me | $b tr -s ' ' | $b cut -d' ' -f3";
         let container = json!({"type": "DOCKER", "docker": {"image": format!("{ADDRESS}/lab/app:1"), "network": "HOST", "parameters": [
             {"key": "workdir", "value": "/made/for/me"}, {"key": "user", "value": "0"}]}});
         let labels = json!({"labels": [{"key": "mesolith.user_namespace", "value": "own"}]});

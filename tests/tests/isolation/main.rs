@@ -78,6 +78,8 @@ fn cases() -> Vec<Case> {
         namespaces::CASES.to_vec(),
     ]
     .concat();
+    let nightly = if cfg!(feature = "nightly") { namespaces::NIGHTLY } else { &[] };
+    let all = [all, nightly.to_vec()].concat();
     let chosen: Vec<Case> =
         all.into_iter().filter(|(name, _)| only.split(',').any(|part| name.contains(part))).collect();
     assert!(!chosen.is_empty(), "no case is called like {only}");
