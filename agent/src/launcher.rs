@@ -15,9 +15,9 @@ mod image_root;
 mod loopback;
 mod oci;
 mod plain;
+pub(crate) mod plain_task;
 mod stage;
 pub(crate) mod user_namespace;
-pub(crate) mod plain_task;
 pub(crate) mod volumes;
 
 use std::os::fd::AsFd;

@@ -274,9 +274,19 @@ mod tests {
     }
 
     #[test]
+    fn another_name_is_a_network_of_the_operators() {
+        let wish = of(
+            r#"{"type":"MESOS","network_infos":[{"name":"overlay","port_mappings":[{"host_port":31000,"container_port":1}]}]}"#,
+        );
+        let Ok(Wish::Named(network)) = wish else { panic!("{wish:?}") };
+        assert_eq!((network.name.as_str(), network.mappings.len()), ("overlay", 1));
+        let docker = r#"{"type":"DOCKER","docker":{"image":"a","network":"USER"},"network_infos":[{"name":"lab"}]}"#;
+        assert!(matches!(of(docker), Ok(Wish::Named(_))));
+    }
+
+    #[test]
     fn what_cannot_be_connected_says_why() {
         for (container, words) in [
-            (r#"{"type":"MESOS","network_infos":[{"name":"overlay"}]}"#, "network 'overlay'"),
             (r#"{"type":"MESOS","network_infos":[{},{}]}"#, "more than one"),
             (r#"{"type":"DOCKER","docker":{"image":"a","network":"USER"}}"#, "name the network"),
             (

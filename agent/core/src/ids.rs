@@ -59,7 +59,9 @@ impl UserNamespaces {
             let nothing = ContainerInfo::default();
             let info = task.container.as_deref().unwrap_or(&nothing).linux_info.clone().unwrap_or_default();
             if info.share_pid_namespace() || info.ipc_mode() == linux_info::IpcMode::ShareParent {
-                return Err("a container with a user namespace of its own cannot share the node's processes or IPC".to_owned());
+                return Err(
+                    "a container with a user namespace of its own cannot share the node's processes or IPC".to_owned()
+                );
             }
         }
         Ok(wanted)
@@ -110,9 +112,14 @@ mod tests {
     #[test]
     fn a_task_asks_or_its_role_has_it() {
         let asks = task(r#"{"labels":{"labels":[{"key":"mesolith.user_namespace","value":"own"}]}}"#);
-        let role = task(r#"{"resources":[{"name":"cpus","type":"SCALAR","scalar":{"value":1},"allocation_info":{"role":"web"}}]}"#);
+        let role = task(
+            r#"{"resources":[{"name":"cpus","type":"SCALAR","scalar":{"value":1},"allocation_info":{"role":"web"}}]}"#,
+        );
         let none = UserNamespaces::default();
-        assert_eq!((none.wanted(&asks), none.wanted(&role), none.wanted(&task("{}"))), (Ok(true), Ok(false), Ok(false)));
+        assert_eq!(
+            (none.wanted(&asks), none.wanted(&role), none.wanted(&task("{}"))),
+            (Ok(true), Ok(false), Ok(false))
+        );
         assert_eq!(UserNamespaces::parse("batch,web").unwrap().wanted(&role), Ok(true));
         assert_eq!(UserNamespaces::parse("batch").unwrap().wanted(&role), Ok(false));
         assert_eq!(UserNamespaces::parse("all").unwrap().wanted(&task("{}")), Ok(true));

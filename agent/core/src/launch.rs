@@ -306,7 +306,8 @@ pub fn plan(
     let volumes = volumes::volumes(&place, task, options.map(|options| options.mounts.as_slice()).unwrap_or_default())?;
     let bundle = format!("{}/{container}", site.bundle_dir);
     // The default task root is everybody's: nobody's volumes leave directories in it.
-    let covered_root = (files == Files::TaskRoots && (volumes.outside_sandbox || ids.is_some())).then(|| view.root.clone());
+    let covered_root =
+        (files == Files::TaskRoots && (volumes.outside_sandbox || ids.is_some())).then(|| view.root.clone());
     let root_path = if covered_root.is_some() { format!("{bundle}/rootfs") } else { view.root.clone() };
     let mut config = json!({
         "ociVersion": "1.0.2",
@@ -372,7 +373,20 @@ pub fn plan(
     let (volumes, image_volumes, secrets) = (volumes.staged, volumes.images, volumes.secrets);
     let named = asked.named;
     let disk_bytes = disk_limit_bytes(task);
-    Ok(Plan { sandbox, bundle, user, config, layers, disk_bytes, volumes, image_volumes, secrets, covered_root, names, named })
+    Ok(Plan {
+        sandbox,
+        bundle,
+        user,
+        config,
+        layers,
+        disk_bytes,
+        volumes,
+        image_volumes,
+        secrets,
+        covered_root,
+        names,
+        named,
+    })
 }
 
 /// What the node calls who the task runs as.

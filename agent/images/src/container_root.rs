@@ -50,12 +50,7 @@ impl ContainerRoot {
     #[must_use]
     pub fn apart(&self) -> String {
         let [upper, work] = [&self.upper, &self.work].map(|path| self.store.join(path));
-        format!(
-            "lowerdir={},upperdir={},workdir={},volatile",
-            self.lower.join(":"),
-            upper.display(),
-            work.display()
-        )
+        format!("lowerdir={},upperdir={},workdir={},volatile", self.lower.join(":"), upper.display(), work.display())
     }
 
     /// Where it is mounted, absolutely.
@@ -89,10 +84,10 @@ impl Store {
         let own = self.0.disk.container(container);
         fs::create_dir_all(&own).map_err(|source| ContainerRootError { path: own.clone(), source })?;
         let directory = own.join(name);
-        self.0.disk.remove(&directory).map_err(|error| ContainerRootError {
-            path: directory.clone(),
-            source: io::Error::other(error),
-        })?;
+        self.0
+            .disk
+            .remove(&directory)
+            .map_err(|error| ContainerRootError { path: directory.clone(), source: io::Error::other(error) })?;
         self.make_layered(&format!("{container}/{name}"), layers)
     }
 

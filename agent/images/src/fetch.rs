@@ -230,10 +230,12 @@ impl Inner {
         let key = format!("{} {}", wish.uid, uri.value);
         let cached = {
             let (inner, address, wish) = (self.clone(), address.clone(), wish.clone());
-            self.cache.get(&key, move |file| async move {
-                let most = inner.settings.file_bytes;
-                inner.download(&address, &wish, most, file).await
-            }).await?
+            self.cache
+                .get(&key, move |file| async move {
+                    let most = inner.settings.file_bytes;
+                    inner.download(&address, &wish, most, file).await
+                })
+                .await?
         };
         let file = cached.open().map_err(Trouble::io("cannot open the cached file"))?;
         if let Some(archive) = archive {

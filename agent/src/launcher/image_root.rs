@@ -73,17 +73,15 @@ pub(super) fn mount(
     if let Some(process) = spec.process() {
         let path = process.cwd().clone();
         let owner = names.as_ref().map(|(names, _)| names.first);
-        ensure_directory(&mounted.0, &path, owner).map_err(|source| ImageRootError::WorkingDirectory { path, source })?;
+        ensure_directory(&mounted.0, &path, owner)
+            .map_err(|source| ImageRootError::WorkingDirectory { path, source })?;
     }
     Ok(Some(mounted))
 }
 
 /// Mounts layers with what is written over them. For a user namespace everything in them is its own: shown so where the
 /// kernel can do it, else given to it in the upper directory, file by file and without their content.
-pub(super) fn layered(
-    root: &ContainerRoot,
-    names: Option<(&UserNamespace, &mut Stage)>,
-) -> Result<(), ImageRootError> {
+pub(super) fn layered(root: &ContainerRoot, names: Option<(&UserNamespace, &mut Stage)>) -> Result<(), ImageRootError> {
     let Some((names, stage)) = names else { return overlay(root, &root.store, root.options().as_str()) };
     let upper = root.store.join(&root.upper);
     let failed = |source| ImageRootError::Give { path: upper.clone(), source };

@@ -97,8 +97,7 @@ pub(super) fn show(bundle: &Path, mut names: Option<(&UserNamespace, &mut Stage)
 /// Persistent volumes outlive the names of those who write to them. They are kept under those people have in their
 /// containers, and shown under them where the kernel can do it.
 fn give(volume: &Staged, tree: &OwnedFd, names: &UserNamespace) -> Result<(), VolumeError> {
-    let failed =
-        |source| VolumeError::Give { base: volume.base.clone(), path: volume.path.clone(), source };
+    let failed = |source| VolumeError::Give { base: volume.base.clone(), path: volume.path.clone(), source };
     match agent_sys::idmap::apply(tree, names) {
         Err(error) if error.raw_os_error() == Some(libc::EINVAL) && volume.shared => {
             Err(failed(io::Error::other("others share it, and its file system has one set of names")))
@@ -111,12 +110,7 @@ fn give(volume: &Staged, tree: &OwnedFd, names: &UserNamespace) -> Result<(), Vo
 }
 
 /// A root nobody may write to, with directories of this container's own on top.
-fn cover(
-    bundle: &Path,
-    root: &str,
-    shown: &mut Shown,
-    names: Option<&UserNamespace>,
-) -> Result<(), VolumeError> {
+fn cover(bundle: &Path, root: &str, shown: &mut Shown, names: Option<&UserNamespace>) -> Result<(), VolumeError> {
     for name in ["upper", "work", "rootfs"] {
         make(&bundle.join(name))?;
     }
@@ -174,12 +168,7 @@ mod tests {
     use super::*;
 
     fn volume(base: &Path, path: &str) -> Staged {
-        Staged {
-            name: "0".to_owned(),
-            base: base.display().to_string(),
-            path: path.to_owned(),
-            ..Staged::default()
-        }
+        Staged { name: "0".to_owned(), base: base.display().to_string(), path: path.to_owned(), ..Staged::default() }
     }
 
     #[test]

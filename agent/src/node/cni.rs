@@ -267,7 +267,7 @@ fn keep_namespace(place: &Path, pid: i32) -> Result<(), CniError> {
 fn is_namespace(place: &Path) -> bool {
     /// `NSFS_MAGIC`.
     const NSFS: i64 = 0x6e73_6673;
-    rustix::fs::statfs(place).is_ok_and(|about| i64::try_from(about.f_type) == Ok(NSFS))
+    rustix::fs::statfs(place).is_ok_and(|about| about.f_type == NSFS)
 }
 
 /// Those of the container, without their networks' sizes.

@@ -32,7 +32,10 @@ const DELETE_TRIES: u32 = 3;
 /// One thing to do.
 #[derive(Debug)]
 pub(crate) enum Job {
-    Prepare { container: ContainerId, plan: Box<Plan> },
+    Prepare {
+        container: ContainerId,
+        plan: Box<Plan>,
+    },
     Create {
         container: ContainerId,
         bundle: String,
@@ -41,7 +44,10 @@ pub(crate) enum Job {
         named_network: Option<NamedNetwork>,
     },
     Start(ContainerId),
-    Signal { container: ContainerId, signal: i32 },
+    Signal {
+        container: ContainerId,
+        signal: i32,
+    },
     KillAll(ContainerId),
     Delete(ContainerId),
 }
@@ -229,10 +235,15 @@ impl Worker {
             Job::Create { container, bundle, sandbox, network, named_network } => {
                 let made = self.create(&container, bundle, &sandbox).map_err(|error| chain(&error));
                 let result = made.and_then(|process| self.connect(&container, process, network));
-                if let (Ok(process), Some(wish), Some(cni)) = (&result, named_network, self.cni.clone()) {
-                    return self.join(cni, container, *process, wish);
+                match (&result, named_network, self.cni.clone()) {
+                    (Ok(process), Some(wish), Some(cni)) => return self.join(cni, container, *process, wish),
+                    // The operator has taken it away since it was asked for.
+                    (Ok(_), Some(wish), None) => {
+                        let reason = format!("this node has no network '{}' any more", wish.name);
+                        Input::Created { container, result: Err(reason) }
+                    }
+                    (Ok(_) | Err(_), _, _) => Input::Created { container, result },
                 }
-                Input::Created { container, result }
             }
             Job::Start(container) => {
                 let result = self.start(&container).map_err(|error| chain(&error));
@@ -359,7 +370,8 @@ impl Worker {
 /// Without a thread it is done at once, and others wait.
 fn beside(work: impl FnOnce() + Send + 'static) {
     let work = std::sync::Arc::new(std::sync::Mutex::new(Some(work)));
-    let take = |work: &std::sync::Mutex<Option<_>>| work.lock().unwrap_or_else(std::sync::PoisonError::into_inner).take();
+    let take =
+        |work: &std::sync::Mutex<Option<_>>| work.lock().unwrap_or_else(std::sync::PoisonError::into_inner).take();
     let other = std::sync::Arc::clone(&work);
     let run = move || {
         if let Some(work) = take(&other) {

@@ -73,13 +73,8 @@ pub(crate) fn keep(work_dir: &Path, persistent: &Resources, unnamed: Unnamed) ->
     let mut named = BTreeSet::new();
     for resource in persistent.iter() {
         let Some((base, path)) = volume_directory(&work_dir.display().to_string(), resource) else { continue };
-        let volume = Staged {
-            name: String::new(),
-            base: base.clone(),
-            path: path.clone(),
-            make: true,
-            ..Staged::default()
-        };
+        let volume =
+            Staged { name: String::new(), base: base.clone(), path: path.clone(), make: true, ..Staged::default() };
         named.insert(Path::new(&base).join(path));
         if disks::is_there(&base) {
             prepare(&volume)?;

@@ -184,8 +184,8 @@ impl World {
     /// Everything in it is the container's own, whatever the node's file system can.
     fn an_image_belongs_to_a_user_namespace(&mut self) {
         let command = "id -u; grep -c ' 65536$' /proc/self/uid_map; ls -ln /srv/app/hello | tr -s ' ' | cut -d' ' -f3,4; \
-            echo more >> /srv/app/hello && tail -n1 /srv/app/hello; touch /new && rm /etc/passwd && mv /bin/busybox /bin/box && echo changed; \
-            pwd; /bin/box ls -lnd /made/for/me | /bin/box tr -s ' ' | /bin/box cut -d' ' -f3";
+            echo more >> /srv/app/hello && tail -n1 /srv/app/hello; touch /new && rm /etc/passwd && mv /bin/busybox /bin/busybox-2 && echo changed; \
+            pwd; b=/bin/busybox-2; $b ls -lnd /made/for/me | $b tr -s ' ' | $b cut -d' ' -f3";
         let container = json!({"type": "DOCKER", "docker": {"image": format!("{ADDRESS}/lab/app:1"), "network": "HOST", "parameters": [
             {"key": "workdir", "value": "/made/for/me"}, {"key": "user", "value": "0"}]}});
         let labels = json!({"labels": [{"key": "mesolith.user_namespace", "value": "own"}]});
@@ -194,7 +194,8 @@ impl World {
         let end = self.tasks.wait_end("own", SOON).unwrap();
         assert_eq!(end["state"], "TASK_FINISHED", "{end} {}", self.stdout("own"));
         assert_eq!(self.stdout("own"), "0\n1\n0 0\nmore\nchanged\n/made/for/me\n0\n");
-        let end = self.run("not-own", json!({"value": "ls /new /bin/busybox; cat hello", "user": "app"}), mesos("lab/app:1"));
+        let end =
+            self.run("not-own", json!({"value": "ls /new /bin/busybox; cat hello", "user": "app"}), mesos("lab/app:1"));
         assert_eq!(self.stdout("not-own"), "/bin/busybox\nhello from the image\n", "{end}");
     }
 
@@ -208,15 +209,15 @@ impl World {
         let command = "cat /other/number scratch/number; ls same/etc/gone 2>/dev/null; cat same/srv/app/hello; \
             touch /other/x 2>/dev/null || echo read-only; echo x > scratch/x && echo scratch; id -u";
         let command = json!({"value": format!("cd /mnt/mesos/sandbox; {command}"), "user": "0"});
-        for (id, more) in [("volumes", json!({})), ("volumes-own", json!({"labels": [{"key": "mesolith.user_namespace", "value": "own"}]}))] {
+        for (id, more) in [
+            ("volumes", json!({})),
+            ("volumes-own", json!({"labels": [{"key": "mesolith.user_namespace", "value": "own"}]})),
+        ] {
             let task = json!({"task_id": {"value": id}, "name": id, "command": command, "container": container, "labels": more});
             self.tasks.launch_all(&[task], 0.1, 32.0, SOON).unwrap();
             let end = self.tasks.wait_end(id, SOON).unwrap();
             assert_eq!(end["state"], "TASK_FINISHED", "{end}");
-            assert_eq!(
-                self.stdout(id),
-                "image 7\nimage 7\nhello from the image\nread-only\nscratch\n0\n"
-            );
+            assert_eq!(self.stdout(id), "image 7\nimage 7\nhello from the image\nread-only\nscratch\n0\n");
         }
         let mut wrong = mesos("lab/base:1");
         wrong["volumes"] = json!([{"mode": "RO", "container_path": "/other", "image": image("lab/nothing:1")}]);

@@ -72,7 +72,8 @@ type Case = (&'static str, fn(&mut World));
 fn cases() -> Vec<Case> {
     let only = std::env::var("ISOLATION_ONLY").unwrap_or_default();
     let all = [lasting::BEGUN, confinement::CASES, volumes::CASES, limits::CASES, network::CASES, escapes::CASES];
-    let more = [stored::CASES, attempts::CASES, devices::CASES, namespaces::CASES, lasting::LOOKED_AT];
+    let nightly = if cfg!(feature = "nightly") { namespaces::NIGHTLY } else { &[] };
+    let more = [stored::CASES, attempts::CASES, devices::CASES, namespaces::CASES, nightly, lasting::LOOKED_AT];
     let all = [all.concat(), more.concat()].concat();
     let chosen: Vec<Case> =
         all.into_iter().filter(|(name, _)| only.split(',').any(|part| name.contains(part))).collect();

@@ -5,8 +5,9 @@ use serde_json::{Value, json};
 use super::escapes::FORBIDDEN;
 use super::{Case, SOON, World, scalar};
 
-pub(super) const CASES: &[Case] =
-    &[("user namespaces", own), ("a user namespace with a network and a user", with_network), ("ways out of one", ways_out)];
+pub(super) const CASES: &[Case] = &[("user namespaces", own), ("ways out of one", ways_out)];
+/// What takes longer than the ordinary suite has.
+pub(super) const NIGHTLY: &[Case] = &[("a user namespace with a network and a user", with_network)];
 
 /// What a task says that wants one.
 pub(super) fn own_names() -> Value {
@@ -54,7 +55,11 @@ fn own(world: &mut World) {
         world.tasks.kill(id).unwrap();
         assert_eq!(world.tasks.wait_end(id, SOON).unwrap()["state"], "TASK_KILLED");
     }
-    let end = world.run("own-wrong", "true", json!({"labels": {"labels": [{"key": "mesolith.user_namespace", "value": "host"}]}}));
+    let end = world.run(
+        "own-wrong",
+        "true",
+        json!({"labels": {"labels": [{"key": "mesolith.user_namespace", "value": "host"}]}}),
+    );
     assert!(end["message"].as_str().unwrap().contains("not 'own'"), "{end}");
 }
 

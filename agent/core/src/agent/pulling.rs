@@ -41,9 +41,7 @@ impl Agent {
                 self.tasks.insert(container.clone(), task);
                 return effects;
             }
-            Ok(None) => {
-                self.allot(&mut task).and_then(|()| task.plan(&site)).map_err(|error| error.to_string())
-            }
+            Ok(None) => self.allot(&mut task).and_then(|()| task.plan(&site)).map_err(|error| error.to_string()),
             Err(reason) => Err(reason),
         };
         let fetches = !task.uris().is_empty();

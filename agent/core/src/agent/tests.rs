@@ -587,3 +587,55 @@ fn a_task_that_overruns_ends_with_the_reason() {
     world.settle();
     assert_eq!(world.states("t").last(), Some(&TaskState::Failed));
 }
+
+#[test]
+fn ids_are_a_runs_own_and_kept_over_a_restart() {
+    let mut world = World::new();
+    let own = r#","labels":{"labels":[{"key":"mesolith.user_namespace","value":"own"}]}"#;
+    for task in ["a", "b"] {
+        world.run_task(task, own);
+    }
+    world.run_task("c", "");
+    world.settle();
+    let ids = |world: &World, id: &str| world.records[&id.into()].ids;
+    let (one, other) = (ids(&world, "c-a").unwrap(), ids(&world, "c-b").unwrap());
+    assert!(one != other && one % crate::ids::SIZE == 0, "{one} {other}");
+    assert_eq!(ids(&world, "c-c"), None);
+    world.restart();
+    world.run_task("d", own);
+    world.settle();
+    assert!(![one, other].contains(&ids(&world, "c-d").unwrap()), "those who run keep theirs");
+}
+
+#[test]
+fn images_for_volumes_are_brought_after_the_tasks_own() {
+    let mut world = World::new();
+    let image = |name: &str| format!(r#"{{"type":"DOCKER","docker":{{"name":"{name}"}}}}"#);
+    let volume = |name: &str, at: &str| format!(r#"{{"mode":"RO","container_path":"{at}","image":{}}}"#, image(name));
+    let more = format!(
+        r#","container":{{"type":"MESOS","mesos":{{"image":{}}},"volumes":[{},{},{}]}}"#,
+        image("own:1"),
+        volume("data:1", "/one"),
+        volume("data:1", "/two"),
+        volume("own:1", "/three"),
+    );
+    world.run_task("t", &more);
+    world.settle();
+    let record = &world.records[&"c-t".into()];
+    assert_eq!((world.pulls, record.volume_images.len(), record.phase.clone()), (3, 2, Phase::Running));
+    assert_eq!(world.agent.layers_in_use().count(), 3, "all of them stay in use");
+}
+
+#[test]
+fn a_network_nobody_made_is_refused_with_those_there_are() {
+    let mut world = World::new();
+    world.agent.site_mut().networks.insert("lab".to_owned());
+    let on = |name: &str| format!(r#","container":{{"type":"MESOS","network_infos":[{{"name":"{name}"}}]}}"#);
+    world.run_task("there", &on("lab"));
+    world.run_task("nowhere", &on("other"));
+    world.settle();
+    assert_eq!(world.states("there"), LIFE.to_vec()[..2]);
+    assert_eq!(world.states("nowhere"), [TaskState::Failed]);
+    let named = world.records[&"c-there".into()].named_network.clone().unwrap();
+    assert_eq!(named.name, "lab");
+}

@@ -11,6 +11,12 @@ const ENOSYS: u32 = 38;
 /// AF_VSOCK reaches the hypervisor, past the network.
 const AF_VSOCK: u64 = 40;
 
+/// An argument of which these bits are to be so. libcontainer takes the bits from `valueTwo` and what they are to be from
+/// `value`; other runtimes, the other way round.
+fn masked(index: u32, bits: u64, expected: u64) -> Value {
+    json!({ "index": index, "value": expected, "valueTwo": bits, "op": "SCMP_CMP_MASKED_EQ" })
+}
+
 /// An allow-list, because new kernels bring new calls. Only the 64-bit calls: a 32-bit program is ended by the kernel.
 /// Each list of calls is built and sorted anew for every container, and a second one would cost as much again.
 pub(super) fn profile() -> Value {
@@ -21,7 +27,7 @@ pub(super) fn profile() -> Value {
         "syscalls": [
             { "names": ALLOWED, "action": "SCMP_ACT_ALLOW" },
             { "names": ["clone"], "action": "SCMP_ACT_ALLOW",
-              "args": [{ "index": 0, "value": NAMESPACE_FLAGS, "valueTwo": 0, "op": "SCMP_CMP_MASKED_EQ" }] },
+              "args": [masked(0, NAMESPACE_FLAGS, 0)] },
             { "names": ["clone3"], "action": "SCMP_ACT_ERRNO", "errnoRet": ENOSYS },
             { "names": ["socket"], "action": "SCMP_ACT_ALLOW",
               "args": [{ "index": 0, "value": AF_VSOCK, "op": "SCMP_CMP_NE" }] },
@@ -51,7 +57,7 @@ pub(super) fn keep_projects(filter: &mut Value) {
     let [one, other] = SET_ATTRIBUTES;
     for bit in (0..u32::BITS).map(|bit| 1 << bit).filter(|bit| one & bit == other & bit) {
         rules.push(json!({ "names": ["ioctl"], "action": "SCMP_ACT_ALLOW",
-            "args": [{ "index": 1, "value": bit, "valueTwo": !one & bit, "op": "SCMP_CMP_MASKED_EQ" }] }));
+            "args": [masked(1, bit.into(), (!one & bit).into())] }));
     }
 }
 
@@ -116,7 +122,7 @@ mod tests {
             let mut of_ioctl = rules.iter().filter(|rule| rule["names"].to_string().contains("\"ioctl\""));
             of_ioctl.any(|rule| {
                 let compared = &rule["args"][0];
-                request & compared["value"].as_u64().unwrap() == compared["valueTwo"].as_u64().unwrap()
+                request & compared["valueTwo"].as_u64().unwrap() == compared["value"].as_u64().unwrap()
             })
         };
         assert!(SET_ATTRIBUTES.iter().all(|request| !allowed(u64::from(*request))));

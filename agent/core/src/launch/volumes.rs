@@ -285,7 +285,16 @@ impl Volumes {
             api::ResourceValue::Scalar(size) => Some(size.0.saturating_mul(1 << 20) / 1000),
             api::ResourceValue::Ranges(_) | api::ResourceValue::Set(_) => None,
         };
-        let staged = Staged { base, path, make: true, owner, limit_bytes, persistence: Some(id), shared: resource.shared, ..self.next() };
+        let staged = Staged {
+            base,
+            path,
+            make: true,
+            owner,
+            limit_bytes,
+            persistence: Some(id),
+            shared: resource.shared,
+            ..self.next()
+        };
         let mode = if wanted.read_only { Mode::Ro } else { Mode::Rw };
         self.mount(place, staged, &wanted.container_path, mode)
     }

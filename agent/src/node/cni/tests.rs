@@ -1,3 +1,5 @@
+//! A plugin that writes down what it is asked, and lists of it.
+
 use std::os::unix::fs::PermissionsExt;
 
 use agent_core::bridge::Protocol;

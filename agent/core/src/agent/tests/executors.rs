@@ -13,6 +13,8 @@ pub(super) struct Seen {
     pub(super) records: BTreeMap<ContainerId, ExecutorRecord>,
     /// To its process, in order.
     sent: Vec<Event>,
+    /// Places of volumes that came and went.
+    volumes: Vec<(Vec<String>, Vec<String>)>,
     /// To its framework.
     messages: Vec<Vec<u8>>,
     ended: Vec<i32>,
@@ -35,6 +37,10 @@ impl World {
                 self.executors.sent.push(*event);
             }
             ExecutorEffect::Send { .. } | ExecutorEffect::Close { .. } | ExecutorEffect::Resize { .. } => {}
+            ExecutorEffect::Volumes { added, removed, .. } => {
+                let places = added.into_iter().map(|later| later.place).collect();
+                self.executors.volumes.push((places, removed));
+            }
             ExecutorEffect::Message { data, .. } => self.executors.messages.push(data),
             ExecutorEffect::TellEnd { container, status, .. } if !self.executors.deaf => {
                 self.executors.ended.push(status);
@@ -105,6 +111,40 @@ impl World {
         };
         sent.iter().map(name).collect()
     }
+}
+
+#[test]
+fn volumes_of_later_tasks_come_before_the_executor_hears_of_them_and_go_with_them() {
+    let mut world = World::new();
+    world.run("e", &["t1"], Launch::Task);
+    world.settle();
+    world.subscribe();
+    assert_eq!(world.executors.volumes, []);
+    let disk = r#"[{"name":"disk","type":"SCALAR","scalar":{"value":16},"reservations":[{"type":"DYNAMIC","role":"data"}],
+        "disk":{"persistence":{"id":"v1"},"volume":{"container_path":"mine","mode":"RW"}}}]"#;
+    let task = format!(
+        r#"{{"task_id":{{"value":"t2"}},"resources":{disk},"executor":{{"executor_id":{{"value":"e"}},"command":{{"value":"./run"}}}}}}"#
+    );
+    let run = Run {
+        framework: "f".into(),
+        executor: "c-e".into(),
+        tasks: vec![("r-t2".into(), serde_json::from_str(&task).unwrap())],
+        launch: Launch::Task,
+        framework_info: FrameworkInfo { user: "root".to_owned(), ..FrameworkInfo::default() },
+        token: Token("hush".to_owned()),
+        secrets: crate::launch::Secrets::new(),
+    };
+    world.heard();
+    world.input(Input::Executor(ExecutorInput::Run(Box::new(run))));
+    while world.executors.sent.is_empty() && world.perform() {}
+    let place = "/mnt/mesos/sandbox/mine".to_owned();
+    assert_eq!(world.executors.volumes, [(vec![place.clone()], vec![])], "it is there when the task is told");
+    world.settle();
+    assert_eq!(world.heard(), ["LAUNCH t2"]);
+    assert_eq!(world.records[&"c-e".into()].mounted, std::slice::from_ref(&place));
+    world.update("t2", "TASK_FINISHED", 7);
+    world.settle();
+    assert_eq!(world.executors.volumes.last(), Some(&(vec![], vec![place])));
 }
 
 #[test]
