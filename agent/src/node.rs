@@ -85,6 +85,7 @@ fn run(settings: Result<Settings, settings::SettingsError>) -> ExitCode {
     if let Err(error) = nix::sys::signal::SigSet::empty().thread_set_mask() {
         tracing::warn!(%error, "the signal mask cannot be reset");
     }
+    raise_descriptor_limit();
     // Two workers: one may be in a system call. Blocking work is short but for unpacking images, and of those there are
     // no more than two at a time.
     let runtime = tokio::runtime::Builder::new_multi_thread()
@@ -106,5 +107,16 @@ fn run(settings: Result<Settings, settings::SettingsError>) -> ExitCode {
             tracing::error!(error = %logging::chain(&error), "the agent ends");
             ExitCode::FAILURE
         }
+    }
+}
+
+/// A thousand, which is what a machine of ours begins with, is less than a thousand tasks may take in a bad moment.
+fn raise_descriptor_limit() {
+    use nix::sys::resource::{Resource, getrlimit, setrlimit};
+    const WANTED: u64 = 65_536;
+    let Ok((soft, hard)) = getrlimit(Resource::RLIMIT_NOFILE) else { return };
+    // Who may not raise the one may raise the other.
+    if soft < WANTED && setrlimit(Resource::RLIMIT_NOFILE, WANTED, hard.max(WANTED)).is_err() {
+        let _ = setrlimit(Resource::RLIMIT_NOFILE, hard, hard);
     }
 }

@@ -7,7 +7,7 @@
 //! While no agent runs nothing is taken away. On a node without disks what a task writes counts against its own memory then,
 //! as it always does.
 
-use std::fs::File;
+use std::fs::{File, Metadata};
 use std::io;
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
@@ -81,23 +81,25 @@ pub(crate) fn look(work_dir: &Path, written: &[Written]) -> Duration {
         let [stdout, stderr] = one.keep;
         [("stdout", stdout), ("stderr", stderr)].map(|(name, keep)| (one.sandbox.join(name), keep))
     });
-    let all: Vec<(PathBuf, File, u64, u64)> = files
+    // Only what is too long is opened: there may be more files than this process may have open.
+    let all: Vec<(PathBuf, u64, u64)> = files
         .filter_map(|(path, keep)| {
-            let file = open(&path)?;
-            let held = file.metadata().ok()?.blocks() * 512;
-            Some((path, file, held, keep))
+            let about = std::fs::symlink_metadata(&path).ok().filter(is_own)?;
+            Some((path, about.blocks() * 512, keep))
         })
         .collect();
-    let total: u64 = all.iter().map(|(_, _, held, _)| *held).sum();
+    let total: u64 = all.iter().map(|(_, held, _)| *held).sum();
     let room = statvfs(work_dir).map_or(u64::MAX, |stat| stat.blocks() * stat.fragment_size() / 100 * NODE_PERCENT);
     let share = share(total, room, all.len() as u64);
     let mut next = EVERY;
-    for (path, file, held, keep) in &all {
+    for (path, held, keep) in &all {
         let cap = share.min(*keep);
         if *held <= cap {
             continue;
         }
-        match shorten(file, cap / 100 * LEFT_PERCENT) {
+        // Another file may be there by now.
+        let Some(file) = open(path) else { continue };
+        match shorten(&file, cap / 100 * LEFT_PERCENT) {
             Ok(()) => tracing::info!(path = %path.display(), held, cap, "the beginning of a task's output was dropped"),
             Err(error) => tracing::warn!(path = %path.display(), %error, "a task's output cannot be shortened"),
         }
@@ -117,8 +119,11 @@ fn share(total: u64, room: u64, files: u64) -> u64 {
 fn open(path: &Path) -> Option<File> {
     let flags = (OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK | OFlag::O_NOCTTY).bits();
     let file = File::options().read(true).write(true).custom_flags(flags).open(path).ok()?;
-    let about = file.metadata().ok()?;
-    (about.is_file() && about.nlink() == 1).then_some(file)
+    file.metadata().ok().filter(is_own).map(|_| file)
+}
+
+fn is_own(about: &Metadata) -> bool {
+    about.is_file() && about.nlink() == 1
 }
 
 /// What the operator gives a file of one that cannot ask for less.
