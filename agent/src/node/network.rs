@@ -113,6 +113,9 @@ async fn start(
 ) -> Result<(), NetlinkError> {
     let (netlink, mut changes) = Netlink::open()?;
     netlink.loopback_up().await?;
+    if let Err(error) = ipv6::begin() {
+        tracing::debug!(%error, "the kernel is not told what to do with routers of new links");
+    }
     let (heard4, mut hear4) = mpsc::channel(HEARD);
     let (heard6, mut hear6) = mpsc::channel(HEARD);
     let (frames, mut incoming) = mpsc::channel(HEARD);

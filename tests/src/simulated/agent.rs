@@ -247,8 +247,8 @@ impl Agent {
             | Message::ExecutorMessage(_)
             | Message::ShutdownExecutor(_)
             | Message::ForgetExecutor(_) => {}
-            // It keeps none.
-            Message::Volumes(_) => {}
+            // It keeps none, and has no network of its own.
+            Message::Volumes(_) | Message::Network(_) => {}
             Message::OpenExec(open) => out.push(from_agent::Message::ExecOutput(link::ExecOutput {
                 request: open.request,
                 word: Some(link::exec_output::Word::Failed("a simulated agent runs nothing".to_owned())),

@@ -5,6 +5,13 @@ use std::io;
 
 use api::network::Ipv6Method;
 
+/// New links follow nobody until it is known whether they shall.
+pub(super) fn begin() -> io::Result<()> {
+    const NEW: &str = "/proc/sys/net/ipv6/conf/default/accept_ra";
+    // A kernel without IPv6 has no such file.
+    if fs::exists(NEW)? { fs::write(NEW, "0") } else { Ok(()) }
+}
+
 /// Tells the kernel. Returns whether it is to ask the link's routers now, because it did not listen before.
 pub(super) fn follow(link: &str, method: Ipv6Method) -> io::Result<bool> {
     let directory = format!("/proc/sys/net/ipv6/conf/{link}");

@@ -325,10 +325,12 @@ fn bond_options(infos: &[InfoBond]) -> Option<BondOptions> {
     };
     for info in infos {
         if let InfoBond::Mode(mode) = info {
-            options.mode = match mode {
-                WireMode::ActiveBackup => BondMode::ActiveBackup,
-                WireMode::Ieee8023Ad => BondMode::Lacp,
-                _ => return None,
+            options.mode = if *mode == WireMode::ActiveBackup {
+                BondMode::ActiveBackup
+            } else if *mode == WireMode::Ieee8023Ad {
+                BondMode::Lacp
+            } else {
+                return None;
             };
         } else if let InfoBond::MiiMon(ms) = info {
             options.miimon_ms = *ms;
@@ -371,10 +373,11 @@ fn route_of(message: &RouteMessage) -> Option<(u32, Route)> {
         return None;
     }
     let (mut to, mut via, mut metric, mut index) = (None, None, 0, None);
-    let address = |address: &RouteAddress| match address {
-        RouteAddress::Inet(four) => Some(IpAddr::from(*four)),
-        RouteAddress::Inet6(six) => Some(IpAddr::from(*six)),
-        _ => None,
+    let address = |address: &RouteAddress| {
+        if let RouteAddress::Inet(four) = address {
+            return Some(IpAddr::from(*four));
+        }
+        if let RouteAddress::Inet6(six) = address { Some(IpAddr::from(*six)) } else { None }
     };
     for attribute in &message.attributes {
         if let RouteAttribute::Destination(destination) = attribute {

@@ -241,6 +241,7 @@ impl Rig {
         let nothing = |message: &&ToAgent| {
             matches!(message, ToAgent::Ping { .. })
                 || matches!(message, ToAgent::Volumes { persistent, .. } if persistent.is_empty())
+                || matches!(message, ToAgent::Network { json, .. } if json.is_empty())
         };
         messages.iter().filter(|message| !nothing(message)).map(describe_message).collect()
     }
@@ -374,6 +375,7 @@ pub fn describe_message(message: &ToAgent) -> String {
         ToAgent::KillTask { framework, task, grace_ms } => format!("kill {framework} {task} {grace_ms:?}"),
         ToAgent::Acknowledge { framework, task, uuid } => format!("ack {framework} {task} {}", uuid[0]),
         ToAgent::ShutdownFramework { framework } => format!("shutdown {framework}"),
+        ToAgent::Network { json, rule } => format!("network {rule} {json}"),
         ToAgent::Volumes { persistent, first } => format!("volumes first={first} {persistent}"),
         ToAgent::DiskRules { rules } => {
             format!("disks {:?}", rules.iter().map(|rule| rule.name.as_str()).collect::<Vec<_>>())
