@@ -12,7 +12,7 @@ pub(crate) struct WrittenDisks {
     #[arg(long = "disks", id = "disks", value_name = "USE")]
     purpose: Option<Use>,
     /// Disks of this kind: nvme, ssd, hdd, virtual, san, usb, mmc or pmem; may be repeated
-    #[arg(long = "disk-class", value_name = "CLASS", requires = "disks")]
+    #[arg(long = "disk-class", id = "disk-class", value_name = "CLASS", requires = "disks")]
     class: Vec<String>,
     /// Disks of this size or larger, in GB
     #[arg(long = "disk-min-gb", value_name = "GB", requires = "disks")]
@@ -21,16 +21,16 @@ pub(crate) struct WrittenDisks {
     #[arg(long = "disk-max-gb", value_name = "GB", requires = "disks")]
     max_gb: Option<u64>,
     /// Disks of this model, `*` for any part; may be repeated
-    #[arg(long = "disk-model", value_name = "MODEL", requires = "disks")]
+    #[arg(long = "disk-model", id = "disk-model", value_name = "MODEL", requires = "disks")]
     model: Vec<String>,
     /// Disks attached in this way: nvme, sata, sas, virtio and so on; may be repeated
-    #[arg(long = "disk-transport", value_name = "TRANSPORT", requires = "disks")]
+    #[arg(long = "disk-transport", id = "disk-transport", value_name = "TRANSPORT", requires = "disks")]
     transport: Vec<String>,
     /// Disks with this serial number, `*` for any part; may be repeated
-    #[arg(long = "disk-serial", value_name = "SERIAL", requires = "disks")]
+    #[arg(long = "disk-serial", id = "disk-serial", value_name = "SERIAL", requires = "disks")]
     serial: Vec<String>,
     /// No more than so many of each machine
-    #[arg(long = "disk-count", value_name = "N", requires = "disks")]
+    #[arg(long = "disk-count", id = "disk-count", value_name = "N", requires = "disks")]
     count: Option<u32>,
     /// What is made on them [default: ext4]
     #[arg(long, value_name = "ext4|xfs", requires = "disks")]

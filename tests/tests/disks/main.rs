@@ -32,10 +32,10 @@ fn rules_make_disks_of_use_and_what_is_somebody_elses_stays() {
     let disks = server.wait_disks("all disks are as the rules say", |disks| {
         of(disks, "NVA1", "state") == "in use"
             && of(disks, "VB1", "state") == "in use"
+            && of(disks, "NVA1", "content") == "ours: state ext4, path ext4"
+            && of(disks, "VB1", "content") == "ours: mount xfs luks"
             && of(disks, "ZA1", "state") == "refused"
     });
-    assert_eq!(of(&disks, "NVA1", "content"), "ours: state ext4, path ext4");
-    assert_eq!(of(&disks, "VB1", "content"), "ours: mount xfs luks");
     let why = of(&disks, "ZA1", "reason");
     assert!(why.contains("somebody's data is on it: LVM") && why.contains("--wipe ZA1"), "{why}");
     assert_eq!(server.bytes("sata"), foreign, "what is somebody else's stays");

@@ -181,7 +181,9 @@ fn follow(board: &Board, settings: &Settings, candidate: &Candidate, decision: D
                         "a disk is prepared"
                     );
                     take(board, settings, disk, &layout, Some(&rule.name));
-                    shown("in use", Some(rule.name), what);
+                    let content = describe(&Content::Ours(layout));
+                    let now = Shown { content, state: "in use", rule: Some(rule.name), reason: what };
+                    board.lock().shown.insert(disk.name.clone(), now);
                 }
                 Ok(None) => shown("preparing", Some(rule.name), "waits for a key from a master".to_owned()),
                 Err(reason) => {
