@@ -262,7 +262,7 @@ impl Agent {
             Message::Unclaimed(_) | Message::CrashTaken(_) | Message::Authorities(_) => {}
             Message::CancelRead(_) | Message::Leading(_) | Message::ExecInput(_) | Message::Verdict(_) => {}
             // Nor has it disks.
-            Message::DiskRules(_) | Message::DiskKey(_) | Message::Network(_) => {}
+            Message::DiskRules(_) | Message::DiskKey(_) => {}
             Message::Masters(masters) => {
                 self.stand_by_with(&masters.standby);
                 for link in masters.links {

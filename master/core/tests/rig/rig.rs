@@ -380,7 +380,6 @@ pub fn describe_message(message: &ToAgent) -> String {
         ToAgent::DiskRules { rules } => {
             format!("disks {:?}", rules.iter().map(|rule| rule.name.as_str()).collect::<Vec<_>>())
         }
-        ToAgent::Network { rule, .. } => format!("network of {rule}"),
         ToAgent::Ping { nonce } => format!("ping {nonce}"),
     }
 }
