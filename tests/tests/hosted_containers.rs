@@ -146,11 +146,8 @@ fn a_sandbox_is_as_large_as_its_disk(guest: &mut DebianGuest, tasks: &mut Tasks,
     println!("{kind}: {}", lines[0]);
     // What is used is known without a look at the files: the numbers agree to the block.
     let sandbox = guest.run(&format!("ls -d /srv/{kind}/slaves/*/frameworks/*/executors/{id}/runs/latest/")).unwrap();
-    let projects = guest
-        .run(&format!(
-            "export PATH=$PATH:/sbin:/usr/sbin; lsattr -pd $(readlink -f {sandbox})"
-        ))
-        .unwrap();
+    let projects =
+        guest.run(&format!("export PATH=$PATH:/sbin:/usr/sbin; lsattr -pd $(readlink -f {sandbox})")).unwrap();
     let project: u32 = projects.split_whitespace().next().unwrap().parse().unwrap();
     assert!(project > 1 << 20, "{projects}");
     tasks.kill(&id).unwrap();
