@@ -36,6 +36,10 @@ fn payload(dir: &Path, master: &BareMaster) -> PathBuf {
         r#"{"cniVersion": "1.0.0", "name": "broken", "plugins": [{"type": "nothing"}]}"#,
     )
     .unwrap();
+    // What manages the guest's own network would take addresses from the plugins' links.
+    let networks = tree.join("etc/systemd/network");
+    fs::create_dir_all(&networks).unwrap();
+    fs::write(networks.join("05-cni.network"), "[Match]\nName=veth* cni-*\n[Link]\nUnmanaged=yes\n").unwrap();
     for kind in ["ext4", "xfs"] {
         let (token, ca) = master.token(kind).unwrap();
         let token_file = opt.join(format!("{kind}.token"));
