@@ -86,7 +86,7 @@ pub(crate) fn run(number: usize) -> ExitCode {
 fn serve(causes: causes::Causes, number: usize) -> Result<std::convert::Infallible, LauncherError> {
     let run = RunDir::from_environment();
     let mut runtime: Box<dyn Runtime> = if run_dir::without_isolation() {
-        Box::new(plain::PlainRuntime::open(&run.containers()).map_err(LauncherError::Prepare)?)
+        Box::new(plain::PlainRuntime::open(&run.containers(), number).map_err(LauncherError::Prepare)?)
     } else {
         if let Some(path) = run_dir::host_root() {
             host_root::show(&path).map_err(|error| LauncherError::Prepare(error.into()))?;

@@ -33,8 +33,9 @@ pub fn launcher_of(container: &str, launchers: usize) -> usize {
     let hash = container
         .bytes()
         .fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3));
-    // The upper bits: the lowest one of this hash is a mere parity.
-    let spread = usize::try_from(hash >> 33).unwrap_or(0);
+    // Stirred once more: of names that differ in their last letters only, a part of the bits would be the same.
+    let stirred = (hash ^ (hash >> 33)).wrapping_mul(0xff51_afd7_ed55_8ccd);
+    let spread = usize::try_from(stirred >> 33).unwrap_or(0);
     spread.checked_rem(launchers).unwrap_or(0)
 }
 

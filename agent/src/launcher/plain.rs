@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use agent_core::handover::ContainerState;
+use agent_core::handover::{ContainerState, launcher_of};
 use nix::fcntl::OFlag;
 use nix::sys::stat::Mode;
 use oci_spec::runtime::Spec;
@@ -18,6 +18,7 @@ use tracing::warn;
 use super::executable;
 use super::{Failure, Runtime, check_id};
 use crate::logging::chain;
+use crate::run_dir;
 
 /// How long a new task may take until it waits for its start, and how long killed ones may take to be gone.
 const DEADLINE: Duration = Duration::from_secs(5);
@@ -64,12 +65,14 @@ struct Task {
 #[derive(Debug)]
 pub(super) struct PlainRuntime {
     root: PathBuf,
+    /// Which launcher this is.
+    number: usize,
 }
 
 impl PlainRuntime {
-    pub(super) fn open(root: &Path) -> Result<PlainRuntime, Failure> {
+    pub(super) fn open(root: &Path, number: usize) -> Result<PlainRuntime, Failure> {
         fs::create_dir_all(root).map_err(|source| PlainError::Make { path: root.to_owned(), source })?;
-        Ok(PlainRuntime { root: root.to_owned() })
+        Ok(PlainRuntime { root: root.to_owned(), number })
     }
 
     fn dir(&self, container: &str) -> PathBuf {
@@ -155,7 +158,11 @@ impl Task {
 
 impl Runtime for PlainRuntime {
     fn recover(&mut self) {
+        let launchers = run_dir::launchers();
         for entry in fs::read_dir(&self.root).into_iter().flatten().flatten() {
+            if launcher_of(&entry.file_name().to_string_lossy(), launchers) != self.number {
+                continue;
+            }
             // One without a state has no process that was told to anybody; it waits at a FIFO nobody will open.
             if !entry.path().join(STATE_FILE).exists() {
                 kill_waiting(&entry.path());
