@@ -397,7 +397,10 @@ impl Link {
 #[must_use]
 pub fn is_link_name(name: &str) -> bool {
     let fine = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '_');
-    !name.is_empty() && name.len() <= NAME_LENGTH && name.chars().all(fine) && !matches!(name, "." | ".." | "all" | "default" | "lo")
+    !name.is_empty()
+        && name.len() <= NAME_LENGTH
+        && name.chars().all(fine)
+        && !matches!(name, "." | ".." | "all" | "default" | "lo")
 }
 
 /// A name to search in.

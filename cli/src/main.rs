@@ -70,9 +70,14 @@ async fn perform(options: Options) -> anyhow::Result<u8> {
         Verb::Exec(what) => return exec::exec(&master, &what).await,
         Verb::Attach(what) => return exec::attach(&master, &what).await,
         Verb::Hw { node } => hw::show(&master, &output, &node).await?,
-        Verb::Node { node, method: Method::Network, network } => network::perform(&master, &output, &node, &network).await?,
+        Verb::Node { node, method: Method::Network, network } => {
+            network::perform(&master, &output, &node, &network).await?
+        }
         Verb::Node { network: NetworkChange { change: Some(word), .. }, method, .. } => {
-            return Err(advise(format!("`{method} {word}`: only `network` can be set"), "mesolith node NODE network set FILE"));
+            return Err(advise(
+                format!("`{method} {word}`: only `network` can be set"),
+                "mesolith node NODE network set FILE",
+            ));
         }
         Verb::Node { node, method, .. } => node::call(&master, &output, &node, method).await?,
         Verb::Stats { node } => stats::show(&master, &output, node.as_deref()).await?,

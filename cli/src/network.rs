@@ -120,7 +120,10 @@ async fn set(master: &Master, output: &Output, name: &str, settings: Settings) -
 async fn revert(master: &Master, output: &Output, name: &str) -> Result<()> {
     let rule = rule_of(name);
     if kept(master, &rule).await?.is_none() {
-        return Err(advise(format!("nothing was set for {name} alone"), "`mesolith rules list` shows rules for several"));
+        return Err(advise(
+            format!("nothing was set for {name} alone"),
+            "`mesolith rules list` shows rules for several",
+        ));
     }
     forget(master, &rule).await?;
     let deadline = Instant::now() + Duration::from_secs(TRY_SECONDS.into()) + GRACE;
@@ -170,7 +173,8 @@ fn text(report: &Value) -> String {
     text.push_str(&format!("from the command line: {typed}\n"));
     for (name, link) in report["links"].as_object().into_iter().flatten() {
         let primary = if link["primary"] == true { ", the way out" } else { "" };
-        let addresses: Vec<&str> = link["addresses"].as_array().into_iter().flatten().filter_map(Value::as_str).collect();
+        let addresses: Vec<&str> =
+            link["addresses"].as_array().into_iter().flatten().filter_map(Value::as_str).collect();
         let asks = |family: &str| format!("{family} {}", word(&link[family]));
         text.push_str(&format!(
             "{name}: {} by {}, {}, {}{primary} {}\n",
@@ -205,8 +209,12 @@ mod tests {
             "dns": {"servers": ["10.0.0.53"], "source": "master"}, "problems": ["master: no card is eth9"], "failures": []
         });
         let text = text(&report);
-        for said in ["rule network.n1, being tried for 12 s", "bond0: bond by master, ipv4 dhcp, ipv6 off, the way out 10.0.0.5/24",
-            "names: 10.0.0.53 (master)", "cannot be:\n  master: no card is eth9"] {
+        for said in [
+            "rule network.n1, being tried for 12 s",
+            "bond0: bond by master, ipv4 dhcp, ipv6 off, the way out 10.0.0.5/24",
+            "names: 10.0.0.53 (master)",
+            "cannot be:\n  master: no card is eth9",
+        ] {
             assert!(text.contains(said), "{said}: {text}");
         }
         assert_eq!(rule_of(&"n".repeat(80)).len(), 64);

@@ -42,10 +42,8 @@ fn card(said: &Value, mac: &str) -> String {
 #[test]
 fn a_node_is_managed_over_a_vlan_of_a_bond_and_a_pulled_cable_does_not_matter() {
     let macs = [1, 2].map(|cable| mac(1, cable).replace(':', "-"));
-    let cmdline = format!(
-        "bond=bond0:{},{}:mode=active-backup:1600 vlan=bond0.100:bond0 ip=bond0.100:dhcp",
-        macs[0], macs[1]
-    );
+    let cmdline =
+        format!("bond=bond0:{},{}:mode=active-backup:1600 vlan=bond0.100:bond0 ip=bond0.100:dhcp", macs[0], macs[1]);
     let options = Options { nodes: 1, cmdline, ..Options::new().unwrap() };
     let rack = Rack::start(options.with_cable_to_switch(1, 1).with_cable_to_switch(2, 1)).unwrap();
     let _switch = Switch::start(&rack, 100, 1, &[1, 2]).unwrap();
@@ -56,7 +54,8 @@ fn a_node_is_managed_over_a_vlan_of_a_bond_and_a_pulled_cable_does_not_matter() 
     let said = wait_for(&rack, "node-1", "links", SOON, |said| link(said, "bond0.100")["addresses"].is_array());
     let network = rack.get("/mesolith/v1/nodes/node-1/api/network").unwrap();
     let vlan = link(&said, "bond0.100");
-    let address = vlan["addresses"].as_array().unwrap().iter().filter_map(Value::as_str).find(|one| one.contains("10.77.0."));
+    let address =
+        vlan["addresses"].as_array().unwrap().iter().filter_map(Value::as_str).find(|one| one.contains("10.77.0."));
     let address = address.unwrap_or_else(|| panic!("{vlan}")).trim_end_matches("/24").to_owned();
     let node = rack.get("/mesolith/v1/nodes").unwrap()["nodes"][0].clone();
     assert_eq!(node["address"], address.as_str(), "the address the master knows is the one that is used");
@@ -70,7 +69,8 @@ fn a_node_is_managed_over_a_vlan_of_a_bond_and_a_pulled_cable_does_not_matter() 
         assert_eq!((&port["bond"], &port["mtu"]), (&"bond0".into(), &1600.into()), "{port}");
     }
     let boot = link(&said, &card(&network, rack.node(1).mac()));
-    let four = |link: &Value| link["addresses"].as_array().into_iter().flatten().any(|one| one.to_string().contains('.'));
+    let four =
+        |link: &Value| link["addresses"].as_array().into_iter().flatten().any(|one| one.to_string().contains('.'));
     assert!(!four(boot), "{boot}");
 
     // The working cable goes, then comes back and the other goes: the session over the bond stays.
@@ -84,9 +84,7 @@ fn a_node_is_managed_over_a_vlan_of_a_bond_and_a_pulled_cable_does_not_matter() 
     wait_for(&rack, "node-1", "links", SOON, is_other);
     let answered = pulled.elapsed();
     rack.node(1).set_cable(number, Link::Up).unwrap();
-    let both = |said: &Value| {
-        ports.iter().all(|port| link(said, port)["port_mii"] == "up")
-    };
+    let both = |said: &Value| ports.iter().all(|port| link(said, port)["port_mii"] == "up");
     wait_for(&rack, "node-1", "links", SOON, both);
     rack.node(1).set_cable(other, Link::Down).unwrap();
     let is_first = |said: &Value| link(said, "bond0")["active_port"] == active.as_str();

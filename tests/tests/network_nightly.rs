@@ -76,7 +76,8 @@ fn lacp_between_two_machines_set_by_the_master_then_a_bad_setting_that_is_taken_
         assert!(vlan["addresses"].to_string().contains(&format!("10.9.0.{number}/24")), "{vlan}");
     }
     // Packets arrive: each learnt the other's address by asking for it.
-    let heard = wait_for(&rack, "node-2", "links", SOON, |said| link(said, "storage")["received_bytes"].as_u64() > Some(0));
+    let heard =
+        wait_for(&rack, "node-2", "links", SOON, |said| link(said, "storage")["received_bytes"].as_u64() > Some(0));
     println!("bond of two ports with LACP, VLAN 7 received {}", link(&heard, "storage")["received_bytes"]);
 
     a_bad_setting_is_taken_back(&rack);
@@ -95,7 +96,10 @@ fn a_bad_setting_is_taken_back(rack: &Rack) {
     assert_eq!(said["settings"]["in_force"], before);
     assert_eq!(said["settings"]["reverted"]["settings"]["try_seconds"], 15);
     assert!(back >= Duration::from_secs(15), "{back:?}");
-    println!("a setting without addresses was taken back: the node answers {:.1} s after it was given", back.as_secs_f32());
+    println!(
+        "a setting without addresses was taken back: the node answers {:.1} s after it was given",
+        back.as_secs_f32()
+    );
 }
 
 #[test]
@@ -107,12 +111,13 @@ fn a_node_has_addresses_of_dhcpv6_and_of_routers_and_a_card_that_flaps_gets_them
     rack.wait_registered(1, BOOT).unwrap();
     let lent = |said: &Value| {
         let links = said["links"].as_array().unwrap().iter();
-        links.flat_map(|link| link["addresses"].as_array().into_iter().flatten()).any(|one| {
-            one.as_str().is_some_and(|one| one.starts_with("fd77::1") && one.ends_with("/128"))
-        })
+        links
+            .flat_map(|link| link["addresses"].as_array().into_iter().flatten())
+            .any(|one| one.as_str().is_some_and(|one| one.starts_with("fd77::1") && one.ends_with("/128")))
     };
     wait_for(&rack, "node-1", "links", SOON, lent);
-    let said = wait_for(&rack, "node-1", "network", SOON, |said| said["dns"]["servers"].to_string().contains("fd77::53"));
+    let said =
+        wait_for(&rack, "node-1", "network", SOON, |said| said["dns"]["servers"].to_string().contains("fd77::53"));
     println!("names: {}", said["dns"]);
     let node = rack.node(1);
     for _ in 0..10 {

@@ -25,7 +25,7 @@ use agent_core::dhcp::Event as DhcpEvent;
 use agent_core::dhcp6;
 use agent_core::lldp::{Change as Heard, Neighbours};
 use agent_core::network::{
-    Advertisement, Change, Found, Kernel, Kept, Kind, Layer, Offered, Outcome, Source, Trial, Wanted, plan, primary,
+    Advertisement, Change, Found, Kept, Kernel, Kind, Layer, Offered, Outcome, Source, Trial, Wanted, plan, primary,
     resolve,
 };
 use api::network::Ipv6Method;
@@ -291,17 +291,15 @@ impl Network {
         let layers = Self::layers(self.settings.config.network.as_ref(), &self.trial);
         let wanted = resolve(&layers, &self.kernel, &self.found, self.primary.as_deref());
         let first = primary(&self.kernel, &wanted, self.primary.as_deref());
-        self.wanted = if first == self.primary {
-            wanted
-        } else {
-            resolve(&layers, &self.kernel, &self.found, first.as_deref())
-        };
+        self.wanted =
+            if first == self.primary { wanted } else { resolve(&layers, &self.kernel, &self.found, first.as_deref()) };
         self.primary = first;
     }
 
     /// Leases of links that lost their carrier: another cable may come, and what was lent on this one is not ours there.
     async fn forget_what_is_gone(&mut self) {
-        let gone: Vec<String> = self.clients.names().filter(|name| !self.clients.is_wanted(name, &self.kernel)).collect();
+        let gone: Vec<String> =
+            self.clients.names().filter(|name| !self.clients.is_wanted(name, &self.kernel)).collect();
         for link in gone {
             if let Some(index) = self.clients.stop(&link) {
                 self.neighbours.link_lost(index);
@@ -419,8 +417,12 @@ impl Network {
         }
         match event {
             DhcpEvent::Bound(lease) => {
-                let router = lease.routers.first().map_or_else(|| "no router".to_owned(), |router| format!("router {router}"));
-                let line = format!("{link} has address {}/{} from {}, {router}", lease.address, lease.prefix_len, lease.server);
+                let router =
+                    lease.routers.first().map_or_else(|| "no router".to_owned(), |router| format!("router {router}"));
+                let line = format!(
+                    "{link} has address {}/{} from {}, {router}",
+                    lease.address, lease.prefix_len, lease.server
+                );
                 let _ = self.status.send(line).await;
                 self.found.entry(link).or_default().four = Some(*lease);
             }

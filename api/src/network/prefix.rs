@@ -54,8 +54,7 @@ impl Prefix {
     /// Is it in this network?
     #[must_use]
     pub fn contains(&self, address: IpAddr) -> bool {
-        address.is_ipv4() == self.address.is_ipv4()
-            && Self { address, length: self.length }.network() == self.network()
+        address.is_ipv4() == self.address.is_ipv4() && Self { address, length: self.length }.network() == self.network()
     }
 
     /// Can a host have it?

@@ -129,7 +129,9 @@ mod tests {
             path: Some("0000:03:00.1".to_owned()),
         };
         let fits = |text: &str| text.parse::<Selector>().unwrap().fits(&card);
-        for yes in ["enp3s0f1", "enp*", "*", "52:54:00:77:01:02", "52:54:00:*", "*:02", "driver=mlx5*", "path=0000:03:00.*"] {
+        for yes in
+            ["enp3s0f1", "enp*", "*", "52:54:00:77:01:02", "52:54:00:*", "*:02", "driver=mlx5*", "path=0000:03:00.*"]
+        {
             assert!(fits(yes), "{yes}");
         }
         for no in ["enp3", "eth0", "52:54:00:77:01:03", "52:55:*", "driver=virtio_net", "path=0000:04:*"] {

@@ -117,7 +117,9 @@ pub enum RuleError {
     #[error("network: {0}")]
     BadNetwork(#[from] api::network::SettingsError),
     /// Their addresses change with their networks.
-    #[error("a rule for networks names machines by mac, serial, switch, switch_port or node: what is in a subnet changes with it")]
+    #[error(
+        "a rule for networks names machines by mac, serial, switch, switch_port or node: what is in a subnet changes with it"
+    )]
     NetworkBySubnet,
     /// What it says of disks.
     #[error(transparent)]

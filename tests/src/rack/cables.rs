@@ -12,7 +12,8 @@ use super::{Link, Node, Options, Rack};
 
 /// A network card more, whose cable ends in the socket `to` of the rack's directory. Known to QMP by the name `from`.
 fn card(from: &str, to: &str, mac: &str) -> [String; 4] {
-    let netdev = format!("dgram,id={from},local.type=unix,local.path={from}.cable,remote.type=unix,remote.path={to}.cable");
+    let netdev =
+        format!("dgram,id={from},local.type=unix,local.path={from}.cable,remote.type=unix,remote.path={to}.cable");
     // LACP takes no cards of unknown speed. Without a ROM of its own nobody boots through it.
     let device = format!("virtio-net-pci,id=nic-{from},netdev={from},mac={mac},speed=10000,duplex=full,romfile=");
     ["-netdev".to_owned(), netdev, "-device".to_owned(), device]

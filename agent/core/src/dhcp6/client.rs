@@ -147,9 +147,9 @@ impl Client {
     #[must_use]
     pub fn poll_timeout(&self) -> u64 {
         match &self.state {
-            State::Soliciting { exchange, .. } | State::Requesting { exchange, .. } | State::Asking { exchange, .. } => {
-                exchange.next_ms
-            }
+            State::Soliciting { exchange, .. }
+            | State::Requesting { exchange, .. }
+            | State::Asking { exchange, .. } => exchange.next_ms,
             State::Bound { lease, since_ms } => after(*since_ms, lease.renew_secs),
             State::Renewing { exchange, lease, since_ms } => exchange.next_ms.min(after(*since_ms, lease.rebind_secs)),
             State::Rebinding { exchange, lease, since_ms } => exchange.next_ms.min(after(*since_ms, lease.valid_secs)),
@@ -161,7 +161,8 @@ impl Client {
     pub fn handle_timeout(&mut self, now_ms: u64) -> Option<Event> {
         match &mut self.state {
             State::Soliciting { exchange, best } => {
-                if exchange.sent > 0 && exchange.next_ms <= now_ms
+                if exchange.sent > 0
+                    && exchange.next_ms <= now_ms
                     && let Some(best) = best.take()
                 {
                     self.request(best.lease, now_ms);
@@ -410,7 +411,8 @@ mod tests {
         let (mut client, now) = client(Wish::Information);
         let (kind, xid) = sent(&mut client, now);
         assert_eq!(kind, 11);
-        let Some(Event::Bound(lease)) = client.handle_packet(&answer(7, xid, 0, 60, &[(32, 700u32.to_be_bytes().to_vec())]), now)
+        let Some(Event::Bound(lease)) =
+            client.handle_packet(&answer(7, xid, 0, 60, &[(32, 700u32.to_be_bytes().to_vec())]), now)
         else {
             panic!("nothing was learnt")
         };

@@ -201,7 +201,10 @@ pub(super) fn decode(bytes: &[u8], xid: u32, sender: &Sender) -> Option<Answer> 
             SNTP_SERVERS => answer.lease.ntp.extend(addresses(value)),
             NTP_SERVER => {
                 // Suboption 1 is the address of a server.
-                answer.lease.ntp.extend(options(value).filter(|(code, _)| *code == 1).flat_map(|(_, one)| addresses(one)));
+                answer
+                    .lease
+                    .ntp
+                    .extend(options(value).filter(|(code, _)| *code == 1).flat_map(|(_, one)| addresses(one)));
             }
             REFRESH_TIME => answer.refresh_secs = number(value),
             SOL_MAX_RT => answer.sol_max_rt = number(value).filter(|secs| (60..=86_400).contains(secs)),
@@ -227,7 +230,8 @@ fn association(answer: &mut Answer, value: &[u8]) {
                 let address = addresses(value).next();
                 let times = value.get(16..).and_then(number).zip(value.get(20..).and_then(number));
                 let Some((address, (usable, valid))) = address.zip(times) else { continue };
-                let failed = options(value.get(24..).unwrap_or_default()).any(|(code, value)| code == STATUS && status(value) != 0);
+                let failed = options(value.get(24..).unwrap_or_default())
+                    .any(|(code, value)| code == STATUS && status(value) != 0);
                 let nobodys = address.is_multicast() || address.is_unspecified() || address.is_loopback();
                 if valid > 0 && usable <= valid && !failed && !nobodys && lent.len() < MOST {
                     lent.push(Lent { address, valid_secs: valid });
@@ -292,7 +296,18 @@ pub(super) mod tests {
     #[test]
     fn an_answer_becomes_a_lease_with_the_rfcs_times() {
         let sender = sender(Wish::Addresses);
-        let read = decode(&answer(7, 5, 3, 1000, &[(NTP_SERVER, vec![0, 1, 0, 16, 0xfd, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 9])]), 5, &sender).unwrap();
+        let read = decode(
+            &answer(
+                7,
+                5,
+                3,
+                1000,
+                &[(NTP_SERVER, vec![0, 1, 0, 16, 0xfd, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 9])],
+            ),
+            5,
+            &sender,
+        )
+        .unwrap();
         let lease = &read.lease;
         assert_eq!(lease.addresses, [Lent { address: "fd77::100".parse().unwrap(), valid_secs: 1000 }]);
         assert_eq!((lease.renew_secs, lease.rebind_secs, lease.valid_secs), (500, 800, 1000));

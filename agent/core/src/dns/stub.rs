@@ -212,7 +212,8 @@ impl Stub {
         if self.known.len() >= KEPT {
             self.known.retain(|_, known| known.until_ms > now_ms);
             if self.known.len() >= KEPT {
-                let first = self.known.iter().min_by_key(|(_, known)| known.until_ms).map(|(question, _)| question.clone());
+                let first =
+                    self.known.iter().min_by_key(|(_, known)| known.until_ms).map(|(question, _)| question.clone());
                 self.known.remove(&first.unwrap_or_else(|| question.clone()));
             }
         }

@@ -5,7 +5,8 @@ use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use api::network::{
-    Bond, BondMode, HashPolicy, Ipv4Method, Ipv6Method, LacpRate, Link, Methods, Prefix, Route, Selector, Settings, Vlan,
+    Bond, BondMode, HashPolicy, Ipv4Method, Ipv6Method, LacpRate, Link, Methods, Prefix, Route, Selector, Settings,
+    Vlan,
 };
 
 /// Reads the words of a command line; `None` when none is about the network.
@@ -109,9 +110,11 @@ impl Reader {
                 others.ipv6 = ipv6.unwrap_or(others.ipv6);
                 Ok(())
             }
-            [name, method, rest @ ..] if !method.is_empty() && methods(method).is_some() => self.asking(name, method, rest),
+            [name, method, rest @ ..] if !method.is_empty() && methods(method).is_some() => {
+                self.asking(name, method, rest)
+            }
             // The kernel's own form, without addresses: `:::::eth0:dhcp`.
-            [client, _, _, _, _, name, method, rest @ ..] if client.is_empty() => self.asking(name, method, rest),
+            ["", _, _, _, _, name, method, rest @ ..] => self.asking(name, method, rest),
             [_, _, _, _, ..] => {
                 let name = match (at(5), &self.boot_card) {
                     ("", Some(Selector::Mac(mac))) => mac.replace(':', "-"),

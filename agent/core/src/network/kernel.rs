@@ -335,7 +335,11 @@ impl Kernel {
                 if seen.routes.insert(*route) { Ok(()) } else { Err(Refusal::Exists) }
             }
             Step::RemoveRoute { link, route } => {
-                if self.get(link)?.routes.remove(route) { Ok(()) } else { Err(Refusal::NothingThere) }
+                if self.get(link)?.routes.remove(route) {
+                    Ok(())
+                } else {
+                    Err(Refusal::NothingThere)
+                }
             }
         }
     }

@@ -169,6 +169,5 @@ fn routes(kernel: &Kernel, wanted: &Wanted) -> Option<Step> {
     })
 }
 
-
 #[cfg(test)]
 mod tests;

@@ -292,9 +292,10 @@ fn finish(link: &mut WantedLink, found: Option<&Found>, metric: u32) {
         link.addresses.extend(Prefix::new(lease.address.into(), lease.prefix_len));
         link.mtu = link.mtu.or(lease.mtu.map(u32::from));
         let default = |router: &Ipv4Addr| (Prefix { address: Ipv4Addr::UNSPECIFIED.into(), length: 0 }, *router);
-        let classless = lease.routes.iter().filter_map(|route| {
-            Some((Prefix::new(route.network.into(), route.prefix_len)?.network(), route.gateway))
-        });
+        let classless = lease
+            .routes
+            .iter()
+            .filter_map(|route| Some((Prefix::new(route.network.into(), route.prefix_len)?.network(), route.gateway)));
         for (to, via) in lease.routers.first().map(default).into_iter().chain(classless) {
             let via = (!via.is_unspecified()).then_some(IpAddr::V4(via));
             if !link.routes.iter().any(|known| known.to == to) {
@@ -429,7 +430,12 @@ mod tests {
         assert_eq!(wanted.links["bond1.7"].methods.ipv4, Ipv4Method::Dhcp);
         assert_eq!((wanted.links["eth0"].methods, wanted.links["eth0"].source), (Methods::OFF, Source::Master));
         let all = wanted.problems.join("\n");
-        for said in ["eth1 is a port of bond0", "eth2, which is a port of bond1", "x, which is not there", "a card is called eth0"] {
+        for said in [
+            "eth1 is a port of bond0",
+            "eth2, which is a port of bond1",
+            "x, which is not there",
+            "a card is called eth0",
+        ] {
             assert!(all.contains(said), "{said}: {all}");
         }
         assert!(!wanted.links.contains_key("eth2.8") && !wanted.links.contains_key("x.9"));
@@ -441,10 +447,14 @@ mod tests {
         let layers = [Layer { source: Source::Master, settings: &said }];
         let wanted = resolve(&layers, &kernel(), &BTreeMap::new(), None);
         assert_eq!((wanted.links["eth1"].mtu, wanted.links["eth1"].methods), (Some(9000), Methods::USUAL));
-        let several = settings(r#"{"links": {"a": {"card": "eth*", "addresses": ["10.0.0.5/24"]}, "b": {"card": "ib0"}}}"#);
+        let several =
+            settings(r#"{"links": {"a": {"card": "eth*", "addresses": ["10.0.0.5/24"]}, "b": {"card": "ib0"}}}"#);
         let layers = [Layer { source: Source::Master, settings: &several }];
         let wanted = resolve(&layers, &kernel(), &BTreeMap::new(), None);
-        assert_eq!(wanted.problems, ["master: several cards are eth*: which has the address?", "master: no card is ib0"]);
+        assert_eq!(
+            wanted.problems,
+            ["master: several cards are eth*: which has the address?", "master: no card is ib0"]
+        );
     }
 
     #[test]

@@ -131,7 +131,10 @@ mod tests {
         let mut heard = Advertisement::default();
         assert!(heard.hear(&packet(0xc0, 60), 1_000));
         assert!(heard.managed && heard.other);
-        assert_eq!((heard.servers(), heard.domains()), (vec!["fd77::53".parse().unwrap()], vec!["rack.example".to_owned()]));
+        assert_eq!(
+            (heard.servers(), heard.domains()),
+            (vec!["fd77::53".parse().unwrap()], vec!["rack.example".to_owned()])
+        );
         assert!(!heard.hear(&packet(0xc0, 60), 2_000));
         assert!(!heard.handle_timeout(61_999));
         assert!(heard.handle_timeout(62_000) && heard.servers().is_empty());

@@ -94,7 +94,8 @@ impl Trial {
             return Change::FailedBefore;
         }
         let same = |other: &Settings| {
-            Settings { try_seconds: None, ..other.clone() } == Settings { try_seconds: None, ..offered.settings.clone() }
+            Settings { try_seconds: None, ..other.clone() }
+                == Settings { try_seconds: None, ..offered.settings.clone() }
         };
         if same(&self.in_force().settings) {
             // What failed is no longer asked for: asked for again, it is tried again.

@@ -89,14 +89,15 @@ impl Clients {
     ) -> Vec<String> {
         // One for the whole machine: of its first card.
         let cards = kernel.links.values().filter(|seen| is_card(&seen.kind));
-        let first = cards.filter_map(|seen| Some(permanent(seen)?)).min();
+        let first = cards.filter_map(permanent).min();
         let mut came = Vec::new();
         for (name, seen) in &kernel.links {
             let Some(shall) = wanted.links.get(name).filter(|_| seen.carrier && seen.up) else { continue };
             let mac = if is_card(&seen.kind) { permanent(seen).unwrap_or(seen.mac) } else { seen.mac };
             if !self.links.contains_key(name) {
                 came.push(name.clone());
-                self.links.insert(name.clone(), Link { index: seen.index, mac: seen.mac, four: None, six: None, lldp: None });
+                self.links
+                    .insert(name.clone(), Link { index: seen.index, mac: seen.mac, four: None, six: None, lldp: None });
             }
             let heard = self.heard.clone();
             let Some(link) = self.links.get_mut(name) else { continue };

@@ -39,12 +39,7 @@ pub(super) async fn run(name: String, mac: [u8; 6], hostname: Option<String>, he
     }
 }
 
-async fn talk(
-    name: &str,
-    mac: [u8; 6],
-    hostname: Option<String>,
-    heard: &mpsc::Sender<Heard>,
-) -> io::Result<()> {
+async fn talk(name: &str, mac: [u8; 6], hostname: Option<String>, heard: &mpsc::Sender<Heard>) -> io::Result<()> {
     let socket = open(name)?;
     let mut client = Client::new(mac, hostname, *uuid::Uuid::new_v4().as_bytes(), uptime::millis());
     let mut packet = vec![0; PACKET];

@@ -73,9 +73,10 @@ impl Netlink {
         let addresses: Vec<AddressMessage> =
             self.0.address().get().execute().try_collect().await.map_err(refused("list addresses"))?;
         let mut routes = Vec::new();
-        for message in
-            [RouteMessageBuilder::<std::net::Ipv4Addr>::new().build(), RouteMessageBuilder::<std::net::Ipv6Addr>::new().build()]
-        {
+        for message in [
+            RouteMessageBuilder::<std::net::Ipv4Addr>::new().build(),
+            RouteMessageBuilder::<std::net::Ipv6Addr>::new().build(),
+        ] {
             let mut all = self.0.route().get(message).execute();
             // A kernel without IPv6 has none of its routes.
             while let Ok(Some(route)) = all.try_next().await {
@@ -92,7 +93,8 @@ impl Netlink {
             // What the kernel made of it is read afterwards.
             let _ = kernel.apply(step);
             if let Step::CreateBond { link, .. } | Step::CreateVlan { link, .. } = step {
-                let index = nix::net::if_::if_nametoindex(link.as_str()).map_err(|_| NetlinkError::NoLink(link.clone()))?;
+                let index =
+                    nix::net::if_::if_nametoindex(link.as_str()).map_err(|_| NetlinkError::NoLink(link.clone()))?;
                 if let Some(seen) = kernel.links.get_mut(link) {
                     seen.index = index;
                 }
@@ -115,7 +117,9 @@ impl Netlink {
                 let message = LinkMessageBuilder::<LinkBond>::new(link).index(index(link)?);
                 links.change(with_options(message, *options).build()).execute().await
             }
-            Step::CreateVlan { link, of, id } => links.add(LinkVlan::new(link, index(of)?, *id).build()).execute().await,
+            Step::CreateVlan { link, of, id } => {
+                links.add(LinkVlan::new(link, index(of)?, *id).build()).execute().await
+            }
             Step::Delete { link } => links.del(index(link)?).execute().await,
             Step::Up { link } => links.set(LinkUnspec::new_with_index(index(link)?).up().build()).execute().await,
             Step::Down { link } => links.set(LinkUnspec::new_with_index(index(link)?).down().build()).execute().await,
@@ -218,7 +222,8 @@ fn kind_of(link: &LinkMessage) -> Option<InfoKind> {
 }
 
 fn info_of<'a>(link: &'a LinkMessage) -> impl Iterator<Item = &'a LinkInfo> {
-    let infos = |attribute: &'a LinkAttribute| if let LinkAttribute::LinkInfo(infos) = attribute { Some(infos) } else { None };
+    let infos =
+        |attribute: &'a LinkAttribute| if let LinkAttribute::LinkInfo(infos) = attribute { Some(infos) } else { None };
     link.attributes.iter().filter_map(infos).flatten()
 }
 
@@ -229,7 +234,9 @@ fn data_of(link: &LinkMessage) -> Option<&InfoData> {
 /// The dumps as one picture.
 fn kernel_of(links: &[LinkMessage], addresses: &[AddressMessage], routes: &[RouteMessage]) -> Kernel {
     let name_of = |link: &LinkMessage| {
-        link.attributes.iter().find_map(|one| if let LinkAttribute::IfName(name) = one { Some(name.clone()) } else { None })
+        link.attributes
+            .iter()
+            .find_map(|one| if let LinkAttribute::IfName(name) = one { Some(name.clone()) } else { None })
     };
     let names: BTreeMap<u32, String> =
         links.iter().filter_map(|link| Some((link.header.index, name_of(link)?))).collect();

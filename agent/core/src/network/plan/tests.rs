@@ -29,11 +29,12 @@ fn prefix() -> impl Strategy<Value = Prefix> {
 }
 
 fn routes() -> impl Strategy<Value = BTreeSet<Route>> {
-    let route = (0u8..3, any::<bool>(), prop_oneof![Just(100u32), Just(1003)]).prop_map(|(net, router, metric)| Route {
-        to: Prefix { address: [10, net, 0, 0].into(), length: 16 },
-        via: router.then(|| [10, 0, 0, 1].into()),
-        metric,
-    });
+    let route =
+        (0u8..3, any::<bool>(), prop_oneof![Just(100u32), Just(1003)]).prop_map(|(net, router, metric)| Route {
+            to: Prefix { address: [10, net, 0, 0].into(), length: 16 },
+            via: router.then(|| [10, 0, 0, 1].into()),
+            metric,
+        });
     proptest::collection::btree_set(route, 0..3)
 }
 
