@@ -214,7 +214,7 @@ impl Inner {
         let sandbox =
             Sandbox::open(&wish.sandbox, wish.uid, wish.gid).map_err(Trouble::io("cannot use the sandbox"))?;
         let archive = if uri.extract && !uri.executable { Archive::of(&address.name) } else { None };
-        let left = self.left(wish);
+        let left = self.left(wish).await?;
         let mode = if uri.executable { 0o755 } else { 0o644 };
         if !uri.cache {
             // As Mesos does, the archive itself stays beside what was in it.
@@ -223,7 +223,10 @@ impl Inner {
             sandbox.finish(&file, mode).map_err(Trouble::io("cannot finish the file"))?;
             return match archive {
                 // The archive itself takes of it.
-                Some(archive) => self.unpack(archive, file, sandbox, address, self.left(wish)).await,
+                Some(archive) => {
+                    let left = self.left(wish).await?;
+                    self.unpack(archive, file, sandbox, address, left).await
+                }
                 None => Ok(()),
             };
         }
@@ -283,9 +286,14 @@ impl Inner {
     }
 
     /// What may still be put into a sandbox. Nobody else writes to it yet.
-    fn left(&self, wish: &Wish) -> u64 {
-        let most = wish.most_bytes.map(|most| most.saturating_sub(place::size(&wish.sandbox)));
-        most.unwrap_or(u64::MAX).min(self.settings.file_bytes)
+    async fn left(&self, wish: &Wish) -> Result<u64, Trouble> {
+        let most = self.settings.file_bytes;
+        let Some(most_bytes) = wish.most_bytes else { return Ok(most) };
+        let sandbox = wish.sandbox.clone();
+        // There may be millions of files in it.
+        let size = tokio::task::spawn_blocking(move || place::size(&sandbox)).await.map_err(Trouble::lasting)?;
+        let size = size.map_err(Trouble::io("cannot tell what the sandbox has"))?;
+        Ok(most_bytes.saturating_sub(size).min(most))
     }
 
     async fn unpack(

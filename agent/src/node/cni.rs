@@ -5,12 +5,15 @@
 //! restarted.
 
 mod configuration;
+mod departures;
 mod execution;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
 
 use agent_core::bridge::{Mapping, NamedNetwork};
 use nix::errno::Errno;
@@ -19,7 +22,8 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use self::configuration::Network;
-use self::execution::{Call, PluginError};
+use self::departures::{Departure, Departures};
+use self::execution::{Call, PATIENCE, PluginError};
 use super::private_file;
 use crate::logging::chain;
 use crate::uptime;
@@ -28,12 +32,16 @@ use crate::uptime;
 const INTERFACE: &str = "eth0";
 /// In the names of files of containers that are being let go; no id has it.
 const LEAVES: char = '~';
+/// How long an earlier container of the same id may take to be let go: each plugin of a usual list as long as it may.
+const LEAVE_PATIENCE: Duration = Duration::from_secs(4 * PATIENCE.as_secs());
 
 /// Why a container is not connected, or not let go.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum CniError {
     #[error("this node has no network '{0}'")]
     Unknown(String),
+    #[error("what it was connected with before has not been undone within {} s", LEAVE_PATIENCE.as_secs())]
+    Leaves,
     #[error("network '{0}' maps no ports: none of its plugins has the capability portMappings")]
     NoPorts(String),
     #[error("cannot keep the container's network namespace")]
@@ -56,11 +64,19 @@ struct Attachment {
     result: Value,
 }
 
-/// One that is being let go.
+/// One that is being let go. Until this is dropped, none of the same id is connected.
 #[derive(Debug)]
 pub(crate) struct Leaving {
-    container: String,
+    departure: Departure,
     file: PathBuf,
+}
+
+/// What is to be done after a restart.
+#[derive(Debug)]
+#[must_use]
+pub(crate) struct Recovery {
+    leaving: Vec<Leaving>,
+    connected: Vec<String>,
 }
 
 /// See the module.
@@ -70,6 +86,7 @@ pub(crate) struct Cni {
     plugins: PathBuf,
     attachments: PathBuf,
     namespaces: PathBuf,
+    departures: Arc<Departures>,
 }
 
 impl Cni {
@@ -79,7 +96,7 @@ impl Cni {
         private_file::make_directory(&attachments)?;
         private_file::make_directory(&namespaces)?;
         let networks = configuration::read(lists, plugins);
-        Ok(Self { networks, plugins: plugins.to_owned(), attachments, namespaces })
+        Ok(Self { networks, plugins: plugins.to_owned(), attachments, namespaces, departures: Arc::default() })
     }
 
     /// Their names.
@@ -87,13 +104,18 @@ impl Cni {
         self.networks.keys().cloned().collect()
     }
 
-    /// Connects the container of this process; gives its addresses. When it cannot, nothing is left of it.
+    /// Connects the container of this process, as soon as an earlier one of its id has been let go; gives its addresses.
+    /// When it cannot, nothing is left of it.
     pub(crate) fn add(&self, container: &str, pid: i32, wish: &NamedNetwork) -> Result<Vec<String>, CniError> {
         let network = self.networks.get(&wish.name).ok_or_else(|| CniError::Unknown(wish.name.clone()))?;
         if !wish.mappings.is_empty() && !network.maps_ports() {
             return Err(CniError::NoPorts(wish.name.clone()));
         }
+        self.departures.wait(container, LEAVE_PATIENCE).map_err(|_| CniError::Leaves)?;
         // One that was not undone would be found still.
+        for leaving in self.leftovers(container) {
+            self.finish(&leaving);
+        }
         self.remove(container);
         let namespace = self.namespaces.join(format!("{container}-{}", uptime::millis()));
         let mut attachment =
@@ -134,13 +156,14 @@ impl Cni {
 
     /// From now on it is as if it had never been connected; [`finish`](Self::finish) sees to it.
     pub(crate) fn leave(&self, container: &str) -> Option<Leaving> {
+        let departure = self.departures.begin(container);
         let file = self.file(container);
         if !file.exists() {
             return None;
         }
         let other = self.file(&format!("{container}{LEAVES}{}", uptime::millis()));
         match fs::rename(&file, &other) {
-            Ok(()) => Some(Leaving { container: container.to_owned(), file: other }),
+            Ok(()) => Some(Leaving { departure, file: other }),
             Err(error) => {
                 tracing::warn!(container, %error, "a container is not let go by its network");
                 None
@@ -148,16 +171,20 @@ impl Cni {
         }
     }
 
-    /// What a plugin cannot undo is told and left: it is asked once.
+    /// What a plugin cannot undo is told and stays written down: it is asked again after the next restart.
     pub(crate) fn finish(&self, leaving: &Leaving) {
-        let container = leaving.container.as_str();
+        let container = leaving.departure.container.as_str();
+        let mut failures = 0_usize;
         if let Some(attachment) = read(&leaving.file) {
             for plugin in attachment.network.plugins.iter().rev() {
                 if let Err(error) = self.call("DEL", container, &attachment, plugin, &attachment.result) {
                     let network = &attachment.network.name;
                     tracing::warn!(container, network, error = %chain(&error), "a plugin does not let a container go");
+                    failures += 1;
                 }
             }
+            // Also after a failure: an interface left in it would answer for an address that is maybe another's by then.
+            // Plugins must be able to undo the rest without it.
             match umount2(&attachment.namespace, MntFlags::MNT_DETACH | MntFlags::UMOUNT_NOFOLLOW) {
                 Ok(()) | Err(Errno::EINVAL | Errno::ENOENT) => {}
                 Err(error) => tracing::warn!(container, %error, "a network namespace stays"),
@@ -166,30 +193,72 @@ impl Cni {
                 tracing::warn!(container, %error, "the file of a network namespace stays");
             }
         }
+        if failures > 0 {
+            let path = leaving.file.display();
+            tracing::warn!(container, failures, %path, "plugins are asked again to let it go when the agent starts anew");
+            return;
+        }
         if let Err(error) = private_file::remove(&leaving.file) {
             tracing::warn!(container, %error, "what a container was connected with stays written down");
         }
     }
 
-    /// After a restart: lets those go nobody knows any more, and looks whether the others are still connected.
-    pub(crate) fn recover(&self, known: &BTreeSet<String>) {
-        let entries = fs::read_dir(&self.attachments).map(|entries| entries.flatten().collect::<Vec<_>>());
-        for entry in entries.unwrap_or_default() {
-            let name = entry.file_name().to_string_lossy().into_owned();
-            let Some(container) = name.strip_suffix(".json") else { continue };
-            if let Some((container, _)) = container.split_once(LEAVES) {
-                self.finish(&Leaving { container: container.to_owned(), file: entry.path() });
-                continue;
+    /// After a restart, before anybody is connected: from now on those nobody knows any more are leaving, and those an
+    /// earlier agent did not let go. [`go_on`](Self::go_on) sees to them, which may take long.
+    pub(crate) fn recover(&self, known: &BTreeSet<String>) -> Recovery {
+        let mut recovery = Recovery { leaving: Vec::new(), connected: Vec::new() };
+        for (name, file) in self.written() {
+            match name.split_once(LEAVES) {
+                // Plugins could not tell the two apart: this waits until the newer one is gone or connected anew.
+                Some((container, _)) if known.contains(container) && self.file(container).exists() => {
+                    tracing::info!(container, "what it was connected with earlier is undone after it is gone");
+                }
+                Some((container, _)) => {
+                    recovery.leaving.push(Leaving { departure: self.departures.begin(container), file });
+                }
+                None if known.contains(&name) => recovery.connected.push(name),
+                None => {
+                    tracing::info!(container = name, "an earlier container is let go by its network");
+                    recovery.leaving.extend(self.leave(&name));
+                }
             }
-            if !known.contains(container) {
-                tracing::info!(container, "an earlier container is let go by its network");
-                self.remove(container);
-                continue;
-            }
-            if let Err(error) = self.check(container) {
+        }
+        // Those may be waited for.
+        recovery.leaving.sort_by_key(|leaving| !known.contains(&leaving.departure.container));
+        recovery
+    }
+
+    /// Lets go whom [`recover`](Self::recover) found, and looks whether the others are still connected.
+    pub(crate) fn go_on(&self, recovery: Recovery) {
+        for leaving in recovery.leaving {
+            self.finish(&leaving);
+        }
+        for container in recovery.connected {
+            if let Err(error) = self.check(&container) {
                 tracing::warn!(container, error = %chain(&error), "a container is not connected as it should be");
             }
         }
+    }
+
+    /// Those of this id whose plugins failed to let them go.
+    fn leftovers(&self, container: &str) -> Vec<Leaving> {
+        let written = self.written().into_iter();
+        let of_it = written.filter(|(name, _)| name.split_once(LEAVES).is_some_and(|(id, _)| id == container));
+        of_it.map(|(_, file)| Leaving { departure: self.departures.begin(container), file }).collect()
+    }
+
+    /// All that is written down, by its names without their ending.
+    fn written(&self) -> Vec<(String, PathBuf)> {
+        let entries = fs::read_dir(&self.attachments).map(|entries| entries.flatten().collect::<Vec<_>>());
+        let entries = entries.unwrap_or_else(|error| {
+            tracing::warn!(%error, "what containers are connected with cannot be looked through");
+            Vec::new()
+        });
+        let names = entries.into_iter().filter_map(|entry| {
+            let name = entry.file_name().to_string_lossy().strip_suffix(".json")?.to_owned();
+            Some((name, entry.path()))
+        });
+        names.collect()
     }
 
     fn check(&self, container: &str) -> Result<(), CniError> {

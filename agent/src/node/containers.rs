@@ -1,6 +1,7 @@
 //! The agent's lines to the launchers: a thread for each, that asks one thing after the other. What is about one container
 //! goes the same way.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc};
 use std::time::{Duration, Instant};
@@ -55,7 +56,39 @@ pub(crate) enum Job {
 /// The way to the threads. Their queues have no bound of their own: each task has at most a few jobs in one, and the master
 /// bounds the tasks by the node's resources.
 #[derive(Clone, Debug)]
-pub(crate) struct Containers(Vec<mpsc::Sender<Job>>);
+pub(crate) struct Containers {
+    lines: Vec<mpsc::Sender<Job>>,
+    deletions: Deletions,
+}
+
+/// How many removals of each container are asked for and not done. A network may let go of a container long after the
+/// next removal of the same was asked for: the first answer must not be taken for the second.
+#[derive(Clone, Debug, Default)]
+struct Deletions(Arc<Mutex<BTreeMap<ContainerId, u32>>>);
+
+impl Deletions {
+    fn asked(&self, container: &ContainerId) {
+        *self.counts().entry(container.clone()).or_default() += 1;
+    }
+
+    /// One is done; the answer, if it was the last. There is one for all of them.
+    fn done(&self, container: ContainerId) -> Option<Input> {
+        let mut counts = self.counts();
+        if let Some(count) = counts.get_mut(&container) {
+            *count = count.saturating_sub(1);
+            if *count > 0 {
+                return None;
+            }
+            counts.remove(&container);
+        }
+        Some(Input::Deleted { container })
+    }
+
+    /// Nothing fails with them in hand.
+    fn counts(&self) -> MutexGuard<'_, BTreeMap<ContainerId, u32>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
 
 /// The launcher could not be asked.
 #[derive(Debug, thiserror::Error)]
@@ -84,11 +117,12 @@ impl Containers {
         events: Events,
     ) -> std::io::Result<Self> {
         let bridge = Arc::new(Mutex::new(bridge));
+        let deletions = Deletions::default();
         let start = |line: Line| {
             let (sender, jobs) = mpsc::channel();
             let (bundles, store, bridge, events) = (bundles.clone(), store.clone(), Arc::clone(&bridge), events.clone());
-            let (cni, projects) = (cni.clone(), projects.clone());
-            let mut worker = Worker { line, bundles, store, bridge, cni, projects, events };
+            let (cni, projects, deletions) = (cni.clone(), projects.clone(), deletions.clone());
+            let mut worker = Worker { line, bundles, store, bridge, cni, projects, deletions, events };
             std::thread::Builder::new().name("containers".to_owned()).stack_size(512 * 1024).spawn(move || {
                 let mut waiting = Vec::new();
                 while let Some(job) = next(&jobs, &mut waiting) {
@@ -97,12 +131,16 @@ impl Containers {
             })?;
             Ok(sender)
         };
-        lines.into_iter().map(start).collect::<std::io::Result<_>>().map(Self)
+        let lines = lines.into_iter().map(start).collect::<std::io::Result<_>>()?;
+        Ok(Self { lines, deletions })
     }
 
     /// Queues a job.
     pub(crate) fn tell(&self, job: Job) {
-        let line = self.0.get(launcher_of(job.container().as_str(), self.0.len()));
+        if let Job::Delete(container) = &job {
+            self.deletions.asked(container);
+        }
+        let line = self.lines.get(launcher_of(job.container().as_str(), self.lines.len()));
         // The threads end only with the process.
         let _ = line.map(|line| line.send(job));
     }
@@ -221,6 +259,7 @@ struct Worker {
     bridge: Arc<Mutex<Bridge>>,
     cni: Option<Cni>,
     projects: Option<Projects>,
+    deletions: Deletions,
     events: Events,
 }
 
@@ -269,7 +308,8 @@ impl Worker {
                 {
                     return self.leave(cni, container, leaving);
                 }
-                Input::Deleted { container }
+                let Some(answer) = self.deletions.done(container) else { return };
+                answer
             }
         };
         // The driver ends only with the process.
@@ -326,10 +366,14 @@ impl Worker {
     }
 
     fn leave(&self, cni: Cni, container: ContainerId, leaving: Leaving) {
-        let events = self.events.clone();
+        let (events, deletions) = (self.events.clone(), self.deletions.clone());
         beside(move || {
             cni.finish(&leaving);
-            let _ = events.blocking_send(Event::Core(Input::Deleted { container }));
+            if let Some(answer) = deletions.done(container) {
+                let _ = events.blocking_send(Event::Core(answer));
+            }
+            // Only now may the next one of its id be connected: what comes of that is heard after this answer.
+            drop(leaving);
         });
     }
 
@@ -410,5 +454,14 @@ mod tests {
             .collect();
         assert!(order[0].contains("\"d\"") && order[1].contains("\"e\"") && order[2].contains("\"c\""), "{order:?}");
         assert!(order[3].contains("\"a\"") && order[4].contains("\"b\""), "{order:?}");
+    }
+
+    #[test]
+    fn removals_of_one_container_are_answered_once_by_the_last() {
+        let (deletions, container) = (Deletions::default(), ContainerId::from("c"));
+        deletions.asked(&container);
+        deletions.asked(&container);
+        assert!(deletions.done(container.clone()).is_none());
+        assert!(deletions.done(container).is_some() && deletions.counts().is_empty());
     }
 }

@@ -1,7 +1,8 @@
 //! Sandboxes and persistent volumes as projects, where the work directory's file system keeps projects to their limits:
 //! what is written beyond fails, and what is used is known without looking at files.
 //!
-//! Which project a directory is, the file system itself remembers, so nothing is written down but the last number given.
+//! Which project a directory is, the file system itself remembers, so nothing is written down but the last number given;
+//! and which numbers are taken is asked of it.
 
 use std::fs::{self, File};
 use std::io;
@@ -19,6 +20,8 @@ use super::private_file;
 const LAST: &str = "last-project";
 /// Where the numbers begin; those people give by hand are small.
 const FIRST: u32 = 1 << 20;
+/// How many numbers that are taken are passed over at once; a look at one takes microseconds.
+const MOST_TAKEN: u32 = 1 << 16;
 
 /// See the module.
 #[derive(Clone, Debug)]
@@ -60,7 +63,7 @@ impl Projects {
         let project = match own(path, &directory).map_err(failed)? {
             Some(project) => project,
             None => {
-                let project = self.next().map_err(failed)?;
+                let project = self.next(&directory).map_err(failed)?;
                 quota::set_project(&directory, project).map_err(failed)?;
                 project
             }
@@ -82,12 +85,20 @@ impl Projects {
         if known || (empty && quota::is_enforced(&directory)) { self.bound(path, bytes) } else { Ok(()) }
     }
 
-    fn next(&self) -> io::Result<u32> {
+    /// A number that the directory's file system does not know: a disk may be older than the work directory, where the
+    /// last number is.
+    fn next(&self, directory: &File) -> io::Result<u32> {
         let mut number = self.0.number.lock().unwrap_or_else(PoisonError::into_inner);
-        let next = number.checked_add(1).unwrap_or(FIRST);
-        private_file::write(&self.0.last, next.to_string().as_bytes())?;
-        *number = next;
-        Ok(next)
+        for _ in 0..MOST_TAKEN {
+            // Also if this fails: the next try goes on from here.
+            *number = number.checked_add(1).unwrap_or(FIRST);
+            let usage = quota::usage(directory, *number)?;
+            if usage.used == 0 && usage.limit.is_none() {
+                private_file::write(&self.0.last, number.to_string().as_bytes())?;
+                return Ok(*number);
+            }
+        }
+        Err(io::Error::other(format!("its file system knows the last {MOST_TAKEN} numbers that were tried for it")))
     }
 }
 

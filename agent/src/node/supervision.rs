@@ -132,7 +132,9 @@ impl Supervision {
         let bridge = Bridge::new(settings.config.bridge, others, connected);
         if let Some(cni) = cni.clone() {
             let known: std::collections::BTreeSet<String> = agent.containers().map(ToString::to_string).collect();
-            std::thread::spawn(move || cni.recover(&known));
+            // Before the first container is made: one of the same id waits until this has been let go.
+            let recovery = cni.recover(&known);
+            std::thread::spawn(move || cni.go_on(recovery));
         }
         let bundles = settings.state.join("bundles");
         let containers = Containers::start(lines, bundles, store, bridge, cni, projects.clone(), events.clone())

@@ -9,6 +9,11 @@ use std::path::{Component, Path, PathBuf};
 use rustix::fs::{AtFlags, CWD, FileType, Gid, Mode, OFlags, ResolveFlags, Uid};
 use rustix::io::Errno;
 
+/// More are not looked at when a sandbox is measured: seconds of work.
+const MOST_FILES: usize = 1 << 22;
+/// Directories that are known and not yet looked into: each takes its path, which may be 4 KiB.
+const MOST_DIRECTORIES: usize = 1 << 16;
+
 /// An open sandbox, and whose it is.
 #[derive(Debug)]
 pub(super) struct Sandbox {
@@ -136,14 +141,23 @@ impl Sandbox {
 }
 
 /// What a sandbox has, in bytes; links count for nothing.
-pub(super) fn size(path: &Path) -> u64 {
-    let entries = std::fs::read_dir(path).into_iter().flatten().flatten();
-    let of = |entry: std::fs::DirEntry| match entry.metadata() {
-        Ok(about) if about.is_dir() => size(&entry.path()),
-        Ok(about) if about.is_file() => about.len(),
-        Ok(_) | Err(_) => 0,
-    };
-    entries.map(of).fold(0, u64::saturating_add)
+pub(super) fn size(path: &Path) -> io::Result<u64> {
+    let mut directories = vec![path.to_owned()];
+    let (mut bytes, mut seen) = (0_u64, 0_usize);
+    while let Some(directory) = directories.pop() {
+        for entry in std::fs::read_dir(directory).into_iter().flatten().flatten() {
+            seen += 1;
+            if seen > MOST_FILES || directories.len() > MOST_DIRECTORIES {
+                return Err(io::Error::other("it has too many files"));
+            }
+            match entry.metadata() {
+                Ok(about) if about.is_dir() => directories.push(entry.path()),
+                Ok(about) if about.is_file() => bytes = bytes.saturating_add(about.len()),
+                Ok(_) | Err(_) => {}
+            }
+        }
+    }
+    Ok(bytes)
 }
 
 /// The parts of a relative path without `..`.

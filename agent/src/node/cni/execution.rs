@@ -1,16 +1,25 @@
 //! One call of a plugin: its configuration goes in, its result comes out, within a deadline.
 
-use std::io::{self, Read, Write};
+use std::fs::File;
+use std::io::{self, Read, Seek, Write};
 use std::os::fd::AsFd;
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::signal::{Signal, killpg};
+use nix::unistd::Pid;
+use rustix::fs::{MemfdFlags, memfd_create};
 use serde_json::Value;
 
 /// What one may take. Plugins ask daemons and routers.
-const PATIENCE: Duration = Duration::from_secs(30);
+pub(super) const PATIENCE: Duration = Duration::from_secs(30);
+/// What one that was killed may take to be gone.
+const END_PATIENCE: Duration = Duration::from_secs(5);
+/// How often one that has said all it has to say is looked at.
+const PAUSE: Duration = Duration::from_millis(2);
 /// More than any result.
 const LONGEST: usize = 1 << 20;
 /// Where programs are that plugins call.
@@ -52,52 +61,73 @@ impl Call<'_> {
         command.env_clear().env("PATH", PROGRAMS).env("CNI_PATH", self.plugins);
         command.env("CNI_COMMAND", self.command).env("CNI_CONTAINERID", self.container);
         command.env("CNI_NETNS", self.namespace).env("CNI_IFNAME", self.interface);
-        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null()).current_dir("/");
-        let mut child = command.spawn().map_err(failed)?;
-        let said = self.talk(&mut child, &path);
-        if said.is_err() {
-            let _ = child.kill();
+        // Not a pipe: one that does not read it could hold us up for ever.
+        command.stdin(memory(&self.configuration.to_string()).map_err(failed)?);
+        command.stdout(Stdio::piped()).stderr(Stdio::null()).current_dir("/");
+        // A group of its own, so that what it has started can be ended with it.
+        let mut child = command.process_group(0).spawn().map_err(failed)?;
+        match talk(&mut child, &path) {
+            Ok((said, status)) => outcome(&said, status, &path),
+            Err(error) => {
+                end(&mut child, &path);
+                Err(error)
+            }
         }
-        let status = child.wait().map_err(failed)?;
-        outcome(&said?, status, &path)
     }
+}
 
-    fn talk(&self, child: &mut Child, path: &Path) -> Result<Vec<u8>, PluginError> {
-        let failed = |source| PluginError::Run { path: path.to_owned(), source };
-        if let Some(mut input) = child.stdin.take() {
-            // Lists of plugins are short: a pipe holds one whole.
-            match input.write_all(self.configuration.to_string().as_bytes()) {
-                Err(error) if error.kind() != io::ErrorKind::BrokenPipe => return Err(failed(error)),
-                Ok(()) | Err(_) => {}
-            }
+/// A file in memory with this text, at its beginning.
+fn memory(text: &str) -> io::Result<File> {
+    let mut file = File::from(memfd_create("cni", MemfdFlags::CLOEXEC)?);
+    file.write_all(text.as_bytes())?;
+    file.rewind()?;
+    Ok(file)
+}
+
+/// Until it has ended: all it says, and how it ended.
+fn talk(child: &mut Child, path: &Path) -> Result<(Vec<u8>, ExitStatus), PluginError> {
+    let failed = |source| PluginError::Run { path: path.to_owned(), source };
+    let late = || PluginError::Late { path: path.to_owned() };
+    let mut output = child.stdout.take().ok_or_else(|| failed(io::ErrorKind::BrokenPipe.into()))?;
+    let deadline = Instant::now() + PATIENCE;
+    let mut said = Vec::new();
+    let mut buffer = vec![0; 16 * 1024];
+    loop {
+        let left = deadline.saturating_duration_since(Instant::now());
+        let wait = PollTimeout::try_from(left).unwrap_or(PollTimeout::ZERO);
+        let ready = poll(&mut [PollFd::new(output.as_fd(), PollFlags::POLLIN)], wait);
+        if ready.map_err(|errno| failed(errno.into()))? == 0 {
+            return Err(late());
         }
-        let mut output = child.stdout.take().ok_or_else(|| failed(io::ErrorKind::BrokenPipe.into()))?;
-        let deadline = Instant::now() + PATIENCE;
-        let mut said = Vec::new();
-        let mut buffer = vec![0; 16 * 1024];
-        loop {
-            let left = deadline.saturating_duration_since(Instant::now());
-            let wait = PollTimeout::try_from(left).unwrap_or(PollTimeout::ZERO);
-            let ready = poll(&mut [PollFd::new(output.as_fd(), PollFlags::POLLIN)], wait);
-            if ready.map_err(|errno| failed(errno.into()))? == 0 {
-                return Err(PluginError::Late { path: path.to_owned() });
-            }
-            match output.read(&mut buffer).map_err(failed)? {
-                0 => break,
-                length => said.extend_from_slice(&buffer[..length]),
-            }
-            if said.len() > LONGEST {
-                return Err(PluginError::Long { path: path.to_owned() });
-            }
+        match output.read(&mut buffer).map_err(failed)? {
+            0 => break,
+            length => said.extend_from_slice(&buffer[..length]),
         }
-        // It has closed its output and may still run.
-        loop {
-            match child.try_wait().map_err(failed)? {
-                Some(_) => return Ok(said),
-                None if Instant::now() >= deadline => return Err(PluginError::Late { path: path.to_owned() }),
-                None => std::thread::sleep(Duration::from_millis(2)),
-            }
+        if said.len() > LONGEST {
+            return Err(PluginError::Long { path: path.to_owned() });
         }
+    }
+    // It has closed its output and may still run.
+    ended(child, deadline).map_err(failed)?.map(|status| (said, status)).ok_or_else(late)
+}
+
+fn ended(child: &mut Child, deadline: Instant) -> io::Result<Option<ExitStatus>> {
+    loop {
+        match child.try_wait()? {
+            Some(status) => return Ok(Some(status)),
+            None if Instant::now() >= deadline => return Ok(None),
+            None => std::thread::sleep(PAUSE),
+        }
+    }
+}
+
+/// Ends a plugin that has not been waited for, and what it has started. Its number is nobody else's until then.
+fn end(child: &mut Child, path: &Path) {
+    let killed = killpg(Pid::from_raw(child.id().cast_signed()), Signal::SIGKILL);
+    match ended(child, Instant::now() + END_PATIENCE) {
+        Ok(Some(_)) => {}
+        Ok(None) => tracing::warn!(path = %path.display(), ?killed, "a plugin does not end"),
+        Err(error) => tracing::warn!(path = %path.display(), %error, "a plugin cannot be waited for"),
     }
 }
 

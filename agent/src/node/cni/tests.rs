@@ -10,7 +10,7 @@ use super::*;
 const PLUGIN: &str = r#"#!/bin/sh
 here=$(dirname "$0")
 echo "$CNI_COMMAND $CNI_CONTAINERID $CNI_IFNAME ${CNI_NETNS:-gone} $(cat)" >> "$here/asked"
-[ "$CNI_COMMAND" = ADD ] || exit 0
+[ "$CNI_COMMAND" = ADD ] || { [ ! -e "$here/stuck" ]; exit; }
 cat "$here/answer"
 [ ! -e "$here/fails" ]
 "#;
@@ -42,6 +42,11 @@ impl World {
     fn asked(&self) -> Vec<String> {
         let text = fs::read_to_string(self.directory.path().join("plugins/asked")).unwrap_or_default();
         text.lines().map(str::to_owned).collect()
+    }
+
+    fn recover(&self, known: &[&str]) {
+        let recovery = self.cni.recover(&known.iter().map(ToString::to_string).collect());
+        self.cni.go_on(recovery);
     }
 }
 
@@ -82,8 +87,8 @@ fn plugins_are_told_what_came_before_and_undo_it_backwards() {
     assert_eq!(addresses(&result), ["10.1.2.3", "fd00::3"]);
     world.cni.write("c1", &Attachment { result, ..attachment }).unwrap();
     // The next agent knows of it, and nobody else does.
-    world.cni.recover(&BTreeSet::from(["c1".to_owned()]));
-    world.cni.recover(&BTreeSet::new());
+    world.recover(&["c1"]);
+    world.recover(&[]);
     world.cni.remove("c1");
     let asked = world.asked();
     let commands: Vec<&str> = asked.iter().filter_map(|line| line.split(' ').next()).collect();
@@ -119,4 +124,32 @@ fn what_fails_says_why_and_leaves_nothing() {
     fs::write(plugins.join("answer"), "words").unwrap();
     fs::remove_file(plugins.join("fails")).unwrap();
     assert!(chain(&world.cni.connect("c1", &attachment).unwrap_err()).contains("no JSON"));
+}
+
+#[test]
+fn what_was_not_undone_is_tried_again_after_a_restart_unless_it_would_undo_more() {
+    let world = world(&[("a.conflist", LAB)]);
+    let attachment = Attachment {
+        network: world.cni.networks["lab"].clone(),
+        mappings: Vec::new(),
+        namespace: world.directory.path().join("none"),
+        result: Value::Null,
+    };
+    let stuck = world.directory.path().join("plugins/stuck");
+    fs::write(&stuck, "").unwrap();
+    world.cni.write("c1", &attachment).unwrap();
+    world.cni.remove("c1");
+    assert_eq!((world.asked().len(), world.cni.written().len()), (2, 1), "both were asked, and it stays written down");
+    assert!(world.cni.departures.wait("c1", Duration::ZERO).is_ok(), "nobody waits for what failed");
+    fs::remove_file(&stuck).unwrap();
+    // Connected anew: to undo the old one would undo this one.
+    world.cni.write("c1", &attachment).unwrap();
+    world.recover(&["c1"]);
+    assert_eq!((world.asked().len(), world.cni.written().len()), (2, 2));
+    fs::remove_file(world.cni.file("c1")).unwrap();
+    let recovery = world.cni.recover(&BTreeSet::from(["c1".to_owned()]));
+    assert!(world.cni.departures.wait("c1", Duration::ZERO).is_err(), "the next one waits from now on");
+    world.cni.go_on(recovery);
+    assert!(world.cni.departures.wait("c1", Duration::ZERO).is_ok());
+    assert_eq!((world.asked().len(), world.cni.written().len()), (4, 0));
 }
