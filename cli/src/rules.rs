@@ -27,6 +27,7 @@ struct Rule {
     reserve: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     network: Option<api::network::Settings>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     disks: Option<DiskRule>,
 }
 

@@ -365,8 +365,9 @@ pub fn plan(
             }
         }
         linux.apply(&mut config);
-        if site.projects {
-            seccomp::keep_projects(&mut config["linux"]["seccomp"]);
+        // What is privileged has none.
+        if let Some(filter) = config["linux"].get_mut("seccomp").filter(|_| site.projects) {
+            seccomp::keep_projects(filter);
         }
     }
     let layers = view.image.as_ref().map(|(_, root)| root.image.layers.clone());

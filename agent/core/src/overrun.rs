@@ -22,6 +22,13 @@ pub enum Overrun {
     },
     /// Ports nobody gave it.
     Ports(Vec<u16>),
+    /// A persistent volume of one of its tasks is not where it belongs, or one that is no more still is.
+    Volume {
+        /// Where, as the container sees it.
+        place: String,
+        /// What is wrong.
+        why: String,
+    },
 }
 
 const MIB: u64 = 1 << 20;
@@ -39,6 +46,7 @@ impl Overrun {
                 let ports: Vec<String> = ports.iter().map(u16::to_string).collect();
                 format!("Container is listening on unallocated ports: {}", ports.join(", "))
             }
+            Self::Volume { place, why } => format!("Persistent volume at '{place}': {why}"),
         }
     }
 
@@ -68,6 +76,15 @@ impl Overrun {
                     ..Resource::default()
                 };
                 (Reason::ContainerLimitation, ports)
+            }
+            Self::Volume { .. } => {
+                return Verdict {
+                    state: TaskState::Failed,
+                    reason: Some(Reason::ContainerUpdateFailed),
+                    source: Source::Agent,
+                    message: self.message(),
+                    limitation: None,
+                };
             }
         };
         Verdict {

@@ -77,9 +77,9 @@ pub struct Record {
     /// What it overran.
     #[serde(default)]
     pub overrun: Option<Overrun>,
-    /// Where its persistent volumes are mounted, if it is an executor.
+    /// The persistent volumes it has, if it is an executor.
     #[serde(default)]
-    pub mounted: Vec<String>,
+    pub mounted: Vec<crate::launch::Later>,
     /// The first of its user and group ids, if it has a user namespace of its own.
     #[serde(default)]
     pub ids: Option<u32>,

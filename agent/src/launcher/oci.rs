@@ -19,7 +19,7 @@ use super::filter::{self, FilterError, Filtered, Filters};
 use super::first_process;
 use super::image_root::{self, ImageRootError};
 use super::loopback;
-use super::stage::{Stage, StageError};
+use super::stage::{self, Stage, StageError};
 use super::user_namespace::{self, UserNamespaceError};
 use super::volumes::{self, VolumeError};
 use super::{Failure, Runtime, check_id};
@@ -60,6 +60,8 @@ enum OciError {
     UserNamespace(UserNamespaceError),
     #[error(transparent)]
     Stage(StageError),
+    #[error("cannot remove what was shown to container {container}")]
+    Leftover { container: String, source: io::Error },
     #[error("cannot give the container its loopback interface")]
     Loopback(#[source] io::Error),
     #[error("libcontainer made no process")]
@@ -184,6 +186,7 @@ impl OciRuntime {
         let cgroup = self.cgroup(container);
         cgroup.empty().map_err(OciError::Cgroup)?;
         cgroup.remove().map_err(OciError::Cgroup)?;
+        stage::forget(container).map_err(|source| OciError::Leftover { container: container.to_owned(), source })?;
         // libcontainer also knows of resources we do not use, and would look at everything again.
         let dir = self.state_dir(container);
         match fs::remove_dir_all(&dir) {

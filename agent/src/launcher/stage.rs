@@ -148,6 +148,11 @@ pub(super) enum Depth {
     All,
 }
 
+/// What a launcher that died has left of a container's stage.
+pub(super) fn forget(container: &str) -> io::Result<()> {
+    clear(&Path::new(STAGES).join(container))
+}
+
 /// Removes a stage, and nothing that is shown on it.
 fn clear(directory: &Path) -> io::Result<()> {
     let entries = match fs::read_dir(directory) {

@@ -10,6 +10,8 @@ use agent_core::launch::{Plan, User};
 use agent_images::Store;
 use agent_images::container_root::ContainerRootError;
 use api::ContainerId;
+use nix::errno::Errno;
+use nix::mount::{MntFlags, umount2};
 
 use super::named::{self, NamedError};
 use super::projects::{ProjectError, Projects};
@@ -116,11 +118,28 @@ pub(crate) fn make(
     private_file::write_for_now(&bundle.join("config.json"), config.as_bytes()).map_err(failed)
 }
 
-/// Removes the bundle; the sandbox stays for whoever wants to read it.
+/// Removes the bundle; the sandbox stays for whoever wants to read it. A launcher that died has left mounts in it, and what
+/// is in those is not the bundle's.
 pub(crate) fn remove(bundle: &Path) -> io::Result<()> {
+    let volumes = fs::read_dir(bundle.join("volumes")).into_iter().flatten().flatten().map(|entry| entry.path());
+    for place in volumes.chain([bundle.join("rootfs")]) {
+        unmount(&place)?;
+    }
     match fs::remove_dir_all(bundle) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
         Ok(()) | Err(_) => Ok(()),
+    }
+}
+
+/// Everything that is mounted there.
+fn unmount(place: &Path) -> io::Result<()> {
+    loop {
+        match umount2(place, MntFlags::MNT_DETACH | MntFlags::UMOUNT_NOFOLLOW) {
+            Ok(()) => {}
+            // Nothing more; or nobody who could have mounted anything.
+            Err(Errno::EINVAL | Errno::ENOENT | Errno::EPERM) => return Ok(()),
+            Err(errno) => return Err(errno.into()),
+        }
     }
 }
 

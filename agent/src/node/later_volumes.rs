@@ -14,6 +14,7 @@ use rustix::io::Errno;
 use rustix::mount::{MoveMountFlags, OpenTreeFlags, move_mount, open_tree};
 
 use super::cgroup::start_ticks;
+use super::disks;
 use super::projects::Projects;
 use super::volumes;
 use crate::launcher::volumes::find;
@@ -44,9 +45,8 @@ pub(crate) fn change(
         }
         let mut wrong = Vec::new();
         for place in removed {
-            match umount2(place.as_str(), MntFlags::MNT_DETACH | MntFlags::UMOUNT_NOFOLLOW) {
-                Ok(()) | Err(nix::errno::Errno::EINVAL | nix::errno::Errno::ENOENT) => {}
-                Err(errno) => wrong.push((place, errno.into())),
+            if let Err(error) = detach(&place) {
+                wrong.push((place, error));
             }
         }
         for (tree, later) in trees {
@@ -67,6 +67,9 @@ pub(crate) fn change(
 /// The volume, found on the node, as a mount without a place.
 fn prepare(process: Process, ids: Option<u32>, later: &Later, projects: Option<&Projects>) -> io::Result<OwnedFd> {
     let volume = &later.volume;
+    if !disks::is_there(&volume.base) {
+        return Err(io::Error::other("its disk is not there"));
+    }
     volumes::prepare(volume)?;
     if let Some(projects) = projects {
         let path = std::path::Path::new(&volume.base).join(&volume.path);
@@ -75,7 +78,6 @@ fn prepare(process: Process, ids: Option<u32>, later: &Later, projects: Option<&
     let source = find(volume).map_err(io::Error::other)?;
     let flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC | OpenTreeFlags::AT_EMPTY_PATH;
     let tree = open_tree(source.as_fd(), "", flags)?;
-    idmap::restrict(&tree, if later.read_only { Writes::Refused } else { Writes::Allowed })?;
     if let Some(first) = ids {
         let names = File::open(format!("/proc/{}/ns/user", process.pid))?;
         match idmap::apply(&tree, &names) {
@@ -88,6 +90,7 @@ fn prepare(process: Process, ids: Option<u32>, later: &Later, projects: Option<&
             applied => applied?,
         }
     }
+    idmap::restrict(&tree, if later.read_only { Writes::Refused } else { Writes::Allowed })?;
     Ok(tree)
 }
 
@@ -99,6 +102,21 @@ fn enter(process: Process) -> io::Result<()> {
     }
     unshare(CloneFlags::CLONE_FS)?;
     Ok(setns(&target, CloneFlags::CLONE_NEWNS)?)
+}
+
+/// Through no link of the container's, which may have put one where a directory was; what it has moved elsewhere is not
+/// found, which is an error: it would keep it.
+fn detach(place: &str) -> io::Result<()> {
+    let (parent, name) = place.rsplit_once('/').filter(|(_, name)| !name.is_empty()).ok_or(Errno::INVAL)?;
+    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let resolve = ResolveFlags::NO_SYMLINKS | ResolveFlags::BENEATH;
+    let mut here = rustix::fs::openat(CWD, "/", flags, Mode::empty())?;
+    for name in parent.split('/').filter(|name| !name.is_empty()) {
+        here = openat2(&here, name, flags, Mode::empty(), resolve)?;
+    }
+    // This thread's own: it shares none with others.
+    rustix::process::fchdir(&here)?;
+    Ok(umount2(name, MntFlags::MNT_DETACH | MntFlags::UMOUNT_NOFOLLOW)?)
 }
 
 /// Through no link of the container's.

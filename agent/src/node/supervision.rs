@@ -10,6 +10,7 @@ use agent_core::cmdline::Quota;
 use agent_core::executor::{ExecutorRecord, Stage};
 use agent_core::handover::InitRequest;
 use agent_core::launch::{self, Site};
+use agent_core::overrun::Overrun;
 use agent_core::record::{Part, Record};
 use agent_core::recovery::Found;
 use api::ContainerId;
@@ -326,7 +327,10 @@ impl Supervision {
             ExecutorEffect::Volumes { container, process, ids, added, removed } => {
                 // Waited for: what comes after may tell it of a task that looks for them.
                 for (place, error) in later_volumes::change(process, ids, added, removed, self.projects.as_ref()) {
-                    tracing::error!(%container, place, %error, "an executor's volume is not as it should be");
+                    // Its tasks would write elsewhere than they believe, or to what is another's.
+                    tracing::error!(%container, place, %error, "an executor's volume is not as it should be; it is ended");
+                    let overrun = Overrun::Volume { place, why: error.to_string() };
+                    self.input(Input::Overran { container: container.clone(), overrun });
                 }
             }
             effect @ (ExecutorEffect::Message { .. } | ExecutorEffect::TellEnd { .. }) => {

@@ -365,6 +365,7 @@ impl Agent {
             match word.expect("the session goes on").message.unwrap() {
                 FromMaster::Ping(ping) => self.say(FromAgent::Pong(link::Pong { nonce: ping.nonce })).await,
                 FromMaster::Masters(_) | FromMaster::Volumes(_) | FromMaster::Authorities(_) => {}
+                FromMaster::Network(_) | FromMaster::DiskRules(_) => {}
                 other => return other,
             }
         }

@@ -493,7 +493,7 @@ impl Agent {
                     executor.started(now);
                 }
                 // Tasks may have come while it was made.
-                self.follow_volumes(container)
+                self.follow_volumes(container, now)
             }
             (Part::Executor { .. }, Signal::Ended(verdict, status)) => {
                 self.with_executor(container, now, |executor, with| executor.ended(&verdict, status, with))
@@ -548,7 +548,7 @@ impl Agent {
                         run.record.info.resources = resources;
                         effects.push(Effect::Save(run.saved()));
                     }
-                    effects.extend(self.follow_volumes(&container));
+                    effects.extend(self.follow_volumes(&container, now));
                     match effect {
                         Some(effect) => effect,
                         None => continue,

@@ -48,9 +48,9 @@ const SET_ATTRIBUTES: [u32; 2] = [0x401c_5820, 0x4008_6602];
 /// A rule looks at a number once, so "neither of two" is said by their bits: what differs from both in a bit they share
 /// is neither. What shares all of those with them is forbidden as well; nobody has a use for it.
 pub(super) fn keep_projects(filter: &mut Value) {
-    let Some(rules) = filter["syscalls"].as_array_mut() else { return };
+    let Some(rules) = filter.get_mut("syscalls").and_then(Value::as_array_mut) else { return };
     for rule in rules.iter_mut() {
-        if let Some(names) = rule["names"].as_array_mut() {
+        if let Some(names) = rule.get_mut("names").and_then(Value::as_array_mut) {
             names.retain(|name| name != "ioctl");
         }
     }
@@ -129,6 +129,15 @@ mod tests {
         // TCGETS, TIOCGWINSZ, TIOCSPTLCK, FIONREAD, FIONBIO, FICLONE, FS_IOC_GETFLAGS, FS_IOC_FSGETXATTR
         for request in [0x5401, 0x5413, 0x4004_5431, 0x541b, 0x5421, 0x4004_9409, 0x8008_6601, 0x801c_581f] {
             assert!(allowed(request), "{request:x}");
+        }
+    }
+
+    #[test]
+    fn what_has_no_filter_gets_none() {
+        for mut none in [json!(null), json!({ "defaultAction": "SCMP_ACT_ALLOW" })] {
+            let before = none.clone();
+            keep_projects(&mut none);
+            assert_eq!(none, before);
         }
     }
 

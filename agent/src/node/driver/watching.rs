@@ -85,6 +85,8 @@ impl Driver {
         for (container, overrun) in watched.overruns {
             let (quota, known) = match &overrun {
                 Overrun::Disk { .. } => (disk, false),
+                // Nothing a look finds.
+                Overrun::Volume { .. } => (Quota::Enforce, false),
                 Overrun::Ports(_) => {
                     let of = |seen: &BTreeMap<ContainerId, Seen>| seen.get(&container).map(|seen| seen.ports.clone());
                     (ports, of(&before) == of(&self.seen))

@@ -113,6 +113,42 @@ impl World {
     }
 }
 
+/// A later task with this persistent volume at `mine`.
+fn on_volume(task: &str, volume: &str) -> Input {
+    let disk = format!(
+        r#"[{{"name":"disk","type":"SCALAR","scalar":{{"value":16}},"reservations":[{{"type":"DYNAMIC","role":"data"}}],
+        "disk":{{"persistence":{{"id":"{volume}"}},"volume":{{"container_path":"mine","mode":"RW"}}}}}}]"#
+    );
+    let info = format!(
+        r#"{{"task_id":{{"value":"{task}"}},"resources":{disk},"executor":{{"executor_id":{{"value":"e"}},"command":{{"value":"./run"}}}}}}"#
+    );
+    Input::Executor(ExecutorInput::Run(Box::new(Run {
+        framework: "f".into(),
+        executor: "c-e".into(),
+        tasks: vec![(format!("r-{task}").as_str().into(), serde_json::from_str(&info).unwrap())],
+        launch: Launch::Task,
+        framework_info: FrameworkInfo { user: "root".to_owned(), ..FrameworkInfo::default() },
+        token: Token("hush".to_owned()),
+        secrets: crate::launch::Secrets::new(),
+    })))
+}
+
+#[test]
+fn two_volumes_at_one_place_end_the_executor() {
+    let mut world = World::new();
+    world.run("e", &["t1"], Launch::Task);
+    world.settle();
+    world.subscribe();
+    world.input(on_volume("t2", "v1"));
+    world.settle();
+    world.input(on_volume("t3", "v2"));
+    world.settle();
+    assert_eq!(world.executors.volumes.len(), 1, "the second one is not mounted over the first");
+    for task in ["t2", "t3"] {
+        assert_eq!(world.states(task).last(), Some(&TaskState::Failed), "{task}: the executor is ended");
+    }
+}
+
 #[test]
 fn volumes_of_later_tasks_come_before_the_executor_hears_of_them_and_go_with_them() {
     let mut world = World::new();
@@ -120,28 +156,14 @@ fn volumes_of_later_tasks_come_before_the_executor_hears_of_them_and_go_with_the
     world.settle();
     world.subscribe();
     assert_eq!(world.executors.volumes, []);
-    let disk = r#"[{"name":"disk","type":"SCALAR","scalar":{"value":16},"reservations":[{"type":"DYNAMIC","role":"data"}],
-        "disk":{"persistence":{"id":"v1"},"volume":{"container_path":"mine","mode":"RW"}}}]"#;
-    let task = format!(
-        r#"{{"task_id":{{"value":"t2"}},"resources":{disk},"executor":{{"executor_id":{{"value":"e"}},"command":{{"value":"./run"}}}}}}"#
-    );
-    let run = Run {
-        framework: "f".into(),
-        executor: "c-e".into(),
-        tasks: vec![("r-t2".into(), serde_json::from_str(&task).unwrap())],
-        launch: Launch::Task,
-        framework_info: FrameworkInfo { user: "root".to_owned(), ..FrameworkInfo::default() },
-        token: Token("hush".to_owned()),
-        secrets: crate::launch::Secrets::new(),
-    };
     world.heard();
-    world.input(Input::Executor(ExecutorInput::Run(Box::new(run))));
+    world.input(on_volume("t2", "v1"));
     while world.executors.sent.is_empty() && world.perform() {}
     let place = "/mnt/mesos/sandbox/mine".to_owned();
     assert_eq!(world.executors.volumes, [(vec![place.clone()], vec![])], "it is there when the task is told");
     world.settle();
     assert_eq!(world.heard(), ["LAUNCH t2"]);
-    assert_eq!(world.records[&"c-e".into()].mounted, std::slice::from_ref(&place));
+    assert_eq!(world.records[&"c-e".into()].mounted[0].place, place);
     world.update("t2", "TASK_FINISHED", 7);
     world.settle();
     assert_eq!(world.executors.volumes.last(), Some(&(vec![], vec![place])));
