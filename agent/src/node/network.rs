@@ -28,9 +28,10 @@ use agent_core::network::{
     Advertisement, Change, Found, Kept, Kernel, Kind, Layer, Offered, Outcome, Source, Trial, Wanted, plan, primary,
     resolve,
 };
-use api::network::Ipv6Method;
+use api::network::{Ipv6Method, Prefix};
 use tokio::net::UdpSocket;
 use tokio::sync::{mpsc, watch};
+use tokio::time::Instant;
 
 use super::events::{Event, Events, Online};
 use super::settings::Settings;
@@ -56,6 +57,9 @@ const LOOK_AGAIN: Duration = Duration::from_secs(60);
 const FIRST_RETRY: Duration = Duration::from_secs(1);
 const LONGEST_RETRY: Duration = Duration::from_secs(60);
 
+/// What the agent before was lent stays so long without a word of DHCP: for how long it was lent is not known.
+const INHERITED: Duration = Duration::from_secs(600);
+
 /// What the driver knows and we have to.
 #[derive(Clone, Debug)]
 pub(crate) enum Word {
@@ -74,6 +78,8 @@ struct Network {
     kernel: Kernel,
     wanted: Wanted,
     found: BTreeMap<String, Found>,
+    /// Until when what the agent before was lent stays; `None` before the first look.
+    inherited_until: Option<u64>,
     routers: BTreeMap<u32, Advertisement>,
     router_socket: Option<Arc<UdpSocket>>,
     clients: Clients,
@@ -144,6 +150,7 @@ async fn start(
         kernel: Kernel::default(),
         wanted: Wanted::default(),
         found: BTreeMap::new(),
+        inherited_until: None,
         routers: BTreeMap::new(),
         router_socket,
         primary: None,
@@ -166,8 +173,9 @@ async fn start(
     }
     let mut clock = tokio::time::interval(CLOCK_AGAIN);
     clock.reset();
+    // Of the last look, not of the last turn: frames and routers that say nothing new do not put it off.
+    let mut look_at = network.next_look();
     loop {
-        let again = if network.failures.is_empty() { LOOK_AGAIN } else { network.retry };
         tokio::select! {
             change = changes.recv() => {
                 change.ok_or(NetlinkError::Closed)?;
@@ -199,13 +207,14 @@ async fn start(
                     network.tried(&outcome).await;
                 }
             }
-            () = tokio::time::sleep(again) => {}
+            () = tokio::time::sleep_until(look_at) => {}
             _ = clock.tick() => {
                 network.synchronise().await;
                 continue;
             }
         }
         network.reconcile().await;
+        look_at = network.next_look();
     }
 }
 
@@ -226,6 +235,7 @@ impl Network {
             Ok(kernel) => self.kernel = kernel,
             Err(error) => return self.failed(vec![chain(&error).to_string()]),
         }
+        self.inherit();
         self.forget_what_is_gone().await;
         self.resolve();
         let solicited = self.follow_routers();
@@ -273,6 +283,34 @@ impl Network {
         self.report();
     }
 
+    /// When everything is looked at again.
+    fn next_look(&self) -> Instant {
+        Instant::now() + if self.failures.is_empty() { LOOK_AGAIN } else { self.retry }
+    }
+
+    /// What the agent before was lent stays until DHCP speaks of the link, its carrier goes, or it takes too long.
+    fn inherit(&mut self) {
+        let now = uptime::millis();
+        match self.inherited_until {
+            None => {
+                let layers = Self::layers(self.settings.config.network.as_ref(), &self.trial);
+                let said = resolve(&layers, &self.kernel, &BTreeMap::new(), None);
+                self.found.extend(self.kernel.links.iter().filter_map(|(name, seen)| {
+                    let left = Found::left_on(seen, said.links.get(name)?)?;
+                    Some((name.clone(), left))
+                }));
+                let longest = u64::try_from(INHERITED.as_millis()).unwrap_or(u64::MAX);
+                self.inherited_until = Some(now.saturating_add(longest));
+            }
+            Some(until) if until <= now => {
+                for found in self.found.values_mut() {
+                    found.before = None;
+                }
+            }
+            Some(_) => {}
+        }
+    }
+
     fn failed(&mut self, failures: Vec<String>) {
         self.retry = if failures.is_empty() || self.failures.is_empty() {
             FIRST_RETRY
@@ -317,6 +355,7 @@ impl Network {
         let clients = &self.clients;
         for (link, found) in &mut self.found {
             found.four = found.four.take().filter(|_| clients.asks(link));
+            found.before = found.before.take().filter(|_| clients.asks(link));
             found.six = found.six.take().filter(|_| clients.asks6(link));
         }
         self.found.retain(|_, found| *found != Found::default());
@@ -360,7 +399,10 @@ impl Network {
     fn address(&self) -> Option<IpAddr> {
         let seen = self.kernel.links.get(self.primary.as_ref()?)?;
         let link = self.wanted.links.get(self.primary.as_ref()?)?;
-        let there = seen.addresses.keys().map(|address| address.address);
+        // What DHCP has not confirmed is kept for those who use it, and not told: name and time servers come with the lease.
+        let before = self.found.get(self.primary.as_ref()?).and_then(|found| found.before.as_ref());
+        let confirmed = |address: &&Prefix| !before.is_some_and(|before| before.addresses.contains(*address));
+        let there = seen.addresses.keys().filter(confirmed).map(|address| address.address);
         let global = |address: &IpAddr| match address {
             IpAddr::V4(four) => !four.is_link_local(),
             IpAddr::V6(six) => (six.segments()[0] & 0xffc0) != 0xfe80,
@@ -424,12 +466,14 @@ impl Network {
                     lease.address, lease.prefix_len, lease.server
                 );
                 let _ = self.status.send(line).await;
-                self.found.entry(link).or_default().four = Some(*lease);
+                let found = self.found.entry(link).or_default();
+                (found.four, found.before) = (Some(*lease), None);
             }
             DhcpEvent::Extended(_) => {}
             DhcpEvent::Lost => {
                 let _ = self.status.send(format!("{link} has lost its address")).await;
-                self.found.entry(link).or_default().four = None;
+                let found = self.found.entry(link).or_default();
+                (found.four, found.before) = (None, None);
             }
         }
     }

@@ -22,6 +22,8 @@ const NTP_SERVER: u16 = 56;
 const SOL_MAX_RT: u16 = 82;
 /// Identifiers are no longer (RFC 8415 section 11.1).
 const LONGEST_DUID: usize = 130;
+/// A lease is not renewed sooner, whatever its server says.
+const LEAST_RENEW_SECS: u32 = 60;
 /// Addresses of one lease.
 const MOST: usize = 16;
 
@@ -254,6 +256,11 @@ fn association(answer: &mut Answer, value: &[u8]) {
     if t1 > t2 && t2 > 0 {
         (lease.renew_secs, lease.rebind_secs) = (part(5), part(8));
     }
+    // A server that has no preferred time to give would be asked without a pause. Short leases are asked for half way:
+    // later is too late.
+    let least = LEAST_RENEW_SECS.min(lease.valid_secs / 2).max(1);
+    lease.renew_secs = lease.renew_secs.max(least).min(lease.valid_secs);
+    lease.rebind_secs = lease.rebind_secs.max(lease.renew_secs).min(lease.valid_secs);
     lease.addresses = lent;
 }
 
@@ -317,6 +324,26 @@ pub(super) mod tests {
         assert_eq!(decode(&answer(7, 6, 3, 1000, &[]), 5, &sender), None);
         let other = Sender { duid: Duid::of_mac([2, 0, 0, 0, 0, 2]), ..sender };
         assert_eq!(decode(&answer(7, 5, 3, 1000, &[]), 5, &other), None);
+    }
+
+    #[test]
+    fn a_lease_is_not_renewed_at_once_and_not_after_its_end() {
+        let times = |t1: u32, t2: u32, preferred: u32, valid: u32| {
+            let mut address = "fd77::100".parse::<Ipv6Addr>().unwrap().octets().to_vec();
+            address.extend([preferred, valid].map(u32::to_be_bytes).concat());
+            let mut association = [7, t1, t2].map(u32::to_be_bytes).concat();
+            put(&mut association, IA_ADDRESS, &address);
+            // The last association counts.
+            let read = decode(&answer(7, 5, 0, 1000, &[(IA_NA, association)]), 5, &sender(Wish::Addresses)).unwrap();
+            (read.lease.renew_secs, read.lease.rebind_secs)
+        };
+        assert_eq!(times(0, 0, 0, 3600), (60, 60));
+        assert_eq!(times(1, 2, 3600, 3600), (60, 60));
+        assert_eq!(times(0, 0, 0, 40), (20, 20));
+        assert_eq!(times(0, 0, 40, 40), (20, 32), "a short lease is as before");
+        assert_eq!(times(0, 0, 0, 1), (1, 1));
+        assert_eq!(times(5000, 9000, 3600, 3600), (3600, 3600));
+        assert_eq!(times(0, 0, u32::MAX, u32::MAX), (u32::MAX, u32::MAX));
     }
 
     proptest! {

@@ -5,7 +5,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use api::network::{Card, Ipv4Method, Ipv6Method, Link, Methods, Prefix, Selector, Settings, Vlan};
 
-use super::kernel::{BondOptions, Kernel, Kind, Route};
+use super::kernel::{BondOptions, Kernel, Kind, Owner, Route, Seen};
 use crate::dhcp::Lease;
 use crate::dhcp6;
 
@@ -52,6 +52,36 @@ pub struct Found {
     pub four: Option<Lease>,
     /// DHCPv6.
     pub six: Option<dhcp6::Lease>,
+    /// What an agent before this one was lent, until DHCP speaks.
+    pub before: Option<Inherited>,
+}
+
+/// What is on a link when an agent starts.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub struct Inherited {
+    /// Addresses of IPv4.
+    pub addresses: BTreeSet<Prefix>,
+    /// Routes of IPv4.
+    pub routes: BTreeSet<Route>,
+}
+
+impl Found {
+    /// What DHCP lent the agent before, of a link with a carrier that asks again: its lease is not known, only what came
+    /// of it. What somebody says (`shall`, without any lease) is no loan.
+    #[must_use]
+    pub fn left_on(seen: &Seen, shall: &WantedLink) -> Option<Self> {
+        let ours = |(address, owner): (&Prefix, &Owner)| {
+            let lent = *owner == Owner::Node && address.address.is_ipv4() && !shall.addresses.contains(address);
+            lent.then_some(*address)
+        };
+        let before = Inherited {
+            addresses: seen.addresses.iter().filter_map(ours).collect(),
+            routes: seen.routes.iter().filter(|route| route.to.address.is_ipv4()).copied().collect(),
+        };
+        let asks = shall.methods.ipv4 == Ipv4Method::Dhcp && shall.bond.is_none();
+        (asks && seen.up && seen.carrier && !before.addresses.is_empty())
+            .then(|| Self { before: Some(before), ..Self::default() })
+    }
 }
 
 /// What shall be.
@@ -70,7 +100,7 @@ pub struct WantedLink {
     pub kind: WantedKind,
     /// The bond it is a port of.
     pub bond: Option<String>,
-    /// The largest packet; nobody says: as it is, but no more than Ethernet's 1500.
+    /// The largest packet; nobody says: as it is, but no more than Ethernet's 1500. While DHCP is asked: as it is.
     pub mtu: Option<u32>,
     /// Where more addresses are from.
     pub methods: Methods,
@@ -119,9 +149,10 @@ pub fn resolve(
     resolver.cards(source, others);
     let Resolver { mut wanted, .. } = resolver;
     for (name, link) in &mut wanted.links {
-        let index = kernel.links.get(name).map_or(0, |seen| seen.index);
+        let seen = kernel.links.get(name);
+        let index = seen.map_or(0, |seen| seen.index);
         let metric = if primary == Some(name) { PRIMARY_METRIC } else { OTHER_METRIC.saturating_add(index) };
-        finish(link, found.get(name), metric);
+        finish(link, found.get(name), seen, metric);
     }
     wanted
 }
@@ -283,14 +314,26 @@ impl<'a> Resolver<'a> {
 }
 
 /// What servers lend, and the metrics nobody gave.
-fn finish(link: &mut WantedLink, found: Option<&Found>, metric: u32) {
+fn finish(link: &mut WantedLink, found: Option<&Found>, seen: Option<&Seen>, metric: u32) {
     if link.bond.is_some() {
         return;
     }
     link.routes = link.routes.iter().map(|route| Route { metric: or(route.metric, metric), ..*route }).collect();
-    if let Some(lease) = found.and_then(|found| found.four.as_ref()).filter(|_| link.methods.ipv4 == Ipv4Method::Dhcp) {
+    let asked = found.filter(|_| link.methods.ipv4 == Ipv4Method::Dhcp);
+    let lease = asked.and_then(|found| found.four.as_ref());
+    link.mtu = link.mtu.or_else(|| match (lease, link.methods.ipv4) {
+        (Some(lease), _) => lease.mtu.map(u32::from),
+        // Many cards drop their carrier when it changes: a lease that goes with the carrier must not change it back.
+        (None, Ipv4Method::Dhcp) => seen.map(|seen| seen.mtu),
+        (None, Ipv4Method::Off) => None,
+    });
+    if let (Some(before), None) = (asked.and_then(|found| found.before.as_ref()), lease) {
+        let said: BTreeSet<Prefix> = link.routes.iter().map(|route| route.to).collect();
+        link.addresses.extend(&before.addresses);
+        link.routes.extend(before.routes.iter().filter(|route| !said.contains(&route.to)));
+    }
+    if let Some(lease) = lease {
         link.addresses.extend(Prefix::new(lease.address.into(), lease.prefix_len));
-        link.mtu = link.mtu.or(lease.mtu.map(u32::from));
         let default = |router: &Ipv4Addr| (Prefix { address: Ipv4Addr::UNSPECIFIED.into(), length: 0 }, *router);
         let classless = lease
             .routes
@@ -346,7 +389,7 @@ pub(super) fn is_global(address: IpAddr) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::network::Seen;
+    use crate::network::plan;
 
     fn card(index: u32, name: &str) -> (String, Seen) {
         let card = Card { name: name.to_owned(), mac: format!("52:54:00:00:00:{index:02x}"), ..Card::default() };
@@ -396,7 +439,7 @@ mod tests {
 
     #[test]
     fn without_a_word_every_card_asks() {
-        let found = BTreeMap::from([("eth1".to_owned(), Found { four: Some(lease()), six: None })]);
+        let found = BTreeMap::from([("eth1".to_owned(), Found { four: Some(lease()), ..Found::default() })]);
         let wanted = resolve(&[], &kernel(), &found, Some("eth1"));
         assert_eq!((wanted.links.len(), wanted.problems.len()), (3, 0));
         assert!(wanted.links.values().all(|link| link.methods == Methods::USUAL && link.source == Source::Default));
@@ -406,6 +449,65 @@ mod tests {
         assert_eq!((route.to.length, route.metric, route.via), (0, 100, Some("10.0.0.1".parse().unwrap())));
         assert_eq!(primary(&kernel(), &wanted, None).as_deref(), Some("eth1"));
         assert_eq!(primary(&kernel(), &wanted, Some("eth0")).as_deref(), Some("eth1"), "it has no address");
+    }
+
+    #[test]
+    fn a_link_that_asks_keeps_its_size_until_it_is_answered() {
+        let mut kernel = kernel();
+        kernel.links.get_mut("eth1").unwrap().mtu = 9000;
+        let size = |found: &BTreeMap<String, Found>| resolve(&[], &kernel, found, None).links["eth1"].mtu;
+        assert_eq!(size(&BTreeMap::new()), Some(9000), "its lease went with its carrier");
+        assert!(plan(&kernel, &resolve(&[], &kernel, &BTreeMap::new(), None)).is_empty());
+        let lease = |mtu| Found { four: Some(Lease { mtu, ..lease() }), ..Found::default() };
+        assert_eq!(size(&BTreeMap::from([("eth1".to_owned(), lease(Some(9000)))])), Some(9000));
+        assert_eq!(size(&BTreeMap::from([("eth1".to_owned(), lease(None))])), None, "1500");
+        let off = settings(r#"{"others": {"ipv4": "off"}}"#);
+        let layers = [Layer { source: Source::Master, settings: &off }];
+        assert_eq!(resolve(&layers, &kernel, &BTreeMap::new(), None).links["eth1"].mtu, None);
+    }
+
+    #[test]
+    fn what_the_agent_before_was_lent_stays_until_dhcp_speaks() {
+        let mut kernel = kernel();
+        let default = Route { to: "0.0.0.0/0".parse().unwrap(), via: Some("10.0.0.1".parse().unwrap()), metric: 100 };
+        let (address, six): (Prefix, Prefix) = ("10.0.0.11/24".parse().unwrap(), "fd77::5/64".parse().unwrap());
+        for (name, carrier) in [("eth0", true), ("eth1", false)] {
+            let seen = kernel.links.get_mut(name).unwrap();
+            seen.carrier = carrier;
+            seen.addresses = [(address, Owner::Node), (six, Owner::Kernel)].into();
+            seen.routes = [default].into();
+        }
+        let shall = resolve(&[], &kernel, &BTreeMap::new(), None);
+        let left = |name: &str| Found::left_on(&kernel.links[name], &shall.links[name]);
+        assert_eq!((left("eth1"), left("eth2")), (None, None), "no carrier, nothing there");
+        let fixed = settings(r#"{"links": {"eth0": {"ipv4": "dhcp", "addresses": ["10.0.0.11/24"]}}}"#);
+        let layers = [Layer { source: Source::Master, settings: &fixed }];
+        let fixed = resolve(&layers, &kernel, &BTreeMap::new(), None);
+        assert_eq!(Found::left_on(&kernel.links["eth0"], &fixed.links["eth0"]), None, "nobody lent it");
+        let mut found = BTreeMap::from([("eth0".to_owned(), left("eth0").unwrap())]);
+        kernel.links.remove("eth1");
+        let wanted = resolve(&[], &kernel, &found, None);
+        assert_eq!(
+            (wanted.links["eth0"].addresses.clone(), primary(&kernel, &wanted, None).as_deref()),
+            ([address].into(), Some("eth0"))
+        );
+        assert!(plan(&kernel, &wanted).is_empty(), "nothing is taken away");
+        // What somebody says counts more, and who does not ask keeps nothing.
+        let said =
+            settings(r#"{"links": {"eth0": {"ipv4": "dhcp", "routes": [{"to": "0.0.0.0/0", "via": "10.0.0.2"}]}}}"#);
+        let layers = [Layer { source: Source::Master, settings: &said }];
+        let routes = resolve(&layers, &kernel, &found, None).links["eth0"].routes.clone();
+        assert!(routes.len() == 1 && !routes.contains(&default), "{routes:?}");
+        let off = settings(r#"{"others": {"ipv4": "off"}}"#);
+        let layers = [Layer { source: Source::Master, settings: &off }];
+        assert!(resolve(&layers, &kernel, &found, None).links["eth0"].addresses.is_empty());
+        // A lease takes its place.
+        let other = Lease { address: Ipv4Addr::new(10, 0, 0, 12), ..lease() };
+        found.get_mut("eth0").unwrap().four = Some(other);
+        assert_eq!(
+            resolve(&[], &kernel, &found, None).links["eth0"].addresses,
+            ["10.0.0.12/24".parse().unwrap()].into()
+        );
     }
 
     #[test]

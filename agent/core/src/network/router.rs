@@ -33,7 +33,9 @@ impl Advertisement {
         if header[0] != ADVERTISEMENT || header[1] != 0 {
             return false;
         }
-        (self.managed, self.other) = (header[5] & MANAGED != 0, header[5] & OTHER != 0);
+        // What one router says, another does not take back: its silence is no word about the other's DHCPv6.
+        self.managed |= header[5] & MANAGED != 0;
+        self.other |= header[5] & OTHER != 0;
         let mut rest = options;
         while let [kind, length, ..] = rest {
             let length = usize::from(*length) * 8;
@@ -141,6 +143,16 @@ mod tests {
         heard.hear(&packet(0, 60), 0);
         assert!(heard.hear(&packet(0, 0), 1) && heard.domains().is_empty());
         assert!(!heard.hear(&SOLICITATION, 2));
+    }
+
+    #[test]
+    fn routers_that_differ_do_not_take_back_each_others_flags() {
+        let mut heard = Advertisement::default();
+        assert!(heard.hear(&packet(MANAGED, 60), 0));
+        assert!(!heard.hear(&packet(0, 60), 1), "nothing is other than before");
+        assert!(heard.managed && !heard.other);
+        assert!(heard.hear(&packet(OTHER, 60), 2));
+        assert!(heard.managed && heard.other);
     }
 
     proptest! {
