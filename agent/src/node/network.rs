@@ -401,7 +401,7 @@ impl Network {
         let link = self.wanted.links.get(self.primary.as_ref()?)?;
         // What DHCP has not confirmed is kept for those who use it, and not told: name and time servers come with the lease.
         let before = self.found.get(self.primary.as_ref()?).and_then(|found| found.before.as_ref());
-        let confirmed = |address: &&Prefix| !before.is_some_and(|before| before.addresses.contains(*address));
+        let confirmed = |address: &&Prefix| before.is_none_or(|before| !before.addresses.contains(*address));
         let there = seen.addresses.keys().filter(confirmed).map(|address| address.address);
         let global = |address: &IpAddr| match address {
             IpAddr::V4(four) => !four.is_link_local(),
