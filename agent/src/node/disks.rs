@@ -9,6 +9,7 @@ mod device;
 mod durable;
 mod health;
 mod mounting;
+mod owner;
 pub(crate) mod settled;
 mod tools;
 mod volumes;
@@ -19,6 +20,7 @@ pub(crate) use board::Board;
 pub(crate) use volumes::{awaited, is_there};
 pub(crate) use wiping::wipe;
 
+use std::path::Path;
 use std::time::Duration;
 
 use agent_core::disks::gpt::Guid;
@@ -43,17 +45,31 @@ pub(crate) fn at_start(settings: &Settings) {
     if let Some(directory) = settings.disks.state_directory() {
         durable::restore(&directory, &settings.state, settings.token.as_deref());
     }
-    if let Some(guid) = settings.disks.pool_to_adopt(&settings.work_dir) {
-        match mounting::adopt_pool(guid, &settings.work_dir) {
-            Ok(()) => tracing::info!(partition = %guid, "sandboxes, images and volumes are on a disk"),
-            Err(error) => settings.disks.failed(guid, &crate::logging::chain(&error)),
-        }
+    settings.disks.find_adopted(&settings.work_dir);
+    // A new pool is the driver's to adopt, when no task is in its way: so is one that opened while tasks ran.
+    let Some(guid) = settings.disks.marked_to_adopt(&settings.work_dir).filter(|_| !has_tasks(&settings.state)) else {
+        return;
+    };
+    match adopt(guid, settings) {
+        Ok(()) => tracing::info!(partition = %guid, "sandboxes, images and volumes are on a disk"),
+        Err(error) => settings.disks.failed(guid, &crate::logging::chain(&error)),
     }
+}
+
+/// Did this process take over from one that ran tasks? The driver knows only later. What cannot be read has some.
+fn has_tasks(state: &Path) -> bool {
+    let any = |kind: &str| match std::fs::read_dir(state.join(kind)) {
+        Err(error) => error.kind() != std::io::ErrorKind::NotFound,
+        Ok(mut entries) => entries.next().is_some(),
+    };
+    any("tasks") || any("executors")
 }
 
 /// Makes the pool the work directory.
 pub(crate) fn adopt(guid: Guid, settings: &Settings) -> Result<(), MountingError> {
-    mounting::adopt_pool(guid, &settings.work_dir)
+    mounting::adopt_pool(guid, &settings.work_dir)?;
+    settings.disks.adopted(guid);
+    Ok(())
 }
 
 /// Keeps what the node has to know again after its next boot.

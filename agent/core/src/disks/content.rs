@@ -50,6 +50,13 @@ pub fn ours(of: &(impl Readable + ?Sized), geometry: Geometry) -> Option<Layout>
     table.as_ref().and_then(Layout::of).filter(Layout::is_ready)
 }
 
+/// The layout a preparation of ours has written, finished or not.
+#[must_use]
+pub fn begun(of: &(impl Readable + ?Sized), geometry: Geometry) -> Option<Layout> {
+    let table = if geometry.is_sane() { Table::read(of, geometry).ok()? } else { None };
+    table.as_ref().and_then(Layout::of)
+}
+
 fn is_marked(of: &(impl Readable + ?Sized), geometry: Geometry) -> io::Result<bool> {
     let mut bytes = [0; 28];
     if of.size() < MARK_AT + 28 {

@@ -1,7 +1,9 @@
 //! What is to be done with each disk.
 
+use std::collections::BTreeMap;
+
 use api::disks::{NamedRule, Pick, Purpose, fits_pattern};
-use hwdetect::Disk;
+use hwdetect::{Disk, Transport};
 
 use super::content::Content;
 use super::layout::{Layout, State};
@@ -21,10 +23,10 @@ pub struct Candidate {
 pub enum Decision {
     /// No rule wants it: it is left alone.
     Leave,
-    /// A rule wants it, and yet it is left alone.
+    /// It is left alone although a rule wants it, or whatever rules want.
     Refuse {
-        /// Whose wish it is.
-        rule: String,
+        /// Whose wish it is, if any rule's.
+        rule: Option<String>,
         /// Why not, for people.
         reason: String,
     },
@@ -57,6 +59,21 @@ pub fn decide(rules: &[NamedRule], disks: &[Candidate]) -> Vec<Decision> {
         let disk = &disks[*at].disk;
         (&disk.serial, &disk.wwid, &disk.name)
     });
+    // Two ports of one drive look like two disks: it must not be prepared twice.
+    let mut firsts: BTreeMap<Same<'_>, &str> = BTreeMap::new();
+    for at in &order {
+        let disk = &disks[*at].disk;
+        let Some(same) = same(disk) else { continue };
+        match firsts.get(&same) {
+            Some(first) => {
+                let reason = format!("it is {first} by another way");
+                decisions[*at] = Some(Decision::Refuse { rule: None, reason });
+            }
+            None => {
+                firsts.insert(same, &disk.name);
+            }
+        }
+    }
     let has_state = |candidate: &Candidate| match &candidate.content {
         Content::Ours(layout) => layout.state().is_some(),
         Content::Empty | Content::Unfinished | Content::Foreign(_) | Content::Unreadable(_) => false,
@@ -88,9 +105,27 @@ pub fn decide(rules: &[NamedRule], disks: &[Candidate]) -> Vec<Decision> {
     decisions.into_iter().map(|decision| decision.unwrap_or(Decision::Leave)).collect()
 }
 
+/// What two ways to one drive have in common.
+#[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
+enum Same<'a> {
+    Wwid(&'a str),
+    Serial(&'a str, Option<u64>),
+}
+
+fn same(disk: &Disk) -> Option<Same<'_>> {
+    let text = |text: &'_ Option<String>| text.as_deref().is_some_and(|text| !text.trim().is_empty());
+    if text(&disk.wwid) {
+        return disk.wwid.as_deref().map(Same::Wwid);
+    }
+    // Namespaces of one NVMe controller share its serial number.
+    let is_nvme = matches!(disk.transport, Some(Transport::Nvme | Transport::NvmeFabrics));
+    let serial = disk.serial.as_deref().filter(|_| !is_nvme && text(&disk.serial));
+    serial.map(|serial| Same::Serial(serial, disk.size_bytes))
+}
+
 fn of_one(rule: &NamedRule, candidate: &Candidate, state: State) -> Decision {
     let serial = candidate.disk.serial.as_deref();
-    let refuse = |reason: String| Decision::Refuse { rule: rule.name.clone(), reason };
+    let refuse = |reason: String| Decision::Refuse { rule: Some(rule.name.clone()), reason };
     if candidate.disk.read_only == Some(true) {
         return refuse("it takes no writes".to_owned());
     }
@@ -178,7 +213,7 @@ mod tests {
     fn shown(decisions: &[Decision]) -> Vec<String> {
         let one = |decision: &Decision| match decision {
             Decision::Leave => "leave".to_owned(),
-            Decision::Refuse { rule, reason } => format!("refuse {rule}: {reason}"),
+            Decision::Refuse { rule, reason } => format!("refuse {}: {reason}", rule.as_deref().unwrap_or("-")),
             Decision::Prepare { rule, state } => format!("prepare {} {state:?}", rule.name),
             Decision::Use { rule, layout } => format!("use {rule} {}", layout.describe()),
         };
@@ -243,6 +278,35 @@ mod tests {
         let rules = rules(&[r#"{"use":"path","pick":{"class":["nvme"],"count":1}}"#]);
         let disks = [disk("1", 100, Transport::Nvme, Content::Empty), disk("2", 100, Transport::Nvme, ours(PATH))];
         assert_eq!(shown(&decide(&rules, &disks)), ["leave", "use r0 path ext4"]);
+    }
+
+    #[test]
+    fn a_drive_that_is_seen_twice_is_prepared_once() {
+        let rules = rules(&[r#"{"use":"mount","pick":{"class":["hdd","nvme"],"count":2}}"#]);
+        let named = |name: &str, serial: &str, wwid: Option<&str>, gb: u64, transport: Transport| {
+            let mut one = disk(serial, gb, transport, Content::Empty);
+            one.disk.name = name.to_owned();
+            one.disk.wwid = wwid.map(str::to_owned);
+            one
+        };
+        let twice = |first: &str| format!("refuse -: it is {first} by another way");
+        let disks = [
+            named("sdb", "1", Some("naa.5"), 100, Transport::Sas),
+            named("sda", "1", Some("naa.5"), 100, Transport::Sas),
+            named("sdc", "1", Some("naa.6"), 100, Transport::Sas),
+        ];
+        let decisions = shown(&decide(&rules, &disks));
+        assert_eq!(decisions, [twice("sda"), "prepare r0 Elsewhere".into(), "prepare r0 Elsewhere".into()]);
+        let disks = [
+            named("sda", "1", None, 100, Transport::Sas),
+            named("sdb", "1", None, 100, Transport::Sas),
+            named("sdc", "1", None, 200, Transport::Sas),
+        ];
+        assert_eq!(shown(&decide(&rules, &disks))[1], twice("sda"));
+        assert_eq!(shown(&decide(&rules, &disks))[2], "prepare r0 Elsewhere", "another size is another drive");
+        let disks =
+            [named("nvme0n1", "1", None, 100, Transport::Nvme), named("nvme0n2", "1", None, 100, Transport::Nvme)];
+        assert_eq!(shown(&decide(&rules, &disks)), ["prepare r0 Elsewhere"; 2], "namespaces of one controller");
     }
 
     #[test]

@@ -2,8 +2,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Instant;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError};
+use std::thread;
+use std::time::{Duration, Instant};
 
 use agent_core::disks::content::Content;
 use agent_core::disks::gpt::Guid;
@@ -16,13 +17,23 @@ use api::{Milli, Resource, Resources};
 use hwdetect::smart::{Health, Verdict};
 
 use super::mounting::{data, is_mounted, is_pool, mount_point};
+use super::owner::Owner;
+use super::volumes::has_volumes;
 
 /// Disks whose health is an attribute each; of more there is a summary.
 const LISTED: usize = 32;
+/// What could not be used is tried again after it.
+const AGAIN: Duration = Duration::from_secs(300);
+/// Whoever waits longer for another one's pass does without a pass of its own.
+const BUSY: Duration = Duration::from_secs(20);
 
 /// Shared by everybody; nobody holds it for long.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Board(Arc<Mutex<Known>>);
+pub(crate) struct Board {
+    known: Arc<Mutex<Known>>,
+    /// Of whoever mounts and unmounts now.
+    working: Arc<Mutex<()>>,
+}
 
 /// All that is known.
 #[derive(Debug, Default)]
@@ -37,6 +48,12 @@ pub(super) struct Known {
     pub(super) parts: BTreeMap<Guid, Used>,
     /// Layouts of disks that wait for a key before they are prepared, by [`super::device::sequence`].
     pub(super) planned: BTreeMap<String, Layout>,
+    /// Disks of other nodes, by [`super::device::sequence`]. They are left alone.
+    pub(super) strangers: BTreeMap<String, Owner>,
+    /// The partition that is the work directory.
+    pub(super) adopted: Option<Guid>,
+    /// Why a partition is not made the work directory.
+    pub(super) held_off: Option<&'static str>,
     /// Keys a master gave, until they are used.
     pub(super) keys: BTreeMap<Guid, Vec<u8>>,
     /// Keys a master is to be asked for.
@@ -83,23 +100,85 @@ pub(super) struct Used {
     pub(super) disk: String,
     /// What tells disks apart, for an order that stays.
     pub(super) serial: Option<String>,
+    /// Nobody else's: its file system was looked at.
+    pub(super) is_ours: bool,
     /// Why it cannot be used.
-    pub(super) failure: Option<String>,
+    pub(super) failure: Option<Failure>,
     /// No rule wants it any more.
     pub(super) unwanted: bool,
     /// Programs and the disk itself say that it fails.
     pub(super) failing: bool,
 }
 
+/// Why a partition cannot be used.
+#[derive(Clone, Debug)]
+pub(super) struct Failure {
+    pub(super) why: String,
+    /// Since when. None: it is to be tried again at once.
+    at: Option<Instant>,
+    of: Cause,
+}
+
+/// What failed.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Cause {
+    /// The masters gave no key.
+    Key,
+    /// Anything here.
+    Disk,
+}
+
+impl Failure {
+    fn new(why: &str, of: Cause) -> Self {
+        Self { why: why.to_owned(), at: Some(Instant::now()), of }
+    }
+
+    /// Has it stood for long enough?
+    pub(super) fn is_over(&self) -> bool {
+        self.at.is_none_or(|at| at.elapsed() >= AGAIN)
+    }
+}
+
+impl Used {
+    /// Can it be seen what is on it?
+    pub(super) fn is_open(&self) -> bool {
+        self.is_ours && is_mounted(&mount_point(self.part.guid))
+    }
+
+    /// Was it the work directory once?
+    pub(super) fn is_marked(&self) -> bool {
+        self.is_open() && mount_point(self.part.guid).join(POOL).exists()
+    }
+}
+
 impl Board {
     pub(super) fn lock(&self) -> MutexGuard<'_, Known> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// One at a time mounts and unmounts. None if another one takes too long.
+    pub(super) fn work(&self) -> Option<MutexGuard<'_, ()>> {
+        let until = Instant::now() + BUSY;
+        loop {
+            match self.working.try_lock() {
+                Ok(guard) => return Some(guard),
+                Err(TryLockError::Poisoned(poisoned)) => return Some(poisoned.into_inner()),
+                Err(TryLockError::WouldBlock) if Instant::now() >= until => return None,
+                Err(TryLockError::WouldBlock) => thread::sleep(Duration::from_millis(50)),
+            }
+        }
     }
 
     /// A master says what the operator wants. Is it other than before?
     pub(crate) fn rules(&self, rules: Vec<NamedRule>) -> bool {
         let mut known = self.lock();
         let news = known.rules.as_ref() != Some(&rules);
+        // Every session begins with them: its master may have the key that another one lacked.
+        for failure in known.parts.values_mut().filter_map(|used| used.failure.as_mut()) {
+            if failure.of == Cause::Key {
+                failure.at = None;
+            }
+        }
         known.rules = Some(rules);
         news
     }
@@ -114,7 +193,7 @@ impl Board {
         } else {
             tracing::error!(volume, error, "there is no key for an encrypted disk");
             if let Some(used) = known.parts.get_mut(&guid) {
-                used.failure = Some(error.to_owned());
+                used.failure = Some(Failure::new(error, Cause::Key));
             }
         }
     }
@@ -133,7 +212,7 @@ impl Board {
     pub(crate) fn failed(&self, guid: Guid, why: &str) {
         tracing::error!(partition = %guid, why, "a disk of ours cannot be used");
         if let Some(used) = self.lock().parts.get_mut(&guid) {
-            used.failure = Some(why.to_owned());
+            used.failure = Some(Failure::new(why, Cause::Disk));
         }
     }
 
@@ -141,28 +220,56 @@ impl Board {
     pub(super) fn state_directory(&self) -> Option<PathBuf> {
         let known = self.lock();
         let mut parts = known.parts.values().filter(|used| used.part.purpose == Purpose::State);
-        parts.find(|used| is_mounted(&mount_point(used.part.guid))).map(|used| data(used.part.guid))
+        parts.find(|used| used.is_open()).map(|used| data(used.part.guid))
+    }
+
+    /// The partition that was the work directory before and is not yet.
+    pub(super) fn marked_to_adopt(&self, work_dir: &Path) -> Option<Guid> {
+        let known = self.lock();
+        known.to_adopt(work_dir).filter(|pool| pool.is_marked()).map(|pool| pool.part.guid)
     }
 
     /// The partition that is to be the work directory and is not yet.
     pub(crate) fn pool_to_adopt(&self, work_dir: &Path) -> Option<Guid> {
         let known = self.lock();
-        let pool = known.pool()?;
-        let guid = pool.part.guid;
-        (is_mounted(&mount_point(guid)) && !is_pool(guid, work_dir) && pool.failure.is_none()).then_some(guid)
+        let pool = known.to_adopt(work_dir)?;
+        // Before a master has spoken, the disk that is the pool may not have shown itself.
+        let may_be_new = || known.rules.is_some() && known.why_not_adopt(work_dir).is_none();
+        (pool.is_marked() || may_be_new()).then_some(pool.part.guid)
     }
 
-    /// There is a pool from an earlier boot, and it waits for its key: tasks had better wait, too.
+    /// Finds out why the partition that would be the work directory is not to be. Gives its disk, and why.
+    pub(super) fn hold_off(&self, work_dir: &Path) -> Option<(String, &'static str)> {
+        let mut known = self.lock();
+        let first = known.to_adopt(work_dir).filter(|pool| !pool.is_marked()).map(|pool| pool.disk.clone());
+        known.held_off = first.as_ref().and_then(|_| known.why_not_adopt(work_dir));
+        first.zip(known.held_off)
+    }
+
+    /// The partition is the work directory now.
+    pub(super) fn adopted(&self, guid: Guid) {
+        self.lock().adopted = Some(guid);
+    }
+
+    /// After a start of this process: the one that is the work directory already.
+    pub(super) fn find_adopted(&self, work_dir: &Path) {
+        let mut known = self.lock();
+        let guid = known.parts.keys().find(|guid| is_pool(**guid, work_dir)).copied();
+        known.adopted = guid;
+    }
+
+    /// There may be a pool from an earlier boot that is not open yet: tasks had better wait, too.
     pub(crate) fn awaits_pool(&self) -> bool {
         let known = self.lock();
-        known.pool().is_some_and(|pool| {
-            pool.part.encrypted && pool.failure.is_none() && !is_mounted(&mount_point(pool.part.guid))
-        })
+        known.marked().is_none() && known.closed().next().is_some()
     }
 
     /// What tasks can have of the work directory's disk, in MiB, if there is one.
     pub(crate) fn pool_mib(&self) -> Option<u64> {
         let known = self.lock();
+        if known.held_off.is_some() {
+            return None;
+        }
         known.pool().filter(|pool| pool.failure.is_none()).map(|pool| pool.part.offered_mib())
     }
 
@@ -219,11 +326,39 @@ impl Board {
 }
 
 impl Known {
-    /// The partition that is the work directory's: one that was before, else the first.
+    fn paths(&self) -> impl Iterator<Item = &Used> {
+        self.parts.values().filter(|used| used.part.purpose == Purpose::Path)
+    }
+
+    /// Those whose mark cannot be seen yet.
+    fn closed(&self) -> impl Iterator<Item = &Used> {
+        self.paths().filter(|used| used.failure.is_none() && !used.is_open())
+    }
+
+    /// The one that was the work directory before; of several the one that is.
+    fn marked(&self) -> Option<&Used> {
+        let marked = self.paths().filter(|used| used.is_marked());
+        marked.min_by_key(|used| (self.adopted != Some(used.part.guid), &used.serial, used.part.guid))
+    }
+
+    /// The partition that is the work directory's: one that was before or may have been, else the first that is nothing else.
     pub(super) fn pool(&self) -> Option<&Used> {
-        let paths = || self.parts.values().filter(|used| used.part.purpose == Purpose::Path);
-        let marked = paths().find(|used| mount_point(used.part.guid).join(POOL).exists());
-        marked.or_else(|| paths().min_by_key(|used| (&used.serial, used.part.guid)))
+        let order = |used: &&Used| (used.serial.clone(), used.part.guid);
+        self.marked().or_else(|| self.closed().min_by_key(order)).or_else(|| {
+            // One that is offered for itself has volumes, which nobody would find below another path.
+            let free = |used: &&Used| !used.is_open() || !has_volumes(&data(used.part.guid));
+            self.paths().filter(free).min_by_key(order)
+        })
+    }
+
+    fn to_adopt(&self, work_dir: &Path) -> Option<&Used> {
+        let pool = self.pool()?;
+        (pool.is_open() && pool.failure.is_none() && !is_pool(pool.part.guid, work_dir)).then_some(pool)
+    }
+
+    /// Why none becomes the work directory that was not before.
+    fn why_not_adopt(&self, work_dir: &Path) -> Option<&'static str> {
+        has_volumes(work_dir).then_some("it becomes the node's pool when no volume is left where they are now")
     }
 
     /// Whoever has a volume there keeps it, whatever becomes of the disk; new ones are made on good disks only.

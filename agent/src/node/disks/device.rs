@@ -55,6 +55,12 @@ pub(crate) fn ours(disk: &Disk) -> Option<Layout> {
     content::ours(&Opened { file, bytes: disk.size_bytes.unwrap_or_default() }, geometry(disk))
 }
 
+/// What a preparation of ours has written, whether it came to its end or not.
+pub(crate) fn begun(disk: &Disk) -> Option<Layout> {
+    let file = File::open(path(disk)).ok()?;
+    content::begun(&Opened { file, bytes: disk.size_bytes.unwrap_or_default() }, geometry(disk))
+}
+
 /// Writes to a disk that nobody else uses; each stage is on the disk before the next begins. Refuses while a partition is
 /// mounted or otherwise held.
 pub(crate) fn write_alone(disk: &Disk, stages: &[Vec<Write>]) -> io::Result<()> {

@@ -5,12 +5,13 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
+use agent_core::disks::gpt::Guid;
 use api::Resources;
 use api::disks::Purpose;
 
 use super::Board;
 use super::board::root_of;
-use super::mounting::{DATA, DISKS, data, is_mounted, mount_point};
+use super::mounting::{DATA, DISKS, data, is_mounted};
 use crate::node::volumes::{self, Unnamed};
 
 /// What begins with this was destroyed, and goes.
@@ -41,40 +42,80 @@ pub(crate) fn awaited(path: &str) -> bool {
     true
 }
 
+/// Are there volumes below it, or any that were set aside? What cannot be read has some.
+pub(super) fn has_volumes(root: &Path) -> bool {
+    let entries = |path: &Path| match fs::read_dir(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),
+        read => read?.map(|entry| Ok(entry?.path())).collect::<io::Result<Vec<PathBuf>>>(),
+    };
+    let volumes = root.join("volumes");
+    let any = || -> io::Result<bool> {
+        for role in entries(&volumes.join("roles"))? {
+            if !entries(&role)?.is_empty() {
+                return Ok(true);
+            }
+        }
+        Ok(!entries(&volumes.join("unknown"))?.is_empty())
+    };
+    any().unwrap_or(true)
+}
+
 /// Brings what is on disks in line with what the master named last.
 pub(super) fn settle(board: &Board) {
-    let (persistent, mounts, paths) = {
-        let mut known = board.lock();
-        let Some(persistent) = known.persistent.clone() else { return };
-        let roots: Vec<PathBuf> = persistent.iter().filter_map(|one| root_of(one).map(PathBuf::from)).collect();
-        known.named.extend(roots);
-        // What is on the work directory's disk is the work directory's.
-        let pool = known.pool().map(|pool| pool.part.guid);
-        let of = |purpose: Purpose| -> Vec<PathBuf> {
-            let parts =
-                known.parts.values().filter(|used| used.part.purpose == purpose && Some(used.part.guid) != pool);
-            let mounted = parts.filter(|used| is_mounted(&mount_point(used.part.guid)));
-            mounted.map(|used| data(used.part.guid)).collect()
-        };
-        (persistent, of(Purpose::Mount), of(Purpose::Path))
-    };
     let report = |path: &Path, result: io::Result<usize>| {
         if let Err(error) = result {
             tracing::warn!(path = %path.display(), %error, "volumes on a disk cannot be brought up to date");
         }
     };
-    for root in mounts {
-        let named = board.lock().named.contains(&root);
-        let prefix = if named { GONE } else { UNKNOWN };
+    let all: Vec<(Guid, Purpose)> =
+        board.lock().parts.values().map(|used| (used.part.guid, used.part.purpose)).collect();
+    for (guid, purpose) in all {
+        let root = data(guid);
         let now = SystemTime::now();
-        report(&root, empty(&root, &persistent, prefix, now).and_then(|()| collect(&root, now)));
+        match set_aside(board, guid, &root, now) {
+            Ok(Settled::Yes) => {}
+            Ok(Settled::No) => continue,
+            Err(error) => report(&root, Err(error)),
+        }
+        // May take minutes: not under the lock.
+        match purpose {
+            Purpose::Mount => report(&root, collect(&root, now)),
+            Purpose::Path => report(&root, volumes::collect(&root, now)),
+            Purpose::State => {}
+        }
     }
-    for root in paths {
-        let unnamed = if board.lock().named.contains(&root) { Unnamed::Remove } else { Unnamed::SetAside };
-        let own = persistent.filter(|resource| root_of(resource).is_some_and(|found| Path::new(found) == root));
-        report(&root, volumes::keep(&root, &own, unnamed));
-        report(&root, volumes::collect(&root, SystemTime::now()));
+}
+
+/// Is there something to be collected?
+enum Settled {
+    Yes,
+    No,
+}
+
+/// Decides and renames under the lock: a volume the master names meanwhile is in the list, or comes to a new directory.
+fn set_aside(board: &Board, guid: Guid, root: &Path, now: SystemTime) -> io::Result<Settled> {
+    let mut known = board.lock();
+    let Some(persistent) = known.persistent.clone() else { return Ok(Settled::No) };
+    let roots: Vec<PathBuf> = persistent.iter().filter_map(|one| root_of(one).map(PathBuf::from)).collect();
+    known.named.extend(roots);
+    // What is on the work directory's disk is the work directory's.
+    if known.pool().is_some_and(|pool| pool.part.guid == guid) {
+        return Ok(Settled::No);
     }
+    let named = known.named.contains(root);
+    let Some(used) = known.parts.get(&guid).filter(|used| used.is_open()) else { return Ok(Settled::No) };
+    match used.part.purpose {
+        Purpose::Mount => empty(root, &persistent, if named { GONE } else { UNKNOWN }, now)?,
+        // Another pool, of an earlier boot: nobody knows what of it is wanted.
+        Purpose::Path if used.is_marked() => return Ok(Settled::No),
+        Purpose::Path => {
+            let unnamed = if named { Unnamed::Remove } else { Unnamed::SetAside };
+            let own = persistent.filter(|resource| root_of(resource).is_some_and(|found| Path::new(found) == root));
+            volumes::keep(root, &own, unnamed)?;
+        }
+        Purpose::State => return Ok(Settled::No),
+    }
+    Ok(Settled::Yes)
 }
 
 /// A whole disk that nobody has a volume on is empty.
@@ -144,6 +185,21 @@ mod tests {
         empty(&root, &Resources::new(), GONE, now).unwrap();
         assert_eq!(collect(&root, now).unwrap(), 1);
         assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn volumes_are_seen_until_the_last_one_is_gone() {
+        let dir = tempfile::tempdir().unwrap();
+        assert!(!has_volumes(dir.path()));
+        let role = dir.path().join("volumes/roles/a");
+        fs::create_dir_all(role.join("one")).unwrap();
+        assert!(has_volumes(dir.path()));
+        let unknown = dir.path().join("volumes/unknown");
+        fs::create_dir(&unknown).unwrap();
+        fs::rename(role.join("one"), unknown.join("0 1 a one")).unwrap();
+        assert!(has_volumes(dir.path()), "it is kept for a while");
+        fs::remove_dir(unknown.join("0 1 a one")).unwrap();
+        assert!(!has_volumes(dir.path()));
     }
 
     #[test]

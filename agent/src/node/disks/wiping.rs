@@ -4,7 +4,7 @@ use agent_core::disks::content::Content;
 use agent_core::disks::preparing;
 use hwdetect::SysRoot;
 
-use super::device::{geometry, look, write_anyway};
+use super::device::{geometry, look, sequence, write_anyway};
 use super::{Board, durable};
 
 /// Forgets the node's state, destroys the keys of encrypted partitions and the tables of all disks of ours. Gives how many.
@@ -17,6 +17,10 @@ pub(crate) fn wipe(board: &Board) -> usize {
     }
     let mut wiped = 0;
     for disk in hwdetect::detect(&SysRoot::host()).disks {
+        // Another node's is not ours to empty.
+        if board.lock().strangers.contains_key(&sequence(&disk)) {
+            continue;
+        }
         let Content::Ours(layout) = look(&disk) else { continue };
         let Some(stages) = preparing::forget(&layout, geometry(&disk)) else { continue };
         match write_anyway(&disk, &stages) {

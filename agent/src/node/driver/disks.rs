@@ -83,8 +83,9 @@ impl Driver {
         }
         self.adopt_pool()?;
         if self.passes.held_back && !self.settings.disks.awaits_pool() {
-            // There will be none: the master sends what waited for it to the next process.
-            return Err(DriverError::PoolAdopted);
+            // There will be none, or not while other tasks run: the master sends what waited with the next session.
+            self.passes.held_back = false;
+            self.find_the_master_anew();
         }
         self.look_at_disks();
         Ok(())

@@ -238,10 +238,13 @@ impl Rig {
     /// What a session was sent since last asked, without pings, as short lines.
     pub fn sent(&mut self, session: u64) -> Vec<String> {
         let messages = self.messages.remove(&session).unwrap_or_default();
+        // Only with a session's beginning is it no news that there are no rules.
+        let begins = messages.iter().any(|message| matches!(message, ToAgent::Registered { .. }));
         let nothing = |message: &&ToAgent| {
             matches!(message, ToAgent::Ping { .. })
                 || matches!(message, ToAgent::Volumes { persistent, .. } if persistent.is_empty())
                 || matches!(message, ToAgent::Network { json, .. } if json.is_empty())
+                || (begins && matches!(message, ToAgent::DiskRules { rules } if rules.is_empty()))
         };
         messages.iter().filter(|message| !nothing(message)).map(describe_message).collect()
     }
