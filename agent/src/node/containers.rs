@@ -120,7 +120,8 @@ impl Containers {
         let deletions = Deletions::default();
         let start = |line: Line| {
             let (sender, jobs) = mpsc::channel();
-            let (bundles, store, bridge, events) = (bundles.clone(), store.clone(), Arc::clone(&bridge), events.clone());
+            let (bundles, store, bridge, events) =
+                (bundles.clone(), store.clone(), Arc::clone(&bridge), events.clone());
             let (cni, projects, deletions) = (cni.clone(), projects.clone(), deletions.clone());
             let mut worker = Worker { line, bundles, store, bridge, cni, projects, deletions, events };
             std::thread::Builder::new().name("containers".to_owned()).stack_size(512 * 1024).spawn(move || {

@@ -75,7 +75,9 @@ pub enum RuleError {
     #[error("a rule's name is 1 to 64 letters, digits, dots, hyphens and underscores")]
     BadName,
     /// It would do nothing, or too much.
-    #[error("a rule sets 1 to {MAX_SET} attributes, or reserves, or says what a network is to be, or what disks are for")]
+    #[error(
+        "a rule sets 1 to {MAX_SET} attributes, or reserves, or says what a network is to be, or what disks are for"
+    )]
     BadSet,
     /// It names no machine at all.
     #[error("a rule says which machines it is for: mac, serial, subnet, switch, switch_port or node")]

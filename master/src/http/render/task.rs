@@ -230,11 +230,8 @@ mod tests {
 
     #[test]
     fn only_the_last_status_of_a_run_of_equal_states_is_shown() {
-        let status = |state: TaskState, at| ShownStatus {
-            state: state.into(),
-            timestamp: Some(at),
-            ..ShownStatus::default()
-        };
+        let status =
+            |state: TaskState, at| ShownStatus { state: state.into(), timestamp: Some(at), ..ShownStatus::default() };
         let text = super::super::json::written(|json| {
             json.begin_array();
             write_statuses(
