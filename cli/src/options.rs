@@ -55,7 +55,7 @@ pub(crate) enum Verb {
     /// What you know of nodes that they do not know themselves: rules that set attributes
     Rules {
         #[command(subcommand)]
-        what: Rules,
+        what: Box<Rules>,
     },
     /// Say which machines belong to the cluster: by name, or all for which a condition holds, now or from now on
     Claim(Claim),

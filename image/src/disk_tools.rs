@@ -57,8 +57,11 @@ pub(crate) fn packages() -> Vec<&'static str> {
     packages
 }
 
-/// The files of the image, by path, and what the manifest says of them.
-pub(crate) fn pack(packages: &[Package], level: i32) -> Result<(Vec<(String, Vec<u8>)>, Vec<Program>)> {
+/// Files of the image, by path, and what the manifest says of them.
+type Packed = (Vec<(String, Vec<u8>)>, Vec<Program>);
+
+/// Takes the tools out of their packages.
+pub(crate) fn pack(packages: &[Package], level: i32) -> Result<Packed> {
     let (mut files, mut programs) = (Vec::new(), Vec::new());
     for Tool { package, name, reason } in TOOLS {
         let found = packages.iter().find_map(|package| find(package, name));

@@ -34,7 +34,7 @@ struct Arguments {
 #[derive(Subcommand)]
 enum Verb {
     /// Build a PXE bundle: vmlinuz, initramfs.img, manifest.json and SIZES. The same input gives the same bytes.
-    Pxe(pxe::Arguments),
+    Pxe(Box<pxe::Arguments>),
     /// Pin the newest kernel, busybox, CA certificates and disk tools that apt offers.
     UpdateLock {
         /// The lock file to rewrite.

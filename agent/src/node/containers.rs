@@ -141,9 +141,10 @@ impl Containers {
         if let Job::Delete(container) = &job {
             self.deletions.asked(container);
         }
-        let line = self.lines.get(launcher_of(job.container().as_str(), self.lines.len()));
-        // The threads end only with the process.
-        let _ = line.map(|line| line.send(job));
+        if let Some(line) = self.lines.get(launcher_of(job.container().as_str(), self.lines.len())) {
+            // The threads end only with the process.
+            let _ = line.send(job);
+        }
     }
 }
 

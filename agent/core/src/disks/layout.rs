@@ -53,7 +53,7 @@ impl Part {
     /// before and after it is mounted, so that what was reserved of it stays what it was.
     #[must_use]
     pub const fn offered_mib(&self) -> u64 {
-        self.bytes() / 100 * 95 >> 20
+        (self.bytes() / 100 * 95) >> 20
     }
 
     fn name(&self) -> String {
